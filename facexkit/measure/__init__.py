@@ -1,0 +1,1 @@
+"""What we count: accumulators, and the statistics made from them."""

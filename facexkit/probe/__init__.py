@@ -1,0 +1,1 @@
+"""How we look: hooks, the streaming pass, attribution maps."""
