@@ -1,12 +1,30 @@
-"""The contract of everything that sums up a face set."""
+"""The contract between the pass and everything that sums up a face set."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import Any
 
-from facexkit.faces.faceset import MaskView
-from facexkit.probe.stream import ProbedBatch
+from torch import Tensor
+
+from facexkit.faces.faceset import FaceBatch, MaskView
+
+
+@dataclass
+class ProbedBatch(FaceBatch):
+    """A batch of faces and what the model made of them.
+
+    Attributes
+    ----------
+    activations : activation maps (B, U, h, w) by layer.
+    attributions : attribution maps (B, h, w) by (layer, target class).
+    outputs : (B, classes), or None where nobody asked.
+    """
+
+    activations: dict[str, Tensor] = field(default_factory=dict)
+    attributions: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    outputs: Tensor | None = None
 
 
 class Accumulator(ABC):

@@ -1,0 +1,217 @@
+"""Decision share: how far exchanging one region between two faces moves the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, index_map
+from facexkit.measure.bootstrap import ratio_interval
+from facexkit.models.face_model import FaceModel
+
+HEIGHT = np.array([TOP_TO_BOTTOM.index(name) for name in REGIONS], np.uint8)
+"""Place of each region from the top, 0 uppermost."""
+
+
+@dataclass
+class _Sample:
+    """Faces in memory: their rows, uint8 images (n, 3, S, S), and uint8 (n, S, S), each pixel's region's place."""
+
+    rows: np.ndarray
+    images: Tensor
+    heights: Tensor
+    skipped: list[str]
+
+
+def decision_shares(
+    model: FaceModel,
+    faces: FaceSet,
+    layer: str | None,
+    targets: list[int],
+    *,
+    seed: int = 0,
+    images: int = 256,
+    partners: int = 4,
+    batch_size: int = 32,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[xr.Dataset]:
+    """Measure how much of the decision each region carries, by exchanging only that region between two faces.
+
+    With f = the target's margin and x_i ← r x_j = x_i with the pixels of r taken from x_j, over pairs (i, j):
+    c(i, j, r) = f(x_i ← r x_j) − f(x_i);
+    share(r) = Σ c(i, j, r)·(f(x_j) − f(x_i)) / Σ (f(x_j) − f(x_i))².
+    Of the two regions that the masks of i and j have at a pixel, the upper one owns it, so the regions partition the
+    image and the shares add up to 1 but for interactions. Faces must be aligned.
+
+    Parameters
+    ----------
+    images : how many faces to draw from the set.
+    partners : how many others each of them is paired with.
+
+    Returns
+    -------
+    one Dataset a target, see `score_regions`. `per_image` (image, region) is the part of each sampled image, scaled
+    so that its mean over the images is the share.
+
+    Raises
+    ------
+    FacexkitError for fewer than two faces with masks, or a model whose decision is the same for all.
+    """
+    sample = _draw_sample(model, faces, images, seed, batch_size, workers)
+    first, second = _pairs(len(sample.rows), partners, seed)
+    outputs = _outputs(model, sample.images.split(batch_size))
+    probabilities = are_probabilities(outputs)
+    margins = torch.stack([margin(outputs, target, probabilities) for target in targets], 1)
+    away = margins[second] - margins[first]
+
+    work = _exchanges(sample, first, second)
+    moved = torch.zeros(len(first), len(REGIONS), len(targets), dtype=torch.float64)
+    exchanged = np.zeros((len(first), len(REGIONS)), bool)
+    with tqdm(total=len(first), unit="pair", desc=f"{model.name}: regions exchanged", disable=not progress) as bar:
+        for pairs, regions, composites in _full_batches(work, batch_size):
+            after = _outputs(model, [composites])
+            for k, target in enumerate(targets):
+                moved[pairs, regions, k] = margin(after, target, probabilities) - margins[first[pairs], k]
+            exchanged[pairs, regions] = True
+            bar.update(int(pairs[-1]) + 1 - bar.n)
+        bar.update(len(first) - bar.n)
+    return [
+        _shares(sample, faces, first, (moved[..., k] * away[:, k : k + 1]).numpy(), away[:, k].numpy() ** 2, exchanged, seed)
+        .assign(output=("image", outputs[:, target].numpy()))
+        .assign_attrs(partners=partners, skipped=sample.skipped)
+        for k, target in enumerate(targets)
+    ]
+
+
+def margin(outputs: Tensor, target: int, probabilities: bool) -> Tensor:
+    """Return how clearly the outputs (B, classes) speak for the target, (B,).
+
+    The logit of the class minus log-sum-exp of the others; log-odds where the model gives probabilities, or one logit.
+    """
+    if probabilities:
+        return torch.logit(outputs[:, target], eps=1e-7)
+    if outputs.shape[1] == 1:
+        return outputs[:, 0]
+    others = torch.arange(outputs.shape[1]) != target
+    return outputs[:, target] - outputs[:, others].logsumexp(1)
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Whether outputs (B, classes) are probabilities: within [0, 1], and adding up to 1 where there are several."""
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return within and (outputs.shape[1] == 1 or bool((outputs.sum(1) - 1).abs().max() < 1e-3))
+
+
+def _draw_sample(
+    model: FaceModel, faces: FaceSet, images: int, seed: int, batch_size: int, workers: int | None
+) -> _Sample:
+    view = MaskView(REGIONS, model.image_size)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
+    rows, pixels, heights, skipped = [], [], [], []
+    for batch in faces[chosen].batches(model.image_size, batch_size, [view], workers):
+        masks = batch.masks.get(view, torch.empty(0, len(REGIONS), 1, 1, dtype=torch.bool)).numpy()
+        masked = masks.any((1, 2, 3))
+        rows.append(chosen[batch.rows[masked]])
+        pixels.append(batch.images[torch.from_numpy(masked)])
+        heights.append(torch.from_numpy(HEIGHT[index_map(masks[masked])]))
+        skipped += [f"{path}: {reason}" for _, path, reason in batch.skipped]
+    sample = _Sample(np.concatenate(rows or [chosen[:0]]), *(torch.cat(x) if x else torch.empty(0) for x in (pixels, heights)), skipped)
+    if len(sample.rows) < 2:
+        raise FacexkitError(
+            f"decision share needs at least two faces with masks; {faces.name!r} gave {len(sample.rows)} of {len(chosen)}"
+        )
+    return sample
+
+
+def _pairs(count: int, partners: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pair each of `count` faces with `partners` different others (all others, if there are fewer)."""
+    rng = np.random.default_rng([seed, 1])
+    partners = min(partners, count - 1)
+    second = np.stack([rng.permutation(count - 1)[:partners] for _ in range(count)])
+    second += second >= np.arange(count)[:, None]
+    return np.repeat(np.arange(count), partners), second.ravel()
+
+
+def _exchanges(sample: _Sample, first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (pair, region, image of the first face with that region's pixels from the second)."""
+    for pair, (i, j) in enumerate(zip(first, second, strict=True)):
+        owner = torch.minimum(sample.heights[i], sample.heights[j])
+        for height in owner.unique().tolist():
+            region = REGIONS.index(TOP_TO_BOTTOM[height])
+            owned = owner == height
+            ys, xs = owned.any(1).nonzero()[:, 0], owned.any(0).nonzero()[:, 0]
+            box = (slice(None), slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1))
+            composite = sample.images[i].clone()
+            composite[box] = torch.where(owned[box[1:]], sample.images[j][box], composite[box])
+            yield pair, region, composite
+
+
+def _full_batches(
+    work: Iterator[tuple[int, int, Tensor]], batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, Tensor]]:
+    waiting: list[tuple[int, int, Tensor]] = []
+    for item in work:
+        waiting.append(item)
+        if len(waiting) == batch_size:
+            yield _stacked(waiting)
+            waiting = []
+    if waiting:
+        yield _stacked(waiting)
+
+
+def _stacked(items: list[tuple[int, int, Tensor]]) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    pairs, regions, composites = zip(*items, strict=True)
+    return np.array(pairs), np.array(regions), torch.stack(composites)
+
+
+@torch.inference_mode()
+def _outputs(model: FaceModel, batches: list[Tensor]) -> Tensor:
+    return torch.cat([model(model.prepare(batch)).double().cpu() for batch in batches])
+
+
+def _shares(
+    sample: _Sample,
+    faces: FaceSet,
+    first: np.ndarray,
+    toward: np.ndarray,
+    square: np.ndarray,
+    exchanged: np.ndarray,
+    seed: int,
+) -> xr.Dataset:
+    """Sum up pairs: `toward` (pairs, region) = c·(f(x_j) − f(x_i)), `square` (pairs,) = (f(x_j) − f(x_i))²."""
+    count = len(sample.rows)
+    part, whole = np.zeros((count, len(REGIONS))), np.zeros((count, 1))
+    has = np.zeros((count, len(REGIONS)), bool)
+    np.add.at(part, first, toward)
+    np.add.at(whole, first, square[:, None])
+    np.logical_or.at(has, first, exchanged)
+    if not whole.sum() > 0:
+        raise FacexkitError("the model decides alike for all sampled faces, so no region has a share in a difference")
+    known = has.any(0)
+    low, high = ratio_interval(np.column_stack([part, part.sum(1)]), whole, seed)
+    values = {
+        "score": part.sum(0) / whole.sum(),
+        "score_low": low[:-1],
+        "score_high": high[:-1],
+    }
+    paths = faces.table.path.to_numpy(object)[sample.rows]
+    return xr.Dataset(
+        {name: ("region", np.where(known, value, np.nan)) for name, value in values.items()}
+        | {
+            "images": ("region", has.sum(0)),
+            "per_image": (("image", "region"), np.where(known, part / whole.mean(), np.nan)),
+            "total": part.sum() / whole.sum(),
+            "total_low": low[-1],
+            "total_high": high[-1],
+        },
+        coords={"region": list(REGIONS), "image": paths},
+    )

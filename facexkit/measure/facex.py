@@ -1,0 +1,173 @@
+"""FaceX: which share of each region the attribution lies on, and the patches with the highest impact."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor
+
+from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.regions import REGIONS
+from facexkit.measure.bootstrap import ratio_interval
+from facexkit.measure.top import TopK
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.attribution import Attribution
+from facexkit.probe.stream import stream
+
+SIDE = 64
+TILE = 16
+PATCHES = 20
+EXAMPLES = 4
+
+
+class RegionScores(Accumulator):
+    """Share of every region's pixels that the attribution lies on (Sarridis et al., FaceX, ICMR 2024).
+
+    Per image: m = map scaled to [0, 1], upsampled to 64×64; t = mean of the positive m;
+    score(r) = |{p in r: m(p) > t}| / |r|, with the region's mask resized to 64×64, antialiased, > 0.
+
+    Parameters
+    ----------
+    layer, target : where the attribution map comes from, and the class (output column) that it explains.
+    paths : the face set's paths, by row.
+    seed : of the bootstrap.
+    """
+
+    def __init__(self, layer: str, target: int, paths: np.ndarray, seed: int = 0) -> None:
+        self.paths, self.seed = paths, seed
+        self.view = MaskView(REGIONS, SIDE, "antialias")
+        self.key = (layer, target)
+        self.attributions, self.masks, self.outputs = (self.key,), (self.view,), True
+        self.rows: list[np.ndarray] = []
+        self.lit: list[np.ndarray] = []
+        self.area: list[np.ndarray] = []
+        self.output: list[np.ndarray] = []
+        self.examples = TopK(EXAMPLES)
+
+    def update(self, batch: ProbedBatch) -> None:
+        maps = scaled(batch.attributions[self.key])
+        above = above_mean(F.interpolate(maps[:, None], (SIDE, SIDE), mode="bilinear")[:, 0])
+        masks = batch.masks[self.view].to(maps.device)
+        lit = torch.einsum("brp,bp->br", masks.flatten(2).float(), above.flatten(1).float()).long().cpu().numpy()
+        area = masks.flatten(2).sum(2).cpu().numpy()
+        self.rows.append(batch.rows)
+        self.lit.append(lit)
+        self.area.append(area)
+        self.output.append(batch.outputs[:, self.key[1]].double().cpu().numpy())
+        share = np.where(area > 0, lit / np.maximum(area, 1), -np.inf)
+        small = np.broadcast_to(maps.cpu().numpy(), (len(REGIONS), *maps.shape))
+        self.examples.update(share.T, batch.rows, small)
+
+    def merge(self, other: RegionScores) -> None:
+        for name in ("rows", "lit", "area", "output"):
+            getattr(self, name).extend(getattr(other, name))
+        self.examples.merge(other.examples)
+
+    def result(self) -> xr.Dataset:
+        """Return score, score_low, score_high, images (region), per_image (image, region) and the examples."""
+        order = np.argsort(np.concatenate(self.rows))
+        rows, lit, area, output = (np.concatenate(x)[order] for x in (self.rows, self.lit, self.area, self.output))
+        has = area > 0
+        share = np.where(has, lit / np.maximum(area, 1), 0.0)
+        images = has.sum(0)
+        with np.errstate(invalid="ignore"):
+            score = share.sum(0) / images
+        low, high = ratio_interval(share, has.astype(float), self.seed)
+        return xr.Dataset(
+            {
+                "score": ("region", score),
+                "score_low": ("region", low),
+                "score_high": ("region", high),
+                "images": ("region", images),
+                "per_image": (("image", "region"), np.where(has, share, np.nan)),
+                "output": ("image", output),
+                "example_image": (("region", "example"), named(self.paths, self.examples.rows)),
+                "example_map": (("region", "example", "y", "x"), self.examples.payload),
+            },
+            coords={"region": list(REGIONS), "image": self.paths[rows]},
+        )
+
+
+class HighImpactPatches(Accumulator):
+    """The tiles of the input that the attribution weighs most, in every region (FaceX).
+
+    The S×S input in 16×16 tiles; value = sum of the unscaled map, upsampled to S×S, over the tile's pixels in the
+    region; per image the best tile, over the set the 20 highest above 0.
+    """
+
+    def __init__(self, layer: str, target: int, paths: np.ndarray, image_size: int) -> None:
+        self.paths = paths
+        self.view = MaskView(REGIONS, image_size)
+        self.key = (layer, target)
+        self.attributions, self.masks = (self.key,), (self.view,)
+        self.best = TopK(PATCHES)
+
+    def update(self, batch: ProbedBatch) -> None:
+        maps, masks = batch.attributions[self.key], batch.masks[self.view]
+        size, across = self.view.size, math.ceil(self.view.size / TILE)
+        full = F.interpolate(maps[:, None], (size, size), mode="bilinear")
+        values = F.avg_pool2d(full * masks.to(maps.device), TILE, ceil_mode=True, divisor_override=1)
+        value, tile = values.flatten(2).double().max(2)
+        value = torch.where(value > 0, value, -torch.inf)
+        places = np.stack([tile.cpu().numpy() // across, tile.cpu().numpy() % across], -1) * TILE
+        self.best.update(value.T.cpu().numpy(), batch.rows, places.swapaxes(0, 1))
+
+    def merge(self, other: HighImpactPatches) -> None:
+        self.best.merge(other.best)
+
+    def result(self) -> xr.Dataset:
+        """Return patch_value, patch_image, patch_y, patch_x (region, patch); NaN and "" where there are fewer."""
+        found = np.isfinite(self.best.values)
+        values = {
+            "patch_value": np.where(found, self.best.values, np.nan),
+            "patch_image": named(self.paths, self.best.rows),
+            "patch_y": np.where(found, self.best.payload[..., 0], 0),
+            "patch_x": np.where(found, self.best.payload[..., 1], 0),
+        }
+        patches = xr.Dataset({name: (("region", "patch"), v) for name, v in values.items()}, {"region": list(REGIONS)})
+        return patches.pad(patch=(0, PATCHES - patches.sizes["patch"]), constant_values={"patch_image": ""})
+
+
+def facex_scores(
+    model: FaceModel,
+    faces: FaceSet,
+    layer: str,
+    targets: list[int],
+    *,
+    attribution: str | Attribution = "gradcam",
+    seed: int = 0,
+    **how: object,
+) -> list[xr.Dataset]:
+    """Score regions and find patches for all target classes in one pass; see `score_regions`."""
+    paths = faces.table.path.to_numpy(object)
+    scores = [RegionScores(layer, target, paths, seed) for target in targets]
+    patches = [HighImpactPatches(layer, target, paths, model.image_size) for target in targets]
+    skipped = stream(model, faces, [*scores, *patches], attribution=attribution, **how)
+    attrs = {"attribution": getattr(attribution, "__name__", attribution), "tile": TILE, "skipped": skipped}
+    return [
+        xr.merge([score.result(), patch.result()]).assign_attrs(attrs)
+        for score, patch in zip(scores, patches, strict=True)
+    ]
+
+
+def scaled(maps: Tensor) -> Tensor:
+    """Scale every map (B, h, w) to [0, 1] by its own minimum and maximum; a constant one becomes 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, torch.ones_like(high))
+
+
+def above_mean(maps: Tensor) -> Tensor:
+    """Return where each map (B, h, w) exceeds the mean of its positive values; nowhere if it has none."""
+    positive = maps > 0
+    mean = maps.clamp(min=0).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1)
+    return positive & (maps > mean[:, None, None])
+
+
+def named(paths: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the paths of `rows`, "" where a row is −1."""
+    return np.where(rows < 0, "", paths[rows])

@@ -1,0 +1,75 @@
+"""Which face regions drive a class: one call for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import xarray as xr
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.faceset import FaceSet
+from facexkit.measure.decision_share import decision_shares
+from facexkit.measure.facex import facex_scores
+from facexkit.measure.records import provenance
+from facexkit.models.face_model import FaceModel
+
+RegionMethod = Callable[..., list[xr.Dataset]]
+"""`(model, faces, layer, targets, *, seed, **options) → one Dataset a target`, with score, score_low, score_high,
+images (region) and per_image (image, region)."""
+
+_METHODS: dict[str, RegionMethod] = {"facex": facex_scores, "share": decision_shares}
+
+
+def register_region_method(name: str, method: RegionMethod) -> None:
+    """Make `score_regions(..., method=name)` call `method`; see `RegionMethod`."""
+    _METHODS[name] = method
+
+
+def score_regions(
+    model: FaceModel,
+    faces: FaceSet,
+    layer: str | None = None,
+    target_class: int | str | Sequence[int | str] = 1,
+    method: str = "facex",
+    *,
+    seed: int = 0,
+    **options: object,
+) -> xr.Dataset:
+    """Score how much each of the 19 face regions drives a class of a model.
+
+    Parameters
+    ----------
+    layer : whose attribution map "facex" takes; "share" needs none.
+    target_class : output column or class name; or a list of them, all from one pass.
+    method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): options
+        `attribution`, `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`;
+        "share", how much of the decision moves when only this region is exchanged between two faces: options
+        `images`, `partners`, `batch_size`, `progress`, see `decision_shares`; or a registered one.
+    seed : of bootstrap and sampling.
+
+    Returns
+    -------
+    Dataset: score, score_low, score_high (95 % bootstrap interval over images), images (region), NaN where no image has
+    the region; per_image (image, region); output (image), the model's output at the class. "facex" adds patch_value,
+    patch_image, patch_y, patch_x (region, patch) and example_image (region, example), example_map (region, example, y,
+    x); "share" adds total, total_low, total_high. A list of classes adds a leading dimension target_class.
+
+    Raises
+    ------
+    FacexkitError for an unknown method, layer or class, an empty face set, or one without masks.
+    """
+    if method not in _METHODS:
+        raise unknown("method", method, _METHODS)
+    if method == "facex" and layer is None:
+        raise FacexkitError('method "facex" needs a layer; list them with fx.list_layers(model)')
+    several = isinstance(target_class, (list, tuple))
+    targets = [model.class_index(target) for target in (target_class if several else [target_class])]
+    if not targets or len(set(targets)) < len(targets):
+        raise FacexkitError(f"target_class {target_class!r} must name at least one class, and each once")
+    results = _METHODS[method](model, faces, layer, targets, seed=seed, **options)
+    names = [model.class_names[target] for target in targets]
+    made_by = provenance(model, faces, method=method, layer=layer or "", seed=seed)
+    if not several:
+        return results[0].assign_attrs(made_by, target_class=targets[0], class_name=names[0])
+    joined = xr.concat(results, dim=xr.Variable("target_class", targets), combine_attrs="override")
+    return joined.assign_attrs(made_by, class_names=names)

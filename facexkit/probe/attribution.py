@@ -1,0 +1,90 @@
+"""Attribution maps: how much each place of a layer speaks for a class, by Captum or by a caller's own function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.hooks import capture
+
+Attribution = Callable[[FaceModel, str, Tensor, int], Tensor]
+"""`(model, layer, images, target) → maps`: prepared images (B, 3, S, S) in, attribution maps (B, h, w) out."""
+
+
+def attribute(
+    model: FaceModel, layer: str, inputs: Tensor, targets: Sequence[int], attribution: str | Attribution = "gradcam"
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Compute the attribution maps of one batch for several classes from one forward pass.
+
+    Parameters
+    ----------
+    inputs : float (B, 3, S, S), from `model.prepare`.
+    targets : output columns.
+    attribution : "gradcam" (Selvaraju et al. 2017), "gradient_x_activation", or a function of the form `Attribution`,
+        which is called once for each target.
+
+    Returns
+    -------
+    maps : for each target float32 (B, h, w).
+    outputs : (B, classes).
+    """
+    if callable(attribution):
+        with torch.no_grad():
+            outputs = model(inputs)
+        return {target: _checked(attribution(model, layer, inputs, target), inputs) for target in targets}, outputs
+    if attribution not in _CAPTUM:
+        raise unknown("attribution", attribution, _CAPTUM, "Or pass a function (model, layer, images, target) → maps.")
+    with torch.enable_grad(), capture(model, [layer], gradients=True) as maps:
+        outputs = model(inputs)
+    if not outputs.requires_grad:
+        raise FacexkitError(f"the output of {model.name!r} does not depend on layer {layer!r}; take another layer")
+    replay = _Replay(maps[layer], outputs)
+    return {target: _CAPTUM[attribution](replay, inputs, target) for target in targets}, outputs.detach()
+
+
+class _Replay(nn.Module):
+    """A forward pass that has already been run, in the form that Captum asks for.
+
+    Captum runs the network once for every target; it gets the recorded layer and output instead.
+    """
+
+    def __init__(self, recorded: Tensor, outputs: Tensor) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+        self.recorded, self.outputs = recorded, outputs
+
+    def forward(self, _inputs: Tensor) -> Tensor:
+        self.layer(self.recorded)
+        return self.outputs
+
+
+def _gradcam(replay: _Replay, inputs: Tensor, target: int) -> Tensor:
+    from captum.attr import LayerGradCam
+
+    grad_cam = LayerGradCam(replay, replay.layer)
+    maps = grad_cam.attribute(inputs, target, relu_attributions=True, grad_kwargs={"retain_graph": True})
+    return maps[:, 0].detach().float()
+
+
+def _gradient_x_activation(replay: _Replay, inputs: Tensor, target: int) -> Tensor:
+    from captum.attr import LayerGradientXActivation
+
+    product = LayerGradientXActivation(replay, replay.layer)
+    maps = product.attribute(inputs, target, grad_kwargs={"retain_graph": True})
+    return maps.sum(1).relu().detach().float()
+
+
+_CAPTUM = {"gradcam": _gradcam, "gradient_x_activation": _gradient_x_activation}
+
+
+def _checked(maps: object, inputs: Tensor) -> Tensor:
+    if isinstance(maps, Tensor) and maps.ndim == 4 and maps.shape[1] == 1:
+        maps = maps[:, 0]
+    if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(inputs):
+        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise FacexkitError(f"an attribution function must return maps ({len(inputs)}, h, w); it returned {found}")
+    return maps.detach().float()

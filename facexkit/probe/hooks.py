@@ -1,0 +1,62 @@
+"""Look into a network while it runs: hooks as `with` blocks that leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor
+
+from facexkit.models.face_model import FaceModel
+from facexkit.models.layers import as_maps, from_maps
+
+
+class _Enough(Exception):
+    """Ends the forward pass when the last asked layer has run."""
+
+
+@contextmanager
+def capture(
+    model: FaceModel, layers: Sequence[str], *, stop: bool = False, gradients: bool = False
+) -> Iterator[dict[str, Tensor]]:
+    """Record the activation maps of layers in the forward passes run inside the block.
+
+        with capture(model, ["layer3", "layer4"], stop=True) as maps:
+            model(inputs)
+        maps["layer4"]                                 # (B, U, h, w)
+
+    Parameters
+    ----------
+    layers : names of modules; their outputs are read as by `as_maps`.
+    stop : end the forward pass after the deepest of the layers.
+    gradients : start the autograd graph at the first of the layers, so that an output can be differentiated with
+        respect to the maps and nothing below is kept or computed; run the model under `torch.enable_grad`.
+
+    Raises
+    ------
+    FacexkitError where a layer is unknown or has no maps.
+    """
+    maps: dict[str, Tensor] = {}
+    seen: set[str] = set()
+
+    def hook_for(layer: str):
+        def hook(_module, _inputs, output: Tensor) -> Tensor | None:
+            seen.add(layer)
+            taken = as_maps(output)
+            if gradients and not taken.requires_grad:
+                taken = taken.detach().requires_grad_()
+            maps[layer] = taken
+            if stop and seen == set(layers):
+                raise _Enough
+            return from_maps(taken, output)  # a copy: what comes next may work in place
+
+        return hook
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            handle = model.layer(layer).register_forward_hook(hook_for(layer))
+            hooks.callback(handle.remove)
+        try:
+            yield maps
+        except _Enough:
+            seen.clear()

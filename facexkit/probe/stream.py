@@ -1,0 +1,91 @@
+"""The streaming pass: the model runs once a batch, and every accumulator gets what it asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from tqdm.auto import tqdm
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceBatch, FaceSet
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.attribution import Attribution, attribute
+from facexkit.probe.hooks import capture
+
+
+def stream(
+    model: FaceModel,
+    faces: FaceSet,
+    accumulators: Sequence[Accumulator],
+    *,
+    batch_size: int = 32,
+    attribution: str | Attribution = "gradcam",
+    workers: int | None = None,
+    autocast: torch.dtype | None = None,
+    max_skipped: float = 0.01,
+    progress: bool = True,
+) -> list[str]:
+    """Show every face to the model once and hand the batches to the accumulators.
+
+    The forward pass ends after the deepest layer that somebody asked for, unless outputs or attributions are needed.
+
+    Parameters
+    ----------
+    workers : decoding processes, see `FaceSet.batches`.
+    autocast : torch.float16 or torch.bfloat16 for mixed precision on a GPU; None for float32.
+    max_skipped : largest share of images that may be undecodable.
+
+    Returns
+    -------
+    list of "path: reason" of the images that could not be decoded, in order.
+
+    Raises
+    ------
+    FacexkitError for an empty face set, missing masks, unknown layers, or too many undecodable images.
+    """
+    if not len(faces):
+        raise FacexkitError(f"the face set {faces.name!r} is empty; loosen its filter or limit")
+    masks = tuple(dict.fromkeys(view for a in accumulators for view in a.masks))
+    batches = faces.batches(model.image_size, batch_size, masks, workers, pin_memory=model.device.type == "cuda")
+    skipped: list[str] = []
+    with tqdm(total=len(faces), unit="face", desc=f"{model.name} on {faces.name}", disable=not progress) as bar:
+        for batch in batches:
+            skipped += [f"{path}: {reason}" for _, path, reason in batch.skipped]
+            if len(skipped) > max_skipped * len(faces):
+                raise FacexkitError(
+                    f"{len(skipped)} of the first {int(bar.n) + len(batch.rows) + len(batch.skipped)} images cannot be "
+                    f"decoded, more than max_skipped={max_skipped:g} of the set allows: {'; '.join(skipped[:5])}"
+                )
+            if len(batch.rows):
+                probed = _probe(model, batch, accumulators, attribution, autocast)
+                for accumulator in accumulators:
+                    accumulator.update(probed)
+            bar.update(len(batch.rows) + len(batch.skipped))
+    return skipped
+
+
+def _probe(
+    model: FaceModel,
+    batch: FaceBatch,
+    accumulators: Sequence[Accumulator],
+    attribution: str | Attribution,
+    autocast: torch.dtype | None,
+) -> ProbedBatch:
+    layers = list(dict.fromkeys(layer for a in accumulators for layer in a.layers))
+    pairs = list(dict.fromkeys(pair for a in accumulators for pair in a.attributions))
+    probed = ProbedBatch(batch.rows, batch.images, batch.masks, batch.skipped)
+    precision = torch.autocast(model.device.type, autocast) if autocast else nullcontext()
+    stop = not pairs and not any(a.outputs for a in accumulators)
+    with torch.no_grad(), precision, capture(model, layers, stop=stop) as maps:
+        inputs = model.prepare(batch.images)
+        for layer in dict.fromkeys(layer for layer, _ in pairs):
+            targets = [target for other, target in pairs if other == layer]
+            found, probed.outputs = attribute(model, layer, inputs, targets, attribution)
+            probed.attributions |= {(layer, target): found[target] for target in targets}
+        if probed.outputs is None:
+            probed.outputs = model(inputs)
+    probed.activations = {layer: taken.detach().float() for layer, taken in maps.items()}
+    return probed
