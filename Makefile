@@ -1,0 +1,45 @@
+# The Python to build .venv with; empty: the best one found.
+PYTHON ?=
+export PYTHON
+RUN = .venv/bin/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab bench lock clean install
+
+help:
+	@echo "facexkit: which face regions drive a model, which units know what, whom it treats worse"
+	@echo
+	@echo "  make demo    set up .venv once, run every stage on the built-in faces, show where the result lies"
+	@echo "  make test    the whole test suite"
+	@echo "  make lab     JupyterLab on the notebooks"
+	@echo "  make bench   times beside the bare model's"
+	@echo "  make clean   remove .venv, caches and runs/demo"
+	@echo "  make lock    renew requirements.lock from pyproject.toml (needs uv)"
+	@echo
+	@echo "  PYTHON=/path/to/python3 names the Python to build with (3.10 or newer)."
+
+install:
+	@sh setup/install.sh
+
+demo: install
+	@$(RUN) facexkit.cli run --out runs/demo
+
+test: install
+	@$(RUN) pytest -q $(ARGS)
+
+lab: install
+	@JUPYTER_PREFER_ENV_PATH=1 $(RUN) jupyterlab notebooks
+
+bench: install
+	@$(RUN) benchmarks $(ARGS)
+
+# Torch's own platform packages (CUDA) are left to torch's requirements.
+lock:
+	cp requirements.lock .lock.new
+	uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-header --no-annotate pyproject.toml -o .lock.new
+	grep -vE '^(nvidia|cuda|triton)' .lock.new > requirements.lock
+	rm .lock.new
+
+clean:
+	rm -rf .venv runs/demo build *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
