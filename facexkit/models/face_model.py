@@ -47,14 +47,16 @@ class FaceModel:
         self.network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.name, self.image_size, self.output = name, int(image_size), output
         self._class_names = list(class_names) if class_names is not None else None
-        shape = (1, 3, 1, 1)
-        self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device).reshape(shape)
-        self.std = torch.tensor(std, dtype=torch.float32, device=self.device).reshape(shape)
+        mean, std = torch.tensor([mean, std], dtype=torch.float64).reshape(2, 1, 3, 1, 1)
+        self.mean, self.std = mean.float().to(self.device), std.float().to(self.device)
+        self._scale = (1 / (255 * std)).float().to(self.device)
+        self._shift = (mean / std).float().to(self.device)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Turn uint8 (B, 3, S, S) into the network's float input, channels-last, on its device."""
-        images = images.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
-        return images.mul_(1 / 255).sub_(self.mean).div_(self.std)
+        images = images.to(self.device, non_blocking=True)
+        images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return images.mul_(self._scale).sub_(self._shift)
 
     def pick(self, returned: object) -> Tensor:
         """Return the output (B, classes) from what the network returned."""
@@ -69,11 +71,30 @@ class FaceModel:
             kind = type(returned).__name__
             have = f" with {', '.join(map(repr, returned))}" if isinstance(returned, dict) else ""
             raise FacexkitError(f"model {self.name!r} returns a {kind}{have}; say which part with output=KEY")
-        return returned.reshape(len(returned), -1)
+        if not returned.ndim:
+            raise FacexkitError(f"model {self.name!r} returns one number, not a row of outputs for each image")
+        return returned.flatten(1) if returned.ndim > 1 else returned[:, None]
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Run the network on prepared inputs and return its output (B, classes)."""
         return self.pick(self.network(inputs))
+
+    def try_out(self) -> Tensor:
+        """Return the output for two grey images; an error that says what the network said where it does not run."""
+        size = self.image_size
+        try:
+            with torch.no_grad():
+                output = self(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
+        except FacexkitError:
+            raise
+        except Exception as error:  # whatever a stranger's network raises
+            raise FacexkitError(
+                f"model {self.name!r} does not run on two {size}×{size} RGB images: {type(error).__name__}: {error}; "
+                "check image_size, and that it takes batches of any size"
+            ) from error
+        if len(output) != 2:
+            raise FacexkitError(f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=")
+        return output
 
     @cached_property
     def layers(self) -> pd.DataFrame:
@@ -84,9 +105,7 @@ class FaceModel:
     def class_names(self) -> list[str]:
         """Names of the output's columns."""
         if self._class_names is None:
-            with torch.no_grad():
-                columns = self(self.prepare(torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8)))
-            self._class_names = [f"class {k}" for k in range(columns.shape[1])]
+            self._class_names = [f"class {k}" for k in range(self.try_out().shape[1])]
         return self._class_names
 
     def class_index(self, target_class: int | str) -> int:
@@ -94,8 +113,8 @@ class FaceModel:
         if target_class in self.class_names:
             return self.class_names.index(target_class)
         try:
-            index = int(target_class)
-        except (TypeError, ValueError):
+            index = int(str(target_class))
+        except ValueError:
             raise unknown("class", target_class, self.class_names) from None
         if not 0 <= index < len(self.class_names):
             raise FacexkitError(
@@ -106,6 +125,8 @@ class FaceModel:
     def layer(self, name: str) -> nn.Module:
         """Return the module called `name` if its output can be explained; else an error that says why not."""
         if name not in self.layers.index:
+            if name in dict(self.network.named_modules()):
+                raise FacexkitError(f"layer {name!r} of {self.name!r} gives nothing: it is not called in a forward pass")
             raise unknown("layer", name, self.layers.index, "List them with `facexkit layers` or fx.list_layers(model).")
         problem = self.layers.problem[name]
         if problem:
@@ -113,11 +134,13 @@ class FaceModel:
         return self.network.get_submodule(name)
 
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that change with any weight, the input size or the normalization."""
-        digest = hashlib.sha256(f"{self.image_size} {self.mean.tolist()} {self.std.tolist()}".encode())
+        """Return 16 hexadecimal digits that change with any weight, module, the input size or the normalization."""
+        modules = [(name, type(module).__name__) for name, module in self.network.named_modules()]
+        digest = hashlib.sha256(f"{self.image_size} {self.mean.tolist()} {self.std.tolist()} {modules}".encode())
         for key, value in sorted(self.network.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            if isinstance(value, Tensor):
+                digest.update(f"{key} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()[:16]
 
 
@@ -126,9 +149,8 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise FacexkitError(f"device {device!r}: this machine has no CUDA GPU that torch can use; take device='cpu'")
     try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise FacexkitError(f"device {device!r}: {error}") from error
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FacexkitError(f"device {device!r} cannot be used: {reason}; take device='auto' or 'cpu'") from error

@@ -9,17 +9,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError
-
 if TYPE_CHECKING:
     from facexkit.models.face_model import FaceModel
 
 MOST_LEADING_TOKENS = 5
 """A class token, with up to four registers or a distillation token, may stand before a square grid of tokens."""
 
+COLUMNS = ["type", "units", "height", "width", "parameters", "problem"]
+
 
 def list_layers(model: FaceModel) -> pd.DataFrame:
-    """List the modules of a model with what they give out at its `image_size`.
+    """List the modules that a forward pass of the model calls, with what they give out at its `image_size`.
 
     Returns
     -------
@@ -61,43 +61,40 @@ def _channels_last(output: Tensor) -> bool:
 
 
 def layer_table(model: FaceModel) -> pd.DataFrame:
-    """Run the model once on a grey image and tabulate its modules; see `list_layers`."""
-    calls: dict[str, list[object]] = {}
-    hooks = []
-    for name, module in model.network.named_modules():
-        if name:
-            hooks.append(module.register_forward_hook(lambda _, __, out, name=name: calls.setdefault(name, []).append(out)))
+    """Run the model once and tabulate the modules that were called; see `list_layers`."""
+    rows: dict[str, list[object]] = {}
+    calls: dict[str, int] = {}
+
+    def note(name: str, module: nn.Module, output: object) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        rows[name] = _layer_row(module, output, calls[name])
+
+    hooks = [
+        module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
+        for name, module in model.network.named_modules()
+        if name
+    ]
     try:
-        with torch.no_grad():
-            model(model.prepare(torch.full((1, 3, model.image_size, model.image_size), 128, dtype=torch.uint8)))
-    except FacexkitError:
-        raise
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise FacexkitError(
-            f"model {model.name!r} does not run on a {model.image_size}×{model.image_size} RGB image: {error}; "
-            "check image_size"
-        ) from error
+        model.try_out()
     finally:
         for hook in hooks:
             hook.remove()
-    rows = [_layer_row(name, model.network.get_submodule(name), outputs) for name, outputs in calls.items()]
-    table = pd.DataFrame(rows).set_index("layer")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("layer")
     table.insert(5, "depth", [k / len(table) for k in range(len(table))])
     return table
 
 
-def _layer_row(name: str, module: nn.Module, outputs: list[object]) -> dict[str, object]:
-    output, problem = outputs[0], ""
-    if len(outputs) > 1:
-        problem = f"it runs {len(outputs)} times in one forward pass, so its output is not one thing; take the block around it"
+def _layer_row(module: nn.Module, output: object, calls: int) -> list[object]:
+    problem = ""
+    if calls > 1:
+        problem = f"it runs {calls} times in one forward pass, so its output is not one thing; take the block around it"
     elif not isinstance(output, Tensor):
-        problem = f"it gives a {type(output).__name__}, not a tensor"
+        problem = f"it gives a {type(output).__name__}, not a tensor; take a layer in it or after it"
     elif not output.is_floating_point():
         problem = f"it gives {output.dtype}, not floating-point numbers"
-    elif not 2 <= output.ndim <= 4 or len(output) != 1:
-        problem = f"its output has the shape {tuple(output.shape)}, which is no (batch, units, …)"
+    elif not 2 <= output.ndim <= 4 or len(output) != 2 or not output.numel():
+        problem = f"for 2 images its output has the shape {tuple(output.shape)}, which is no (batch, units, …)"
     elif output.ndim == 3 and output.shape[1] - math.isqrt(output.shape[1]) ** 2 > MOST_LEADING_TOKENS:
         problem = f"its {output.shape[1]} tokens are no square grid"
     maps = (0, 0, 0) if problem else as_maps(output).shape[1:]
-    row = {"layer": name, "type": type(module).__name__, "units": maps[0], "height": maps[1], "width": maps[2]}
-    return {**row, "parameters": sum(p.numel() for p in module.parameters()), "problem": problem}
+    return [type(module).__name__, *maps, sum(p.numel() for p in module.parameters()), problem]
