@@ -1,0 +1,45 @@
+"""What does this face model look at, which of its units know what, and whom does it treat worse?
+
+    import facexkit as fx
+
+    faces = fx.load_faces("synthetic")
+    model = fx.load_model("demo:biased")
+    fx.list_layers(model)
+    scores = fx.score_regions(model, faces, layer="layer4", target_class=1)
+
+A name is imported when it is first used, so that the import itself is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from facexkit.errors import FacexkitError
+
+_HOMES = {
+    "load_faces": "facexkit.faces.formats",
+    "register_format": "facexkit.faces.formats",
+    "FaceSet": "facexkit.faces.faceset",
+    "FaceParser": "facexkit.faces.parser",
+    "load_model": "facexkit.models.loading",
+    "list_layers": "facexkit.models.layers",
+    "score_regions": "facexkit.measure.region_scores",
+    "register_region_method": "facexkit.measure.region_scores",
+    "write_report": "facexkit.show.report",
+    "face_map": "facexkit.show.face_map",
+    "run_stages": "facexkit.stages",
+    "conclude": "facexkit.stages",
+    "trusted": "facexkit.stages",
+}
+
+__all__ = ["FacexkitError", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'facexkit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

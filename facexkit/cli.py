@@ -1,0 +1,124 @@
+"""The command line: `facexkit run`, `facexkit stages`, `facexkit layers`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from facexkit.errors import FacexkitError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What does this face model look at, which of its units know what, and whom does it treat worse?",
+)
+
+Trust = Annotated[bool, typer.Option("--trust", help="Let the code in a model's own file run.")]
+
+OWN_DATA = """On your own data (a CSV with an image column; `facexkit run --help` has more):
+  facexkit run -p data csv -p data_root FOLDER -p annotations FILE.csv -p masks landmarks \\
+      -p model torchvision:resnet18 -p weights MODEL.pt -p num_classes 2 -p layer layer4 --out runs/mine"""
+
+
+@app.command()
+def run(
+    stages: Annotated[Optional[list[str]], typer.Argument(metavar="[STAGE]...", help="Which stages; all if none.")] = None,
+    parameters: Annotated[
+        Optional[list[str]], typer.Option("-p", metavar="NAME VALUE", help="A parameter of the notebooks; may be repeated.")
+    ] = None,
+    files: Annotated[
+        Optional[list[Path]], typer.Option("-f", metavar="FILE", help="A YAML file of parameters; -p goes before it.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run's folder.")] = Path("runs/run"),
+    trust: Trust = False,
+) -> None:
+    """Run stage notebooks and write their results, findings and an index page into a folder.
+
+    Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters.
+    """
+    from facexkit.stages import headlines, run_stages
+    from facexkit.stages.parameters import parse, read_parameter_file
+
+    given: dict[str, object] = {}
+    for file in files or []:
+        given |= read_parameter_file(file)
+    for pair in parameters or []:
+        name, _, text = pair.partition("=")
+        given[name] = parse(name, text)
+    command = shlex.join(["facexkit", *_typed])
+    manifest = run_stages(stages or [], given, out, trust=trust, command=command, say=typer.echo)
+    typer.echo("")
+    for finding in headlines(manifest):
+        typer.echo(f"• {finding}")
+    typer.echo(f"\nThe whole result: {(out / 'index.html').resolve()}")
+    if "data" not in given:
+        typer.echo(f"\n{OWN_DATA}")
+
+
+@app.command("stages")
+def show_stages() -> None:
+    """List the stages and the parameters that they take."""
+    from facexkit.stages.notebooks import list_stages
+    from facexkit.stages.parameters import Parameters
+
+    for stage in list_stages():
+        typer.echo(f"{stage.number}_{stage.name:<14} {stage.title}")
+    typer.echo("\nParameters (-p NAME VALUE):")
+    for name, field in Parameters.model_fields.items():
+        typer.echo(f"{name:<14} {field.description} [{field.default}]")
+
+
+@app.command()
+def layers(
+    model: Annotated[str, typer.Argument(help="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")],
+    weights: Annotated[Optional[str], typer.Option(help="State dict of the model.")] = None,
+    num_classes: Annotated[Optional[int], typer.Option(help="Outputs of the model.")] = None,
+    image_size: Annotated[Optional[int], typer.Option(help="Side of the input in pixels.")] = None,
+    trust: Trust = False,
+) -> None:
+    """List a model's layers with what they give out."""
+    from facexkit.models.layers import list_layers
+    from facexkit.models.loading import load_model
+
+    loaded = load_model(model, weights=weights, num_classes=num_classes, image_size=image_size, device="cpu", trust=trust)
+    table = list_layers(loaded).drop(columns="depth")
+    typer.echo(table.reset_index().to_string(index=False))
+
+
+_typed: list[str] = []
+
+
+def join_pairs(arguments: Sequence[str]) -> list[str]:
+    """Turn `-p NAME VALUE`, papermill's way, into `-p NAME=VALUE`, which an option parser can repeat."""
+    joined, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        joined.append(word)
+        if word == "-p" and rest:
+            name = rest.pop(0)
+            if "=" not in name:
+                if not rest:
+                    raise FacexkitError(f"-p {name}: the value is missing; write -p {name} VALUE")
+                name += "=" + rest.pop(0)
+            joined.append(name)
+    return joined
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a `FacexkitError` is told in red, and the exit status is 1."""
+    _typed[:] = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=join_pairs(_typed), prog_name="facexkit")
+    except FacexkitError as error:
+        typer.secho(f"facexkit: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

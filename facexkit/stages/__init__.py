@@ -1,0 +1,124 @@
+"""Run notebooks: papermill, checked parameters, and the run folder with its manifest and index page."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from facexkit.errors import FacexkitError
+from facexkit.stages.run_folder import (
+    conclude,
+    read_manifest,
+    take_conclusion,
+    trusted,
+    versions,
+    write_manifest,
+)
+
+__all__ = ["conclude", "run_stages", "trusted"]
+
+
+def run_stages(
+    names: Sequence[str] = (),
+    parameters: Mapping[str, object] | None = None,
+    out: str | Path = "runs/run",
+    *,
+    trust: bool = False,
+    command: str = "",
+    notebooks: Path | None = None,
+    say: Callable[[str], object] = print,
+) -> dict:
+    """Run stage notebooks without a screen and gather what they found.
+
+    Parameters
+    ----------
+    names : stages, as "regions" or "03_regions"; none runs them all.
+    parameters : the notebooks' flat parameters by name; checked before anything runs.
+    out : the run's folder; stages that ran there earlier stay in its index.
+    trust : whether code in a model's file may run.
+    command : what the user typed, for the records.
+    notebooks : folder of the notebooks, if not the kit's own.
+    say : told in a line what goes on.
+
+    Returns
+    -------
+    the manifest, as written to `out/manifest.json`.
+
+    Raises
+    ------
+    FacexkitError for an unknown stage, an unknown or ill-typed parameter, or a notebook that failed: the message names
+    the cell, the error and the half-run notebook.
+    """
+    from facexkit.stages.notebooks import choose_stages, run_notebook
+    from facexkit.stages.parameters import check
+
+    stages = choose_stages(names, notebooks)
+    given = dict(parameters or {})
+    if "out" in given:
+        raise FacexkitError("the folder of a run is named with --out, not as a parameter")
+    wanted = check({**given, "out": str(out)})
+    if wanted.data != "synthetic" and "model" not in given and any(stage.name != "faces" for stage in stages):
+        raise FacexkitError(f"data {wanted.data!r} needs a model of its own: name it with -p model")
+    folder = _make_folder(Path(out))
+    manifest = {
+        "title": folder.name,
+        "created": time.strftime("%Y-%m-%d %H:%M"),
+        "command": command,
+        "parameters": wanted.model_dump(),
+        "versions": versions(),
+        "stages": read_manifest(folder).get("stages", []),
+    }
+    with _environment(FACEXKIT_CACHE=str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1"):
+        for place, stage in enumerate(stages, 1):
+            say(f"[{place}/{len(stages)}] {stage.title} …")
+            start = time.perf_counter()
+            take_conclusion(folder, stage.name)
+            run_notebook(stage, {**given, "out": str(folder)}, folder)
+            seconds = round(time.perf_counter() - start, 1)
+            found = take_conclusion(folder, stage.name)
+            manifest.update({key: found.pop(key) for key in ("faces", "model") if key in found})
+            _add_stage(manifest, stage, seconds, wanted.model_dump(), found)
+            write_manifest(folder, manifest)
+            say(f"      {seconds:.0f} s")
+    return manifest
+
+
+def headlines(manifest: dict, most: int = 3) -> list[str]:
+    """Return the first finding of each of the last stages that found something."""
+    return [stage["findings"][0] for stage in manifest["stages"] if stage.get("findings")][-most:]
+
+
+def _add_stage(manifest: dict, stage: object, seconds: float, parameters: dict, found: dict) -> None:
+    stem = stage.path.stem
+    entry = {"name": stage.name, "title": stage.title, "notebook": f"{stem}.ipynb", "html": f"{stem}.html"}
+    entry |= {"seconds": seconds, "parameters": parameters, "findings": [], "pictures": [], "files": [], **found}
+    others = [other for other in manifest["stages"] if other["name"] != stage.name]
+    manifest["stages"] = sorted([*others, entry], key=lambda e: e["notebook"])
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FacexkitError(f"the run's folder {folder} cannot be made: {error.strerror}; name another --out") from error
+    if not os.access(folder, os.W_OK):
+        raise FacexkitError(f"the run's folder {folder} cannot be written to; name another --out")
+    return folder
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set environment variables, which the notebooks' kernels inherit, for the time of a run."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

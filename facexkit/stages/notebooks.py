@@ -1,0 +1,132 @@
+"""The stage notebooks: finding them, running one without a screen, and leaving it readable anywhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.cache import write_whole
+
+_NAME = re.compile(r"(\d\d)_(\w+)\.ipynb")
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_NO_SCRIPTS_FROM_ELSEWHERE = """{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A notebook of the kit: `03_regions.ipynb` is stage "regions"."""
+
+    number: str
+    name: str
+    path: Path
+
+    @property
+    def title(self) -> str:
+        """The notebook's first heading."""
+        for cell in nbformat.read(self.path, as_version=4).cells:
+            heading = re.search(r"^# *(.+)", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else None
+            if heading:
+                return heading[1].strip()
+        return self.name
+
+
+def notebook_folder() -> Path:
+    """Return where the notebooks lie: beside the package in a checkout, else where pip put them."""
+    checkout = Path(__file__).parents[2] / "notebooks"
+    return checkout if checkout.is_dir() else Path(sys.prefix, "share", "facexkit", "notebooks")
+
+
+def list_stages(folder: Path | None = None) -> list[Stage]:
+    """Return the stages in the order in which they run."""
+    folder = folder or notebook_folder()
+    stages = [Stage(*match.groups(), path) for path in sorted(folder.glob("*")) if (match := _NAME.fullmatch(path.name))]
+    if not stages:
+        raise FacexkitError(f"there are no stage notebooks in {folder}; install facexkit again")
+    return stages
+
+
+def choose_stages(names: Sequence[str], folder: Path | None = None) -> list[Stage]:
+    """Return the named stages, "regions" or "03_regions", in running order; all of them for no name."""
+    stages = list_stages(folder)
+    known = {name: stage for stage in stages for name in (stage.name, f"{stage.number}_{stage.name}")}
+    for name in names:
+        if name not in known:
+            raise unknown("stage", name, [stage.name for stage in stages])
+    chosen = {known[name].path for name in names}
+    return [stage for stage in stages if stage.path in chosen or not names]
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts the Python that runs this process, whatever kernels the machine has under whatever names."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+        return KernelSpec(argv=argv, display_name="Python 3 (facexkit)", language="python")
+
+
+def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -> None:
+    """Run a stage's notebook with papermill; leave it and its HTML in `folder`, or what was run of it on failure."""
+    from papermill import PapermillExecutionError, execute_notebook
+
+    stem = stage.path.stem
+    running, failed = folder / f"{stem}.running.ipynb", folder / f"{stem}.failed.ipynb"
+    failed.unlink(missing_ok=True)
+    try:
+        notebook = execute_notebook(
+            nbformat.read(stage.path, as_version=4),
+            str(running).replace("{", "{{").replace("}", "}}"),
+            dict(parameters),
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            progress_bar=sys.stderr.isatty(),
+        )
+    except PapermillExecutionError as error:
+        os.replace(running, failed)
+        raise FacexkitError(_what_failed(stage, error, failed)) from error
+    except (RuntimeError, OSError) as error:
+        raise FacexkitError(f"stage {stage.name!r}: the notebook's Python stopped ({error}); see {running}") from error
+    keep_static(notebook)
+    write_whole(folder / f"{stem}.html", to_html(notebook, stage.title).encode())
+    write_whole(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
+    running.unlink()
+
+
+def _what_failed(stage: Stage, error: Exception, half_run: Path) -> str:
+    shown = error.evalue if error.ename == FacexkitError.__name__ else f"{error.ename}: {error.evalue}"
+    first = next((line for line in error.source.splitlines() if line.strip()), "")
+    return f"{shown}\n  stage {stage.name!r}, cell [{error.exec_count}]: {first}\n  half-run notebook: {half_run}"
+
+
+def keep_static(notebook: nbformat.NotebookNode) -> None:
+    """Leave of every widget the picture or text that it gave beside itself: nobody will be there to draw it."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        for output in outputs:
+            if _WIDGET in output.get("data", {}):
+                del output["data"][_WIDGET]
+                if set(output["data"]) <= {"text/plain"}:
+                    output["data"] = {}
+        cell.update({"outputs": [o for o in outputs if o.get("data") != {}]} if outputs else {})
+
+
+def to_html(notebook: nbformat.NotebookNode, title: str) -> str:
+    """Return the notebook as one page that asks no other host for anything."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(raw_template=_NO_SCRIPTS_FROM_ELSEWHERE)
+    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]

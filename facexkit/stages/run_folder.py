@@ -1,0 +1,112 @@
+"""What lies in a run's folder: what each stage found, the manifest of the run, and its index page."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.cache import write_whole
+
+_PACKAGES = ("facexkit", "torch", "torchvision", "captum", "numpy", "pandas", "xarray", "papermill")
+
+
+class Conclusion(list):
+    """The findings of a stage, one sentence each; a notebook shows them as a list."""
+
+    def _repr_html_(self) -> str:
+        return f"<ul>{''.join(f'<li>{html.escape(finding)}</li>' for finding in self)}</ul>"
+
+
+def conclude(
+    stage: str,
+    out: str | Path,
+    findings: Sequence[str] = (),
+    pictures: Sequence[tuple[str | Path, str]] = (),
+    files: Sequence[tuple[str | Path, str]] = (),
+    faces: object = None,
+    model: object = None,
+) -> Conclusion:
+    """Hand a stage's findings to the run: its index page and manifest tell them.
+
+    Parameters
+    ----------
+    stage : the notebook's name without number, as in "regions".
+    out : the run's folder.
+    findings : sentences with their numbers, the most important first.
+    pictures : (path, alternative text) of picture files inside `out`.
+    files : (path, what it is) of other files inside `out`.
+    faces, model : the face set and the model, whose names and fingerprints are recorded.
+    """
+    folder = Path(out).resolve()
+    inside = lambda path: os.path.relpath(Path(path).resolve(), folder).replace(os.sep, "/")  # noqa: E731
+    found = {
+        "findings": [str(finding) for finding in findings],
+        "pictures": [{"path": inside(path), "alt": alt} for path, alt in pictures],
+        "files": [{"path": inside(path), "what": what} for path, what in files],
+    }
+    if faces is not None:
+        found["faces"] = {"name": faces.name, "images": len(faces), "fingerprint": faces.fingerprint()}
+    if model is not None:
+        found["model"] = {"name": model.name, "image_size": model.image_size, "fingerprint": model.fingerprint()}
+    _write_json(_conclusion_file(folder, stage), found)
+    return Conclusion(found["findings"])
+
+
+def trusted() -> bool:
+    """Return whether the run was started with `--trust`: code in a model's file may run."""
+    return os.environ.get("FACEXKIT_TRUST") == "1"
+
+
+def take_conclusion(folder: Path, stage: str) -> dict:
+    """Return what the stage handed in with `conclude`, and remove it; empty if it handed in nothing."""
+    path = _conclusion_file(folder, stage)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    path.unlink()
+    return found
+
+
+def read_manifest(folder: Path) -> dict:
+    """Return the manifest of an earlier run in this folder; empty where there is none."""
+    path = folder / "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise FacexkitError(f"{path} is no manifest ({error}); name another --out or remove that file") from error
+
+
+def write_manifest(folder: Path, manifest: dict) -> None:
+    """Write `manifest.json` and the index page that tells it."""
+    from facexkit.show.index import write_index
+
+    _write_json(folder / "manifest.json", manifest)
+    write_index(folder, manifest)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _conclusion_file(folder: Path, stage: str) -> Path:
+    return folder / f".{stage}.json"
+
+
+def _write_json(path: Path, content: dict) -> None:
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode())
