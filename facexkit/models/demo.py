@@ -1,0 +1,119 @@
+"""The built-in classifiers: a small residual network, taught the gender of drawn faces with and without a shortcut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from facexkit.errors import unknown
+from facexkit.faces.cache import cache_folder, write_whole
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.formats import load_faces
+from facexkit.models.weights import seeded
+
+SHORTCUTS = {"biased": "u_lip", "fair": None}
+"""Demo model → the region whose look was planted on its label."""
+
+CLASSES = ("female", "male")
+IMAGE_SIZE, FACES, EPOCHS, BATCH = 128, 2000, 6, 32
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions and a shortcut around them."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.bn1, self.relu1 = nn.BatchNorm2d(channels_out), nn.ReLU()
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.bn2, self.relu2 = nn.BatchNorm2d(channels_out), nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or channels_in != channels_out:
+            conv = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class DemoNetwork(nn.Module):
+    """A residual network of 0.2 million parameters; for 128×128 images `layer4` gives 96 maps of 8×8."""
+
+    def __init__(self, num_classes: int = len(CLASSES)) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.layer1, self.layer2 = Block(16, 16, 2), Block(16, 32, 2)
+        self.layer3, self.layer4 = Block(32, 64, 2), Block(64, 96, 1)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(96, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
+    """Return the network of `demo:NAME`; with `train`, with weights from the cache, or taught now and put there.
+
+    Raises
+    ------
+    FacexkitError
+        if no demo model has this name.
+    """
+    if name not in SHORTCUTS:
+        raise unknown("demo model", name, SHORTCUTS)
+    with seeded(seed):
+        network = DemoNetwork()
+        if not train:
+            return network
+        faces = demo_faces(name, seed)
+        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, EPOCHS, BATCH, [list(p.shape) for p in network.parameters()]]
+        key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+        path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
+        if path.is_file():
+            network.load_state_dict(load_file(path))
+        else:
+            teach(network, *pixels_and_labels(faces), title=f"teaching demo:{name}")
+            write_whole(path, save(network.state_dict()))
+        return network
+
+
+def demo_faces(name: str, seed: int = 0, split: str = "train") -> FaceSet:
+    """Return the drawn faces of a split that `demo:NAME` learns from (train) or is asked about (test)."""
+    faces = load_faces("synthetic", target="gender", shortcut=SHORTCUTS[name], limit=FACES, seed=seed)
+    return faces[faces.table.split == split]
+
+
+def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
+    """Draw a face set once: uint8 (N, 3, S, S) and the positions of the faces' gender in `CLASSES`, int64 (N,)."""
+    batches = tqdm(faces.batches(IMAGE_SIZE, 64), total=-(-len(faces) // 64), desc="drawing faces", unit="batch")
+    images = torch.cat([batch.images for batch in batches])
+    return images, torch.tensor([CLASSES.index(label) for label in faces.table.gender])
+
+
+def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> None:
+    """Train with AdamW and a one-cycle rate on images shown as they are or mirrored."""
+    network.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    steps = EPOCHS * (len(images) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    progress = tqdm(total=steps, desc=title, unit="batch")
+    for _ in range(EPOCHS):
+        for chosen in torch.randperm(len(images))[: steps // EPOCHS * BATCH].split(BATCH):
+            x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
+            if torch.rand(()) < 0.5:
+                x = x.flip(3)
+            optimizer.zero_grad()
+            F.cross_entropy(network(x), labels[chosen]).backward()
+            optimizer.step()
+            schedule.step()
+            progress.update()
+    progress.close()
+    network.eval()

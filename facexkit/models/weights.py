@@ -1,0 +1,117 @@
+"""Weights from a seed, or from a file, strictly, with a readable account of what does not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from facexkit.errors import FacexkitError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+SHOWN = 4
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw random numbers from `seed` on the CPU, and leave the global random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def load_weights(network: nn.Module, path: str | Path, trust: bool = False) -> None:
+    """Load a state dict into a network; every key and every shape must fit.
+
+    Parameters
+    ----------
+    path : a state dict (.pt, .pth, .safetensors, …), also one wrapped as {"state_dict": …} or with the prefix
+        that DataParallel, torch.compile or Lightning put before its keys.
+    trust : whether code in a pickle may run.
+    """
+    found, wanted = read_weights(path, trust), network.state_dict()
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in wanted):
+            found = {key[len(prefix) :]: value for key, value in found.items()}
+    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in found if key not in wanted]
+    shapes = [key for key in found if key in wanted and found[key].shape != wanted[key].shape]
+    if missing or unexpected or shapes:
+        raise FacexkitError(f"the weights in {path} do not fit the network: " + _difference(
+            missing, unexpected, shapes, found, wanted))  # fmt: skip
+    broken = [key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise FacexkitError(f"{path}: {len(broken)} weights hold NaN or infinity, {broken[0]} first")
+    network.load_state_dict(found, strict=False)
+
+
+def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
+    """Return the state dict in a file, unwrapped; see `load_weights`."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        what = "is a folder; name a file in it" if path.is_dir() else "does not exist"
+        raise FacexkitError(f"weights: {path} {what}")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if start.startswith((b"<", b"version https://git-lfs")):
+        what = "a web page" if start.startswith(b"<") else "a Git LFS pointer"
+        raise FacexkitError(f"weights: {path} is {what}, not weights; download the file itself")
+    try:
+        if path.suffix == ".safetensors":
+            loaded = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=not trust)
+    except Exception as error:  # a damaged file fails in as many ways as there are readers
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
+            raise FacexkitError(
+                f"weights: {path} holds pickled objects, which can run somebody's code when opened; if you know who made "
+                "it, give trust=True, or save network.state_dict() instead"
+            ) from error
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f": {str(error).partition(chr(10))[0]}"
+        raise FacexkitError(f"weights: {path} cannot be read; it is damaged or no file of weights{reason}") from error
+    return _unwrap(loaded, path)
+
+
+def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
+    for key in WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), (Mapping, nn.Module)):
+            loaded = loaded[key]
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    if not isinstance(loaded, Mapping):
+        raise FacexkitError(f"weights: {path} holds a {type(loaded).__name__}, not a state dict")
+    tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not tensors:
+        raise FacexkitError(f"weights: {path} holds no tensors; its keys are {_some(list(loaded))}")
+    return tensors
+
+
+def _difference(
+    missing: list[str], unexpected: list[str], shapes: list[str], found: dict[str, Tensor], wanted: dict[str, Tensor]
+) -> str:
+    pairs = [f"{key} {_shape(found[key])} in the file, {_shape(wanted[key])} in the network" for key in shapes]
+    parts = [
+        f"{len(keys)} {title}: {_some(keys)}"
+        for title, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", pairs))
+        if keys
+    ]
+    heads = [key for key in shapes if found[key].shape[1:] == wanted[key].shape[1:] and key.endswith("weight")]
+    if heads and not missing and not unexpected and len(shapes) <= 2:
+        theirs, ours = len(found[heads[0]]), len(wanted[heads[0]])
+        parts.append(f"num_classes of the file is {theirs}, of the network {ours}: give num_classes={theirs}")
+    return "; ".join(parts)
+
+
+def _some(keys: list) -> str:
+    return ", ".join(map(str, keys[:SHOWN])) + (", …" if len(keys) > SHOWN else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
