@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from facexkit.errors import FacexkitError
+from facexkit.models.face_model import FaceModel, pick_device
+
+
+def linear_model(**options):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3))
+    return FaceModel(network, name="lin", image_size=4, device="cpu", **options)
+
+
+IMAGES = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_image_gets_the_same_output_alone_and_in_a_batch():
+    model = linear_model(mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    together = model(model.prepare(IMAGES))
+    alone = torch.cat([model(model.prepare(image[None])) for image in IMAGES])
+    torch.testing.assert_close(together, alone)
+
+
+def test_prepared_images_are_channels_last_floats_of_the_slow_formula():
+    model = linear_model(mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    x = model.prepare(IMAGES)
+    assert x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
+    slow = (IMAGES[2, 1, 3, 0].item() / 255 - 0.2) / 0.6
+    assert x[2, 1, 3, 0].item() == pytest.approx(slow, abs=1e-6)
+
+
+def test_classes_are_found_by_name_and_by_position():
+    model = linear_model(class_names=["female", "male", "2"])
+    assert [model.class_index(c) for c in ("male", 1, "1", "2")] == [1, 1, 1, 2]
+    assert linear_model().class_names == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [("mael", "unknown class 'mael'; did you mean 'male'"), (3, "3 is out of range.*has 3 outputs"), (-1, "out of range"),
+     (0.5, "unknown class"), (None, "unknown class")],
+)  # fmt: skip
+def test_a_wrong_class_is_refused(target, says):
+    with pytest.raises(FacexkitError, match=says):
+        linear_model(class_names=["female", "male", "other"]).class_index(target)
+
+
+class Returns(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return self.what(x)
+
+
+def test_outputs_that_are_no_rows_of_classes_are_told():
+    cases = {
+        "returns a tuple": lambda x: (x, x),
+        "returns a dict with 'a', 'b'": lambda x: {"a": x, "b": x},
+        "returns one number": lambda x: x.mean(),
+        "gives 1 rows of outputs for 2 images": lambda x: x.mean(0, keepdim=True),
+        "does not run on two 8×8 RGB images: ZeroDivisionError": lambda x: 1 / 0,
+    }
+    for says, what in cases.items():
+        with pytest.raises(FacexkitError, match=says):
+            FaceModel(Returns(what), name="odd", image_size=8, device="cpu").try_out()
+
+
+def test_one_output_an_image_is_one_column():
+    model = FaceModel(Returns(lambda x: x.mean((1, 2, 3))), name="score", image_size=8, device="cpu")
+    assert model.try_out().shape == (2, 1) and model.class_names == ["class 0"]
+
+
+def test_the_fingerprint_changes_with_weights_input_and_modules_and_with_nothing_else():
+    first = linear_model()
+    prints = {first.fingerprint(), linear_model(mean=[0.5] * 3).fingerprint()}
+    assert first.fingerprint() == linear_model(class_names=["a", "b", "c"]).fingerprint()
+    bigger, other = linear_model(), linear_model()
+    bigger.image_size = 5
+    with torch.no_grad():
+        other.network[1].bias[2] += 1e-3
+    sequence = FaceModel(nn.Sequential(*first.network, nn.ReLU()), name="lin", image_size=4, device="cpu")
+    prints |= {bigger.fingerprint(), other.fingerprint(), sequence.fingerprint()}
+    assert len(prints) == 5
+
+
+def test_a_device_that_is_not_there_is_told():
+    for device in ("cuda:99", "gpu", "cpu:x"):
+        with pytest.raises(FacexkitError, match=f"device '{device}' cannot be used"):
+            pick_device(device)
+    assert pick_device("cpu").type == "cpu"
