@@ -29,25 +29,27 @@ class RegionScores(Accumulator):
     """Share of every region's pixels that the attribution lies on (Sarridis et al., FaceX, ICMR 2024).
 
     Per image: m = map scaled to [0, 1], upsampled to 64×64; t = mean of the positive m;
-    score(r) = |{p in r: m(p) > t}| / |r|, with the region's mask resized to 64×64, antialiased, > 0.
+    score(r) = |{p in r: m(p) > t}| / |r|, with the region's mask resized to the model's input and from there to 64×64,
+    antialiased, > 0.
 
     Parameters
     ----------
     layer, target : where the attribution map comes from, and the class (output column) that it explains.
     paths : the face set's paths, by row.
+    image_size : side length of the model's input.
     seed : of the bootstrap.
     """
 
-    def __init__(self, layer: str, target: int, paths: np.ndarray, seed: int = 0) -> None:
+    def __init__(self, layer: str, target: int, paths: np.ndarray, image_size: int, seed: int = 0) -> None:
         self.paths, self.seed = paths, seed
-        self.view = MaskView(REGIONS, SIDE, "antialias")
+        self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
         self.key = (layer, target)
         self.attributions, self.masks, self.outputs = (self.key,), (self.view,), True
         self.rows: list[np.ndarray] = []
         self.lit: list[np.ndarray] = []
         self.area: list[np.ndarray] = []
         self.output: list[np.ndarray] = []
-        self.examples = TopK(EXAMPLES)
+        self.examples = TopK(len(REGIONS), EXAMPLES)
 
     def update(self, batch: ProbedBatch) -> None:
         maps = scaled(batch.attributions[self.key])
@@ -60,8 +62,8 @@ class RegionScores(Accumulator):
         self.area.append(area)
         self.output.append(batch.outputs[:, self.key[1]].double().cpu().numpy())
         share = np.where(area > 0, lit / np.maximum(area, 1), -np.inf)
-        small = np.broadcast_to(maps.cpu().numpy(), (len(REGIONS), *maps.shape))
-        self.examples.update(share.T, batch.rows, small)
+        coarse = maps.cpu().numpy()
+        self.examples.update(share.T, batch.rows, lambda _, faces: coarse[faces])
 
     def merge(self, other: RegionScores) -> None:
         for name in ("rows", "lit", "area", "output"):
@@ -105,7 +107,7 @@ class HighImpactPatches(Accumulator):
         self.view = MaskView(REGIONS, image_size)
         self.key = (layer, target)
         self.attributions, self.masks = (self.key,), (self.view,)
-        self.best = TopK(PATCHES)
+        self.best = TopK(len(REGIONS), PATCHES)
 
     def update(self, batch: ProbedBatch) -> None:
         maps, masks = batch.attributions[self.key], batch.masks[self.view]
@@ -115,7 +117,7 @@ class HighImpactPatches(Accumulator):
         value, tile = values.flatten(2).double().max(2)
         value = torch.where(value > 0, value, -torch.inf)
         places = np.stack([tile.cpu().numpy() // across, tile.cpu().numpy() % across], -1) * TILE
-        self.best.update(value.T.cpu().numpy(), batch.rows, places.swapaxes(0, 1))
+        self.best.update(value.T.cpu().numpy(), batch.rows, lambda regions, faces: places[faces, regions])
 
     def merge(self, other: HighImpactPatches) -> None:
         self.best.merge(other.best)
@@ -129,8 +131,7 @@ class HighImpactPatches(Accumulator):
             "patch_y": np.where(found, self.best.payload[..., 0], 0),
             "patch_x": np.where(found, self.best.payload[..., 1], 0),
         }
-        patches = xr.Dataset({name: (("region", "patch"), v) for name, v in values.items()}, {"region": list(REGIONS)})
-        return patches.pad(patch=(0, PATCHES - patches.sizes["patch"]), constant_values={"patch_image": ""})
+        return xr.Dataset({name: (("region", "patch"), v) for name, v in values.items()}, {"region": list(REGIONS)})
 
 
 def facex_scores(
@@ -145,7 +146,7 @@ def facex_scores(
 ) -> list[xr.Dataset]:
     """Score regions and find patches for all target classes in one pass; see `score_regions`."""
     paths = faces.table.path.to_numpy(object)
-    scores = [RegionScores(layer, target, paths, seed) for target in targets]
+    scores = [RegionScores(layer, target, paths, model.image_size, seed) for target in targets]
     patches = [HighImpactPatches(layer, target, paths, model.image_size) for target in targets]
     skipped = stream(model, faces, [*scores, *patches], attribution=attribution, **how)
     attrs = {"attribution": getattr(attribution, "__name__", attribution), "tile": TILE, "skipped": skipped}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -12,36 +14,48 @@ class TopK:
 
     Parameters
     ----------
-    k : how many to keep for each subject.
+    subjects, k : how many subjects there are, and how many values to keep for each.
 
     Attributes
     ----------
     values : float64 (G, k), descending; −inf where there is none.
     rows : int64 (G, k); −1 where there is none.
-    payload : (G, k, …), what was handed in with the value.
+    payload : (G, k, …), what came with the value; zeros where there is none.
     """
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, subjects: int, k: int) -> None:
         self.k = k
-        self.values: np.ndarray | None = None
-        self.rows: np.ndarray | None = None
+        self.values = np.full((subjects, k), -np.inf)
+        self.rows = np.full((subjects, k), -1)
         self.payload: np.ndarray | None = None
 
-    def update(self, values: np.ndarray, rows: np.ndarray, payload: np.ndarray) -> None:
-        """Take in values (G, B) of rows (B,) with payload (G, B, …); −inf is never kept."""
-        rows = np.broadcast_to(rows, values.shape)
-        if self.values is not None:
-            values = np.concatenate([self.values, values], 1)
-            rows = np.concatenate([self.rows, rows], 1)
-            payload = np.concatenate([self.payload, payload], 1)
-        order = np.lexsort((rows, -values), axis=1)[:, : self.k]
-        self.values = np.take_along_axis(values.astype(np.float64), order, 1)
-        self.rows = np.where(np.isneginf(self.values), -1, np.take_along_axis(rows, order, 1))
-        extra = order.reshape(order.shape + (1,) * (payload.ndim - 2))
-        self.payload = np.take_along_axis(payload, extra, 1)
+    def update(
+        self, values: np.ndarray, rows: np.ndarray, payload: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> None:
+        """Take in values (G, B) of rows (B,) or (G, B); −inf is never kept.
+
+        Parameters
+        ----------
+        payload : called with the subjects (n,) and columns (n,) of what is kept; returns (n, …).
+        """
+        if self.payload is None:
+            nothing = np.zeros(0, int)
+            sample = payload(nothing, nothing)
+            self.payload = np.zeros((*self.values.shape, *sample.shape[1:]), sample.dtype)
+        best = values.max(1, initial=-np.inf)
+        changed = np.flatnonzero((best >= self.values[:, -1]) & (best > -np.inf))
+        joined = np.concatenate([self.values[changed], values[changed]], 1)
+        from_rows = np.concatenate([self.rows[changed], np.broadcast_to(rows, values.shape)[changed]], 1)
+        order = np.lexsort((from_rows, -joined), axis=1)[:, : self.k]
+        kept = np.take_along_axis(joined, order, 1)
+        self.values[changed] = kept
+        self.rows[changed] = np.where(np.isneginf(kept), -1, np.take_along_axis(from_rows, order, 1))
+        moved = self.payload[changed[:, None], np.minimum(order, self.k - 1)]
+        subject, place = np.nonzero((order >= self.k) & (kept > -np.inf))
+        moved[subject, place] = payload(changed[subject], order[subject, place] - self.k)
+        self.payload[changed] = moved
 
     def merge(self, other: TopK) -> None:
         """Take in what `other` has kept."""
-        if other.values is not None:
-            empty = other.rows < 0
-            self.update(np.where(empty, -np.inf, other.values), other.rows, other.payload)
+        if other.payload is not None:
+            self.update(other.values, other.rows, lambda subjects, columns: other.payload[subjects, columns])
