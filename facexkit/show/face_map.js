@@ -1,0 +1,112 @@
+// The one script of the face map: the report inlines it, a widget calls mount() on its own element.
+
+// Wire the face map in `root`. `data.svg` is drawn into it if given; `data.readout` is the element that tells the number
+// of the region under pointer or focus; `onSelect(region)` is called on click, Enter and Space.
+export function mount(root, data = {}, onSelect = () => {}) {
+  if (data.svg) root.innerHTML = data.svg;
+  const map = root.querySelector("svg.face-map");
+  const regions = [...map.querySelectorAll(".region")];
+  const at = (name) => regions.find((region) => region.dataset.region === name);
+  const rank = (region) => (region.dataset.value === "" ? -Infinity : Number(region.dataset.value));
+  const order = [...regions].sort((a, b) => rank(b) - rank(a));
+  const rings = Object.fromEntries(["pointed", "selected"].map((kind) => {
+    const ring = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    ring.setAttribute("class", `ring ${kind}`);
+    map.querySelector(".face").append(ring);
+    return [kind, ring];
+  }));
+  const mark = (kind, name) => {
+    rings[kind].setAttribute("d", name ? at(name).querySelector("path").getAttribute("d") : "");
+    for (const label of map.querySelectorAll(".label")) label.classList.toggle(kind, label.dataset.region === name);
+  };
+  const point = (name) => {
+    mark("pointed", name);
+    if (name && data.readout) data.readout.textContent = at(name).getAttribute("aria-label");
+  };
+  const select = (name) => {
+    mark("selected", name);
+    for (const region of regions) region.setAttribute("aria-pressed", String(region.dataset.region === name));
+  };
+  const choose = (name) => { select(name); onSelect(name); };
+  const named = (event) => event.target.closest("[data-region]")?.dataset.region;
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  map.addEventListener("pointerover", (event) => point(named(event)));
+  map.addEventListener("pointerleave", () => point(document.activeElement?.closest?.(".region")?.dataset.region));
+  map.addEventListener("focusin", (event) => point(named(event)));
+  map.addEventListener("focusout", () => point());
+  map.addEventListener("click", (event) => named(event) && choose(named(event)));
+  map.addEventListener("keydown", (event) => {
+    const name = named(event);
+    if (!name) return;
+    if (event.key === "Enter" || event.key === " ") choose(name);
+    else if (event.key === "Home") order[0].focus();
+    else if (event.key in steps) order.at((order.indexOf(at(name)) + steps[event.key]) % order.length).focus();
+    else return;
+    event.preventDefault();
+  });
+  return { select };
+}
+
+const element = (tag, attributes = {}, ...inside) => {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...inside);
+  return made;
+};
+
+// Fill `panel` with a region's numbers, patches and examples; `uris[k]` is picture k.
+export function showRegion(panel, region, uris) {
+  const numbers = region.numbers.map((n) => element("div", {},
+    element("dt", { textContent: n.method }), element("dd", { className: "value", textContent: n.text }),
+    element("dd", { textContent: n.behind })));
+  const picture = (one, what) => element("img", { src: uris[one.picture], alt: `${what} ${one.name}` });
+  const caption = (one) => element("figcaption", { title: one.name },
+    element("b", { textContent: one.value }), element("span", { textContent: one.name.split("/").pop() }));
+  const patches = region.patches.map((one) => element("li", {}, element("figure", {}, picture(one, "patch of"), caption(one))));
+  const examples = region.examples.map((one) => element("li", {}, element("figure", {}, element("div", { className: "face" },
+    picture(one, "face"), element("img", { className: "veil", src: uris[one.veil], alt: "" })), caption(one))));
+  const slider = element("input", { type: "range", min: 0, max: 100, value: 75 });
+  slider.addEventListener("input", () => panel.style.setProperty("--veil", slider.value / 100));
+  panel.replaceChildren(element("h2", { textContent: region.title }), element("dl", { className: "numbers" }, ...numbers));
+  if (examples.length) panel.append(element("h3", { textContent: "Faces with the highest attribution here" }),
+    element("ul", { className: "examples" }, ...examples),
+    element("label", { className: "slider" }, "Dim what the map does not mark", slider));
+  if (patches.length) panel.append(element("h3", { textContent: "Patches with the highest impact" }),
+    element("ol", { className: "patches" }, ...patches));
+  if (!examples.length && !patches.length) panel.append(element("p", { textContent: region.nothing }));
+}
+
+// Wire a whole report: the switches for class and method, every map, the panel and the table.
+export function mountReport(page) {
+  const { subjects, uris } = JSON.parse(page.getElementById("data").textContent);
+  const panel = page.querySelector(".panel"), readout = page.querySelector(".readout");
+  const state = { subject: "0", method: page.querySelector(".view").dataset.method, region: subjects[0].first };
+  const views = [...page.querySelectorAll(".view")];
+  const choose = (region) => { state.region = region; draw(); };
+  const maps = views.map((view) => mount(view, { readout }, choose));
+  function draw() {
+    const subject = subjects[state.subject];
+    if (!subject.methods.includes(state.method)) state.method = subject.methods[0];
+    const shown = (part) => ["subject", "method"].every((key) => (part.dataset[key] ?? state[key]) === state[key]);
+    for (const part of page.querySelectorAll("[data-subject], [data-method]")) part.hidden = !shown(part);
+    for (const box of page.querySelectorAll(".switches input")) box.checked = box.value === state[box.name];
+    for (const row of page.querySelectorAll("tbody tr")) row.classList.toggle("selected", row.dataset.row === state.region);
+    for (const map of maps) map.select(state.region);
+    showRegion(panel, subject.regions[state.region], uris);
+  }
+  for (const box of page.querySelectorAll(".switches input")) {
+    box.addEventListener("change", () => { state[box.name] = box.value; draw(); });
+  }
+  for (const button of page.querySelectorAll("tbody button")) button.addEventListener("click", () => choose(button.value));
+  for (const button of page.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
+  draw();
+}
+
+function sortBy(button) {
+  const head = button.closest("th"), table = head.closest("table"), body = table.tBodies[0];
+  const down = head.getAttribute("aria-sort") !== "descending";
+  const key = (row) => row.cells[head.cellIndex].dataset.sort;
+  const compare = (a, b) => (isNaN(key(a) || "x") ? key(a).localeCompare(key(b)) : key(a) - key(b));
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  body.append(...[...body.rows].sort((a, b) => (key(a) === "") - (key(b) === "") || compare(a, b) * (down ? -1 : 1)));
+}

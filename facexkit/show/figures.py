@@ -1,0 +1,69 @@
+"""Plots of region numbers: dots with their intervals, one method or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from facexkit.show.face_map import INK, SOFT, short_titles
+from facexkit.show.readings import METHODS, one_class_each, method_of, ranked, read_regions, title_of
+
+MARKS = (("#0a539a", "o"), ("#b4500b", "s"), ("#4a566b", "^"), ("#7a3b8f", "D"))
+
+
+def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | None = None) -> Figure:
+    """Plot every region's number as a dot with its 95 % interval, the first result's largest on top.
+
+    Parameters
+    ----------
+    results : what `fx.score_regions` gave. Each method gets a panel, the decision share first; classes and models
+        share it, told apart by colour and mark.
+    title : what the picture shows; the highest region if None.
+    """
+    results = one_class_each(results)
+    methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
+    panels = [[scores for scores in results if scores.attrs.get("method") == method] for method in methods]
+    order = [reading.region for reading in ranked(panels[0][0])]
+    order += [region for region in read_regions(panels[0][0]) if region not in order]
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, panel in zip(axes[0], panels, strict=True):
+        _dots(ax, panel, order)
+    axes[0, 0].set_yticks(range(len(order)), [title_of(region) for region in order])
+    axes[0, 0].invert_yaxis()
+    best = read_regions(panels[0][0])[order[0]]
+    figure.suptitle(title or f"{title_of(best.region).capitalize()} first: {best.text}", fontweight="bold", color=INK)
+    plt.close(figure)
+    return figure
+
+
+def _dots(ax: Axes, panel: list[xr.Dataset], order: list[str]) -> None:
+    step = 0.5 / len(panel)
+    for place, (scores, name) in enumerate(zip(panel, short_titles(panel), strict=True)):
+        readings = [read_regions(scores)[region] for region in order]
+        at = np.arange(len(order)) + (place - (len(panel) - 1) / 2) * step
+        value, low, high = (np.array([getattr(r, k) for r in readings]) for k in ("value", "low", "high"))
+        colour, mark = MARKS[place % len(MARKS)]
+        ax.hlines(at, low, high, color=colour, linewidth=2, alpha=0.55)
+        ax.plot(value, at, mark, color=colour, markersize=6, label=name)
+    method = method_of(panel[0])
+    for y, region in enumerate(order):
+        if all(np.isnan(read_regions(scores)[region].value) for scores in panel):
+            ax.text(0, y, " no data", va="center", fontsize=8, color=SOFT, style="italic")
+    ax.axvline(0, color=SOFT, linewidth=0.8)
+    ax.grid(axis="y", color="#e1e6eb", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.set_title(method.title, fontsize=11, color=INK)
+    ax.set_xlabel(method.unit.replace(" (", "\n("), color=SOFT)
+    if method.percent:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    if len(panel) > 1:
+        ax.legend(frameon=False, fontsize=9)

@@ -1,0 +1,54 @@
+"""The first page of a run: what was run on what, what was found, and where everything is."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from facexkit.errors import FacexkitError
+from facexkit.show.report import templates, write_page
+
+
+def write_index(folder: str | Path, manifest: Mapping) -> Path:
+    """Write `index.html` of a run folder and return its path.
+
+    Parameters
+    ----------
+    folder : the run folder; paths in the manifest are relative to it.
+    manifest : `title`; and, where known, `headline` (sentences; else the first finding of each stage, last stage first),
+        `created`, `command`, `model`, `faces` (words), `parameters` and `versions` (name to value), and `stages`: a list
+        of `name`, `title`, `notebook`, `html` (paths), `seconds`, `findings` (sentences), `pictures` (`path` of an SVG,
+        PNG or JPEG, `alt`, `wide` for one that needs the whole width), `files` (`path`, `what`).
+
+    Raises
+    ------
+    FacexkitError if a picture is not there.
+    """
+    folder = Path(folder)
+    stages = [dict(stage, shown=_pictures(folder, stage.get("pictures", ()))) for stage in manifest.get("stages", ())]
+    first = [stage["findings"][0] for stage in reversed(stages) if stage.get("findings")]
+    headline = list(manifest.get("headline") or first or [manifest["title"]])
+    facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
+    page = templates().get_template("index.html")
+    text = page.render(manifest=manifest, stages=stages, headline=headline, facts=facts, link=_link)
+    return write_page(folder / "index.html", text)
+
+
+def _pictures(folder: Path, pictures: list[Mapping]) -> list[dict]:
+    shown = []
+    for picture in pictures:
+        path = folder / picture["path"]
+        if not path.is_file():
+            raise FacexkitError(f"the run's picture {picture['path']!r} is not in {folder}; write it before the index")
+        kind = mimetypes.guess_type(path.name)[0] or "image/png"
+        uri = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+        shown.append({**picture, "uri": uri})
+    return shown
+
+
+def _link(path: str) -> str:
+    """Return a relative link to a file of the run, safe for any name."""
+    return "./" + quote(str(path).lstrip("/"))

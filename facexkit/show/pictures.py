@@ -1,0 +1,119 @@
+"""Small pictures of faces for pages: thumbnails, patches, and attribution as a veil that leaves bright what matters."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import xarray as xr
+from PIL import Image
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceSet
+
+FACE_SIDE, PATCH_SIDE = 160, 56
+VEIL = (14, 20, 40)
+
+
+def face_as_seen(faces: FaceSet, path: str, side: int = FACE_SIDE) -> Image.Image:
+    """Return a face as the model sees it, squeezed to a square: RGB side×side."""
+    try:
+        return faces.images.read(path).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    except (OSError, KeyError) as error:
+        raise FacexkitError(f"the face set {faces.name!r} cannot give image {path!r} of the results: {error}") from error
+
+
+def patch(face: Image.Image, y: float, x: float, tile: float, image_size: int, side: int = PATCH_SIDE) -> Image.Image:
+    """Cut the tile with top-left (x, y) in the S×S input out of a face of any size: RGB side×side."""
+    across, down = face.width / image_size, face.height / image_size
+    right, bottom = min(x + tile, image_size), min(y + tile, image_size)
+    box = (x * across, y * down, right * across, bottom * down)
+    return face.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
+
+
+def veil(attribution: np.ndarray, side: int = FACE_SIDE) -> Image.Image:
+    """Return a veil over a face, clear where the attribution is high.
+
+    Parameters
+    ----------
+    attribution : (h, w) in 0–1; upsampled bilinearly with half-pixel centres.
+
+    Returns
+    -------
+    RGBA side×side, alpha = 1 − attribution.
+    """
+    grown = cv2.resize(np.nan_to_num(attribution).astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+    out = np.empty((side, side, 4), np.uint8)
+    out[..., :3] = VEIL
+    out[..., 3] = np.round(255 * (1 - grown.clip(0, 1)))
+    return Image.fromarray(out, "RGBA")
+
+
+def overlay(face: Image.Image, attribution: np.ndarray, opacity: float = 0.75) -> Image.Image:
+    """Return the face under the attribution's veil; `opacity` 0 leaves the face as it is, 1 hides all that is 0."""
+    face = face.convert("RGBA")
+    cover = veil(attribution, max(face.size)).resize(face.size)
+    cover.putalpha(cover.getchannel("A").point(lambda alpha: round(alpha * opacity)))
+    return Image.alpha_composite(face, cover).convert("RGB")
+
+
+def data_uri(image: Image.Image, quality: int = 82) -> str:
+    """Return a picture as a data URI: JPEG, or WebP where it has transparency."""
+    kind, options = ("webp", {"alpha_quality": 90}) if image.mode == "RGBA" else ("jpeg", {"optimize": True})
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=quality, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+class Album:
+    """Each picture once, as data URIs that pages refer to by number.
+
+    Parameters
+    ----------
+    faces : where the pixels of the results' images come from.
+    """
+
+    def __init__(self, faces: FaceSet) -> None:
+        self.clear()
+        self._face = lru_cache(256)(lambda path: face_as_seen(faces, path, 512))
+
+    def clear(self) -> None:
+        """Forget the pictures, but not the faces that were read."""
+        self.uris: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def _number(self, image: Image.Image) -> int:
+        uri = data_uri(image)
+        if uri not in self._numbers:
+            self._numbers[uri] = len(self.uris)
+            self.uris.append(uri)
+        return self._numbers[uri]
+
+    def patches(self, scores: xr.Dataset, region: str, most: int = 20) -> list[dict]:
+        """Return the region's high-impact patches, best first: picture number, value, image name."""
+        if "patch_value" not in scores:
+            return []
+        rows, told = scores.sel(region=region), scores.attrs
+        found = []
+        for place in np.flatnonzero(rows.patch_image.values.astype(str) != "")[:most]:
+            value, path, y, x = (rows[f"patch_{k}"].values[place] for k in ("value", "image", "y", "x"))
+            cut = patch(self._face(str(path)), float(y), float(x), told["tile"], told["image_size"])
+            found.append({"picture": self._number(cut), "value": f"{float(value):.3g}", "name": str(path)})
+        return found
+
+    def examples(self, scores: xr.Dataset, region: str, most: int = 4) -> list[dict]:
+        """Return the faces with the highest score in the region: numbers of face and veil, score, image name."""
+        if "example_image" not in scores:
+            return []
+        rows = scores.sel(region=region)
+        found = []
+        for place in np.flatnonzero(rows.example_image.values.astype(str) != "")[:most]:
+            path = str(rows.example_image.values[place])
+            face = self._face(path).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
+            shown = {"picture": self._number(face), "veil": self._number(veil(rows.example_map.values[place])), "name": path}
+            score = float(rows.per_image.sel(image=path)) if path in rows.image.values else float("nan")
+            found.append({**shown, "value": f"{score:.2f}" if np.isfinite(score) else ""})
+        return found

@@ -1,0 +1,174 @@
+"""What a result says, in numbers that people read: one class of one model at a time, each method with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.regions import REGIONS, TITLES
+
+
+@dataclass(frozen=True)
+class Method:
+    """How people read a method: its title, the unit of its numbers, and what it measures in two sentences."""
+
+    title: str
+    unit: str
+    explanation: str
+    percent: bool = False
+
+    def say(self, value: float, signed: bool = False) -> str:
+        """Return a value in words: "41 %" or "0.62"; with a sign and in points for a difference."""
+        if not np.isfinite(value):
+            return "no data"
+        value = float(value) * (100 if self.percent else 1)
+        digits = 0 if value == 0 or (self.percent and abs(value) >= 9.95) else 1 if self.percent else 2
+        number = f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+        return number + ((" points" if signed else " %") if self.percent else "")
+
+    def interval(self, low: float, high: float) -> str:
+        """Return the 95 % interval in words, empty where there is none."""
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return ""
+        first, second = self.say(low), self.say(high)
+        return f"{first.removesuffix(' %')}–{second}" if low >= 0 else f"{first} to {second}"
+
+
+METHODS = {
+    "share": Method(
+        "Decision share",
+        "% of the way to the other face's decision",
+        "Only this region is exchanged between two faces, and the share says how far that alone moves the model's "
+        "decision towards the other face's. It changes what the model sees, so a finding rests on it.",
+        percent=True,
+    ),
+    "facex": Method(
+        "FaceX score",
+        "share of the region's pixels above the threshold",
+        "An attribution map is drawn for each face, and the score is the part of the region that lies above the map's "
+        "own threshold. It says where the map is high, which need not be what moves the decision.",
+    ),
+}
+"""The known methods, the one that a finding rests on first."""
+
+
+def method_of(scores: xr.Dataset) -> Method:
+    """Return how to read a result; a method registered by a user reads as plain numbers."""
+    name = str(scores.attrs.get("method", "score"))
+    return METHODS.get(name) or Method(name, "score", f"Scores of the method “{name}”.")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One region's number, its 95 % interval and the images behind it."""
+
+    region: str
+    value: float
+    low: float
+    high: float
+    images: int
+    method: Method
+    signed: bool = False
+
+    @property
+    def text(self) -> str:
+        return self.method.say(self.value, self.signed)
+
+    @property
+    def interval(self) -> str:
+        return self.method.interval(self.low, self.high)
+
+    @property
+    def sentence(self) -> str:
+        """The number with its interval and images: "41 % (95 % interval 37–45 %, 256 images)"."""
+        if not np.isfinite(self.value):
+            return "no data: no image has this region"
+        behind = [f"95 % interval {self.interval}"] if self.interval else []
+        behind += [f"{self.images} image{'' if self.images == 1 else 's'}"] if self.images else []
+        return f"{self.text} ({', '.join(behind)})" if behind else self.text
+
+
+def read_regions(scores: xr.Dataset) -> dict[str, Reading]:
+    """Return the reading of every region of a one-class result, in the order of `REGIONS`."""
+    if "target_class" in scores.dims:
+        raise FacexkitError("this result holds several classes; take one with one_class_each(scores)")
+    known = set(scores.region.values.tolist())
+    if unknown := known - set(REGIONS):
+        raise FacexkitError(f"the result has regions that the face map does not know: {', '.join(sorted(unknown))}")
+    method, nan, readings = method_of(scores), float("nan"), {}
+    for region in REGIONS:
+        row = scores.sel(region=region) if region in known else {}
+        value, low, high = (float(row[k]) if k in row else nan for k in ("score", "score_low", "score_high"))
+        images = int(row["images"]) if "images" in row else 0
+        signed = bool(scores.attrs.get("difference"))
+        readings[region] = Reading(region, value, low, high, images, method, signed)
+    return readings
+
+
+def ranked(scores: xr.Dataset, by: str = "value") -> list[Reading]:
+    """Return the regions that have a number, the largest first; `by="size"` ranks by absolute value."""
+    have = [reading for reading in read_regions(scores).values() if np.isfinite(reading.value)]
+    return sorted(have, key=lambda r: -(abs(r.value) if by == "size" else r.value))
+
+
+def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
+    """Split results so that each Dataset is one class of one model by one method."""
+    split: list[xr.Dataset] = []
+    for scores in [results] if isinstance(results, xr.Dataset) else results:
+        if "target_class" not in scores.dims:
+            split.append(scores)
+            continue
+        names = scores.attrs.get("class_names") or [f"class {k}" for k in scores.target_class.values]
+        for place, target in enumerate(scores.target_class.values.tolist()):
+            one = scores.isel(target_class=place, drop=True)
+            one.attrs.update(target_class=target, class_name=names[place])
+            split.append(one)
+    if not split:
+        raise FacexkitError("there are no results to show; pass what fx.score_regions returned")
+    return split
+
+
+@dataclass
+class Subject:
+    """One class of one model, with its results: the method that findings rest on comes first."""
+
+    model: str
+    class_name: str
+    results: list[xr.Dataset]
+
+    @property
+    def label(self) -> str:
+        return f"{self.class_name} · {self.model}"
+
+    def by(self, method: str) -> xr.Dataset | None:
+        return next((scores for scores in self.results if scores.attrs.get("method") == method), None)
+
+
+def subjects(results: xr.Dataset | Iterable[xr.Dataset]) -> list[Subject]:
+    """Group results by model and class, in the order in which they come."""
+    groups: dict[tuple, Subject] = {}
+    for scores in one_class_each(results):
+        told = scores.attrs
+        model, name = str(told.get("model", "model")), str(told.get("class_name", told.get("target_class", "class")))
+        key = (model, told.get("model_fingerprint"), told.get("target_class"))
+        groups.setdefault(key, Subject(model, name, [])).results.append(scores)
+    order = list(METHODS)
+    for subject in groups.values():
+        subject.results.sort(key=lambda s: order.index(s.attrs["method"]) if s.attrs.get("method") in order else 9)
+    return list(groups.values())
+
+
+def difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+    """Return score(a) − score(b) region by region; a region that one of them lacks is NaN."""
+    if a.attrs.get("method") != b.attrs.get("method"):
+        raise FacexkitError("a difference needs two results of the same method")
+    return xr.Dataset({"score": a.score - b.score}, attrs={"method": a.attrs.get("method"), "difference": True})
+
+
+def title_of(region: str) -> str:
+    """Return what people read for a region."""
+    return TITLES.get(region, region)
