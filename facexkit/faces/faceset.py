@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,10 +13,18 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.preview import face_set_html
+
+MOST_VALUES = 12
+"""A column with more different values is no label to count."""
+
+MOST_DIGESTED = 2000
+"""So many faces are read for a fingerprint."""
 
 
 class ImageSource(Protocol):
@@ -36,6 +45,9 @@ class MaskSource(Protocol):
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks that this image has, by name: bool (H, W). Names that it lacks are left out."""
 
+    def digest(self, path: str) -> bytes:
+        """Return bytes that change when the image's masks do; cheap."""
+
 
 @dataclass(frozen=True)
 class MaskView:
@@ -45,12 +57,15 @@ class MaskView:
     ----------
     names : regions or concepts, the channels of the result in this order.
     size : side length in pixels.
-    resample : "nearest", or "antialias" (Pillow's antialiased bilinear, then > 0).
+    resample : "nearest", or "antialias": every place that the antialiased bilinear filter touches.
+    through : with "antialias", a size that the mask is first resized to as a picture is (Pillow); the model's input
+        size makes the mask as coarse as what the model sees.
     """
 
     names: tuple[str, ...]
     size: int
     resample: str = "nearest"
+    through: int | None = None
 
     def of(self, masks: dict[str, np.ndarray]) -> np.ndarray:
         """Return bool (len(names), size, size) of one image's masks."""
@@ -63,14 +78,21 @@ class MaskView:
                 rows = _nearest(mask.shape[0], self.size)
                 out[channel] = mask[rows[:, None], _nearest(mask.shape[1], self.size)]
             else:
-                grey = Image.fromarray(mask.astype(np.uint8) * 255)
-                out[channel] = np.asarray(grey.resize((self.size, self.size), Image.Resampling.BILINEAR)) > 0
+                out[channel] = _touched(mask, self.through, self.size)
         return out
 
 
 def _nearest(length: int, size: int) -> np.ndarray:
     """Return the source position of each of `size` places, as OpenCV's INTER_NEAREST takes it."""
     return np.minimum((np.arange(size) * (length / size)).astype(int), length - 1)
+
+
+def _touched(mask: np.ndarray, through: int | None, size: int) -> np.ndarray:
+    if through:
+        grey = Image.fromarray(mask.astype(np.uint8) * 255)
+        mask = np.asarray(grey.resize((through, through), Image.Resampling.BILINEAR)) > 0
+    weight = F.interpolate(torch.from_numpy(mask).float()[None, None], (size, size), mode="bilinear", antialias=True)
+    return weight[0, 0].numpy() > 0
 
 
 @dataclass
@@ -90,6 +112,11 @@ class FaceBatch:
     masks: dict[MaskView, torch.Tensor] = field(default_factory=dict)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
 
+    def pin_memory(self) -> FaceBatch:
+        """Return the batch in page-locked memory, as the DataLoader asks for faster copies to a GPU."""
+        masks = {view: mask.pin_memory() for view, mask in self.masks.items()}
+        return FaceBatch(self.rows, self.images.pin_memory(), masks, self.skipped)
+
 
 class FaceSet:
     """Faces with labels, groups and masks.
@@ -101,6 +128,8 @@ class FaceSet:
     name : what the set is called in reports.
     target : the column that a model predicts, if any.
     protected : the columns by which groups are compared.
+    notes : sentences on what reading the set met: faces without a mask, labels without a value.
+    source : what made the set (format, root, options), for the records.
     """
 
     def __init__(
@@ -112,9 +141,12 @@ class FaceSet:
         name: str,
         target: str | None = None,
         protected: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        source: Mapping[str, object] | None = None,
     ) -> None:
         self.table = table.reset_index(drop=True)
         self.images, self.masks, self.name = images, masks, name
+        self.notes, self.source = list(notes), dict(source or {})
         self.target, self.protected = target, tuple(protected)
         for column in (*((target,) if target else ()), *self.protected):
             if column not in self.table:
@@ -125,14 +157,72 @@ class FaceSet:
 
     def __getitem__(self, chosen: slice | Sequence[int] | Sequence[bool] | pd.Series) -> FaceSet:
         """Return the chosen rows as a face set: a slice, positions, or a boolean column."""
-        if isinstance(chosen, slice):
-            table = self.table.iloc[chosen]
-        else:
-            chosen = np.asarray(chosen)
-            if chosen.dtype == bool and len(chosen) != len(self):
-                raise FacexkitError(f"a choice of {len(chosen)} rows does not fit a face set of {len(self)}")
-            table = self.table.iloc[np.flatnonzero(chosen) if chosen.dtype == bool else chosen]
-        return FaceSet(table, self.images, self.masks, name=self.name, target=self.target, protected=self.protected)
+        if not isinstance(chosen, slice):
+            chosen = self._positions(np.atleast_1d(np.asarray(chosen)))
+        faces = copy(self)
+        faces.table = self.table.iloc[chosen].reset_index(drop=True)
+        faces.notes = list(self.notes)
+        return faces
+
+    def _positions(self, chosen: np.ndarray) -> np.ndarray:
+        if chosen.dtype == bool and len(chosen) != len(self):
+            raise FacexkitError(f"a choice of {len(chosen)} rows does not fit a face set of {len(self)}")
+        if chosen.dtype == bool:
+            return np.flatnonzero(chosen)
+        if len(chosen) and (chosen.dtype.kind not in "iu" or chosen.max() >= len(self) or chosen.min() < -len(self)):
+            raise FacexkitError(f"choose faces by a slice, True or False for each, or positions from 0 to {len(self) - 1}")
+        return chosen.astype(np.int64)
+
+    def balanced(self, by: str | Sequence[str] | None = None, seed: int = 0) -> FaceSet:
+        """Return equally many random faces of every group: as many as the smallest has (as FaceX balances).
+
+        Parameters
+        ----------
+        by : the column, or columns whose combinations are the groups; the protected columns by default.
+            Faces without a value there are left out, and `notes` says how many.
+        """
+        by = [by] if isinstance(by, str) else list(self.protected if by is None else by)
+        if not by:
+            raise FacexkitError("balanced() needs columns: balanced(by='gender'), or load the set with protected=('gender',)")
+        for column in by:
+            if column not in self.table:
+                raise unknown("label column", column, self.table.columns)
+        groups = self.table.groupby(by, observed=True)
+        if not len(groups):
+            raise FacexkitError(f"no face of {self.name!r} has a value in {', '.join(by)}; balance by other columns")
+        smallest = int(groups.size().min())
+        faces = self[np.sort(groups.sample(n=smallest, random_state=seed).index.to_numpy())]
+        unlabelled = int(self.table[by].isna().any(axis=1).sum())
+        faces.notes.append(
+            f"balanced by {', '.join(by)}: {smallest} faces in each of {len(groups)} groups"
+            + (f"; {unlabelled} faces without a value left out" if unlabelled else "")
+        )
+        return faces
+
+    def describe(self, quiet: bool = False) -> pd.DataFrame:
+        """Count the faces by every label, group and split, and print the notes unless `quiet`.
+
+        Returns
+        -------
+        table indexed by `column` and `value`: `faces`, and their `share` of the set. A column of numbers with many
+        values is one row from its least to its greatest, any other with many values is left out.
+        """
+        for note in [] if quiet else self.notes:
+            print(note)
+        first = [c for c in (self.target, *self.protected, "split") if c in self.table]
+        rows = []
+        for column in dict.fromkeys([*first, *self.table.columns.drop("path")]):
+            values = self.table[column]
+            if values.nunique() <= MOST_VALUES:
+                counts = values.value_counts(dropna=False).sort_index(key=lambda v: v.astype(str))
+                rows += [(column, "(no value)" if pd.isna(v) else str(v), n) for v, n in counts.items()]
+            elif pd.api.types.is_numeric_dtype(values):
+                rows.append((column, f"{values.min():g} to {values.max():g}", int(values.notna().sum())))
+        table = pd.DataFrame(rows, columns=["column", "value", "faces"]).set_index(["column", "value"])
+        return table.assign(share=table.faces / max(1, len(self)))
+
+    def _repr_html_(self) -> str:
+        return face_set_html(self)
 
     def batches(
         self,
@@ -156,19 +246,27 @@ class FaceSet:
             )
         if workers is None:
             workers = 0 if len(self) <= 2 * batch_size else min(os.cpu_count() or 1, 8)
-        yield from DataLoader(
+        for batch in DataLoader(
             _Decoder(self, image_size, tuple(masks)),
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pin_memory,
-        )
+        ):
+            if isinstance(batch, FacexkitError):
+                raise batch
+            yield batch
 
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that change with the table or with the content of the images."""
+        """Return 16 hexadecimal digits that change with the table or with the content of the images or masks.
+
+        Content is read of every face of a set of up to 2,000, and of as many taken evenly from a larger one.
+        """
         digest = hashlib.sha256(self.table.to_csv(index=False).encode())
-        for path in self.table.path.iloc[:: max(1, len(self) // 256)]:
+        for path in self.table.path.iloc[:: -(-len(self) // MOST_DIGESTED) or 1]:
             digest.update(self.images.digest(path))
+            if self.masks is not None:
+                digest.update(self.masks.digest(path))
         return digest.hexdigest()[:16]
 
 
@@ -183,18 +281,24 @@ class _Decoder(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple:
+    def __getitem__(self, row: int) -> tuple | FacexkitError:
         path = self.paths[row]
         try:
             image = self.images.read(path).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             return row, path, str(error) or type(error).__name__
-        masks = self.masks.read(path) if self.views else {}
+        try:
+            masks = self.masks.read(path) if self.views else {}
+        except FacexkitError as error:
+            return error  # raised by `batches`: an error that crosses from a worker would bring its traceback along
         return row, pixels, {view: torch.from_numpy(view.of(masks)) for view in self.views}
 
 
-def _collate(items: list[tuple]) -> FaceBatch:
+def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
+    for item in items:
+        if isinstance(item, FacexkitError):
+            return item
     good = [item for item in items if not isinstance(item[1], str)]
     views = good[0][2] if good else ()
     return FaceBatch(

@@ -1,0 +1,209 @@
+"""Region masks from files: an index PNG an image, or a PNG a region; drawn by hand, or written by a parser."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.cache import cache_folder, write_whole
+from facexkit.faces.faceset import ImageSource
+from facexkit.faces.regions import REGIONS
+
+REGION_FILE = re.compile(rf"(.*)_({'|'.join(REGIONS)})")
+PARSE_BATCH = 16
+
+
+class Parser(Protocol):
+    """Anything that finds the regions in faces."""
+
+    name: str
+    classes: tuple[str, ...]
+
+    def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
+        """Return uint8 (h, w) positions in `classes` for each image; None where it finds no face."""
+
+    def fingerprint(self) -> str:
+        """Return digits that change when the masks would."""
+
+
+class MaskFiles:
+    """Masks in PNG files under `folder`: for each image one index PNG, or a PNG for each region that it has.
+
+    Parameters
+    ----------
+    files : by the image's path: the name of its index PNG, or {region: name}.
+    """
+
+    def __init__(self, folder: Path, files: dict[str, str | dict[str, str]]) -> None:
+        self.folder, self.files = folder, files
+        named = {region for value in files.values() for region in (REGIONS if isinstance(value, str) else value)}
+        self.names = tuple(region for region in REGIONS if region in named or region == "background")
+
+    def read(self, path: str) -> dict[str, np.ndarray]:
+        """Return the image's masks, bool (H, W) by region; none where it has no file."""
+        files = self.files.get(path)
+        if files is None:
+            return {}
+        return read_index_mask(self.folder / files) if isinstance(files, str) else self._read_regions(files)
+
+    def _read_regions(self, files: dict[str, str]) -> dict[str, np.ndarray]:
+        masks = {region: _pixels(self.folder / name, "L") > 0 for region, name in files.items()}
+        if len(sizes := {region: mask.shape for region, mask in masks.items()}) and len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{files[region]} {w}×{h}" for region, (h, w) in sizes.items())
+            raise FacexkitError(f"{self.folder}: the masks of one image differ in size: {listed}; save them alike")
+        masks.setdefault("background", ~np.any(list(masks.values()), axis=0))
+        return {region: mask for region, mask in masks.items() if mask.any()}
+
+    def digest(self, path: str) -> bytes:
+        """Return the bytes of the image's mask files."""
+        files = self.files.get(path, {})
+        names = [files] if isinstance(files, str) else sorted(files.values())
+        return b"".join((self.folder / name).read_bytes() for name in names)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Return the images that have no mask file."""
+        return [path for path in paths if path not in self.files]
+
+
+def read_index_mask(file: Path) -> dict[str, np.ndarray]:
+    """Read a palette or grey PNG whose pixel values are positions in `REGIONS`: bool (H, W) by region."""
+    index = _pixels(file)
+    if index.ndim != 2 or index.dtype.kind == "f":
+        raise FacexkitError(f"{file}: no index PNG; that is palette or grey, with the region 0–18 as pixel value")
+    counts = np.bincount(index.ravel(), minlength=len(REGIONS))
+    if len(counts) > len(REGIONS):
+        y, x = np.argwhere(index >= len(REGIONS))[0]
+        raise FacexkitError(
+            f"{file}: the pixel at column {x}, row {y} has the value {index[y, x]}, which is no region (0–18); "
+            "save the mask as an index PNG, or one PNG a region named STEM_REGION.png"
+        )
+    return {REGIONS[value]: index == value for value in np.flatnonzero(counts)}
+
+
+def _pixels(file: Path, mode: str | None = None) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert(mode) if mode else image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FacexkitError(f"mask {file} cannot be read: {error}; replace the file") from error
+
+
+def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | None = None) -> MaskFiles:
+    """Find the mask files of the images: `KEY.png`, or `KEY_REGION.png`, in the folder or any folder below.
+
+    Parameters
+    ----------
+    paths : the images.
+    key : an image's path → how its masks are named; without it the path or the name, without the suffix.
+    """
+    if not folder.is_dir():
+        raise FacexkitError(f"no mask folder {folder}; give masks= an existing folder, 'landmarks' or a face parser")
+    by_path, by_name = _list_masks(folder)
+    ways = [(key, by_name)] if key else [(_without_suffix, by_path), (lambda path: PurePosixPath(path).stem, by_name)]
+    for named, (index, regions) in ways:
+        keys = [named(path) for path in paths]
+        if len(set(keys)) < len(keys):
+            continue
+        whole = {path: index[k] for path, k in zip(paths, keys, strict=True) if k in index}
+        parts = {path: regions[k] for path, k in zip(paths, keys, strict=True) if k in regions}
+        if whole or parts:
+            return MaskFiles(folder, whole if len(whole) >= len(parts) else parts)
+    stem = PurePosixPath(paths[0]).stem
+    raise FacexkitError(
+        f"{folder} has no mask for any of the {len(paths)} images; looked for names like {stem}.png and {stem}_skin.png"
+    )
+
+
+Listing = tuple[dict[str, str], dict[str, dict[str, str]]]
+
+
+def _list_masks(folder: Path) -> tuple[Listing, Listing]:
+    """List the PNG files below a folder, whole and by region: keyed by relative path, and by name where it is the only one."""
+    by_path, by_name, twice = ({}, {}), ({}, {}), set()
+    for place, _, names in os.walk(folder):
+        below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
+        below = "" if below == "./" else below
+        for stem, suffix in map(os.path.splitext, names):
+            if suffix.lower() != ".png":
+                continue
+            file, part = below + stem + suffix, REGION_FILE.fullmatch(stem)
+            for prefix, (index, regions) in ((below, by_path), ("", by_name)):
+                if index.setdefault(prefix + stem, file) != file:
+                    twice.add(stem)
+                if part and regions.setdefault(prefix + part[1], {}).setdefault(part[2], file) != file:
+                    twice.add(part[1])
+    for found in by_name:
+        for stem in twice & found.keys():
+            del found[stem]
+    return by_path, by_name
+
+
+def _without_suffix(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def class_regions(classes: Sequence[str]) -> np.ndarray:
+    """Return the position in `REGIONS` of each of a parser's classes, uint8; an unknown class is an error."""
+    for name in classes:
+        if name not in REGIONS:
+            raise unknown("face region", name, REGIONS, "A parser's classes are named as the kit's regions, in its order.")
+    return np.array([REGIONS.index(name) for name in classes], np.uint8)
+
+
+def parsed_masks(parser: Parser, images: ImageSource, paths: Sequence[str]) -> tuple[MaskFiles, list[str]]:
+    """Let a parser make the masks of the images, once: they are kept in the cache, by the image's content.
+
+    Returns
+    -------
+    the masks, and a note of the faces that could not be parsed.
+    """
+    folder = cache_folder() / "masks" / parser.fingerprint()
+    names = {path: images.digest(path).hex() for path in paths}
+    known = {file.name for file in folder.glob("*")} if folder.is_dir() else set()
+    todo = [path for path in paths if not {f"{names[path]}.png", f"{names[path]}.none"} & known]
+    undecoded = set()
+    with tqdm(total=len(todo), desc=f"masks by {parser.name}", unit="face", disable=not todo) as progress:
+        for start in range(0, len(todo), PARSE_BATCH):
+            undecoded |= _parse_batch(parser, images, todo[start : start + PARSE_BATCH], folder, names)
+            progress.update(min(PARSE_BATCH, len(todo) - start))
+    files = {path: f"{name}.png" for path, name in names.items() if (folder / f"{name}.png").is_file()}
+    notes = []
+    if failed := [path for path in paths if path not in files]:
+        reason = f" ({len(undecoded)} of them are no readable image)" if undecoded else ""
+        listed = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
+        notes = [f"{parser.name} could not parse {len(failed)} of {len(paths)} faces{reason}: {listed}"]
+    return MaskFiles(folder, files), notes
+
+
+def _parse_batch(
+    parser: Parser, images: ImageSource, paths: list[str], folder: Path, names: dict[str, str]
+) -> set[str]:
+    """Parse some faces and write their masks; return the paths that could not be decoded."""
+    with ThreadPoolExecutor() as pool:
+        decoded = list(pool.map(lambda path: _decode(images, path), paths))
+    good = [(path, image) for path, image in zip(paths, decoded, strict=True) if image is not None]
+    lookup = class_regions(parser.classes)
+    for (path, _), found in zip(good, parser.parse([image for _, image in good]) if good else [], strict=True):
+        content = b""
+        if found is not None:
+            Image.fromarray(lookup[found]).save(buffer := io.BytesIO(), "PNG", compress_level=1)
+            content = buffer.getvalue()
+        write_whole(folder / f"{names[path]}.{'png' if content else 'none'}", content)
+    return set(paths) - {path for path, _ in good}
+
+
+def _decode(images: ImageSource, path: str) -> Image.Image | None:
+    try:
+        return images.read(path)
+    except OSError:
+        return None

@@ -1,0 +1,125 @@
+"""Face parsers: networks that say for every pixel which region of the face it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.masks import class_regions
+from facexkit.models.face_model import FaceModel
+from facexkit.models.normalization import mean_and_std
+
+FARL_CLASSES = (
+    "background", "neck", "skin", "cloth", "r_ear", "l_ear", "r_brow", "l_brow", "r_eye", "l_eye",
+    "nose", "mouth", "l_lip", "u_lip", "hair", "eye_g", "hat", "ear_r", "neck_l",
+)  # fmt: skip
+
+
+class FaceParser:
+    """Any network that gives class maps, as a source of masks: `load_faces(…, masks=FaceParser(network, classes))`.
+
+    Parameters
+    ----------
+    network : gives logits (B, classes, h, w), or a tuple or dict with them first, under `logits` or under `out`;
+        or a `FaceModel`, whose input size and normalization then hold.
+    classes : the region's name of each class, in the network's order; several may share one.
+    image_size, normalize, device : as in `load_model`.
+    output : a function that takes the logits out of what the network returns.
+    name : what the parser is called in notes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | FaceModel,
+        classes: Sequence[str],
+        image_size: int = 256,
+        normalize: str | dict = "half",
+        device: str = "auto",
+        output: Callable[[object], Tensor] | None = None,
+        name: str = "the face parser",
+    ) -> None:
+        class_regions(classes)
+        self.classes, self.output, self.name = tuple(classes), output or _logits, name
+        if not isinstance(network, FaceModel):
+            mean, std = mean_and_std(normalize)
+            network = FaceModel(network, name=name, image_size=image_size, mean=mean, std=std, device=device)
+        self.model = network
+
+    @classmethod
+    def farl(cls, device: str = "auto") -> FaceParser:
+        """FaRL trained on CelebAMask-HQ, as pyfacer brings it; finds the face first. Weights are downloaded by pyfacer."""
+        facer = _optional("facer", "pyfacer", "the FaRL face parser")
+        return cls(_Farl(facer, device), FARL_CLASSES, 448, "none", device, name="FaRL")
+
+    @classmethod
+    def segformer(cls, name: str = "jonathandinu/face-parsing", device: str = "auto") -> FaceParser:
+        """A SegFormer of the Hugging Face hub or a folder, whose labels are named as the kit's regions."""
+        transformers = _optional("transformers", "transformers", "a SegFormer face parser")
+        network = transformers.SegformerForSemanticSegmentation.from_pretrained(name)
+        labels = network.config.id2label
+        classes = [str(labels[k]) for k in range(len(labels))]
+        return cls(network, classes, 512, "imagenet", device, name=f"SegFormer {name}")
+
+    @torch.no_grad()
+    def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
+        """Return the class of every pixel, uint8 (image_size, image_size), of each image; None where all is background."""
+        size = (self.model.image_size,) * 2
+        pixels = np.stack([np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images])
+        inputs = self.model.prepare(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        logits = self.output(self.model.network(inputs))
+        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
+            found = f"the shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
+            raise FacexkitError(
+                f"{self.name}: its output has {found}, not (images, {len(self.classes)} classes, height, width); "
+                "check classes=, or pick the logits with output="
+            )
+        if logits.shape[-2:] != size:
+            logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+        face = class_regions(self.classes) > 0
+        return [found if face[found].any() else None for found in logits.argmax(1).to(torch.uint8).cpu().numpy()]
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change with the network, its input or its classes."""
+        return hashlib.sha256(f"{self.model.fingerprint()} {self.classes}".encode()).hexdigest()[:16]
+
+
+class _Farl(nn.Module):
+    """Detector and parser of pyfacer as one network: bytes (B, 3, S, S) → logits; background where it finds no face."""
+
+    def __init__(self, facer: ModuleType, device: str) -> None:
+        super().__init__()
+        place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        self.detector = facer.face_detector("retinaface/mobilenet", device=place)
+        self.parser = facer.face_parser("farl/celebm/448", device=place)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.round().to(torch.uint8)
+        logits = images.new_zeros((len(images), len(FARL_CLASSES), *images.shape[-2:]), dtype=torch.float32)
+        logits[:, 0] = 1
+        faces = self.detector(images)
+        if len(faces.get("image_ids", ())):
+            faces = self.parser(images, faces)
+            for face in faces["scores"].argsort():
+                logits[faces["image_ids"][face]] = faces["seg"]["logits"][face]
+        return logits
+
+
+def _logits(returned: object) -> object:
+    if isinstance(returned, dict):
+        return returned.get("logits", returned.get("out"))
+    return returned[0] if isinstance(returned, (tuple, list)) else getattr(returned, "logits", returned)
+
+
+def _optional(module: str, package: str, what: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise FacexkitError(f"{what} needs the package {package}, which is not installed: pip install {package}") from error
