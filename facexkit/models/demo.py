@@ -81,7 +81,7 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
             network.load_state_dict(load_file(path))
         else:
             teach(network, *pixels_and_labels(faces), title=f"teaching demo:{name}")
-            write_whole(path, save(network.state_dict()))
+            write_whole(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
         return network
 
 

@@ -1,0 +1,91 @@
+"""What a model says of each face, beside what the labels say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.faceset import FaceSet
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.stream import stream
+
+
+class Outputs(Accumulator):
+    """The model's outputs, one row an image, float64 (N, classes) in the order of the face set."""
+
+    outputs = True
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []
+        self.values: list[np.ndarray] = []
+
+    def update(self, batch: ProbedBatch) -> None:
+        self.rows.append(batch.rows)
+        self.values.append(batch.outputs.double().cpu().numpy())
+
+    def merge(self, other: Outputs) -> None:
+        self.rows += other.rows
+        self.values += other.values
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows, ascending, and their outputs."""
+        rows = np.concatenate(self.rows)
+        order = np.argsort(rows)
+        return rows[order], np.concatenate(self.values)[order]
+
+
+def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFrame:
+    """Return the face set's table with what the model says.
+
+    Returns
+    -------
+    the table with `predicted`, the name of the class with the largest output, `output`, that output, and, where the
+    target's values are the class names or their numbers, `correct`. Images that cannot be decoded are left out.
+    """
+    outputs = Outputs()
+    stream(model, faces, [outputs], batch_size=batch_size)
+    rows, values = outputs.result()
+    best = values.argmax(1)
+    table = faces.table.iloc[rows].assign(predicted=np.array(model.class_names)[best], output=values.max(1))
+    if faces.target is not None:
+        classes = _classes(table[faces.target], model.class_names)
+        if classes is not None:
+            table["correct"] = np.where(classes < 0, np.nan, classes == best)
+    return table.reset_index(drop=True)
+
+
+def _classes(labels: pd.Series, class_names: Sequence[str]) -> np.ndarray | None:
+    """Return the output column that each label means, −1 where there is no label; None where that is not known."""
+    known = {name.lower(): column for column, name in enumerate(class_names)}
+    numbers = {column: column for column in range(len(class_names))}
+    for meaning, values in ((known, labels.astype(str).str.lower()), (numbers, pd.to_numeric(labels, errors="coerce"))):
+        columns = values.map(meaning)
+        if columns[labels.notna()].notna().all() and labels.notna().any():
+            return columns.where(labels.notna()).fillna(-1).astype(int).to_numpy()
+    return None
+
+
+def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the share of right predictions in each group.
+
+    Parameters
+    ----------
+    predictions : what `predict` returned.
+    columns : label or group columns.
+
+    Returns
+    -------
+    table indexed by `column` and `value`: `faces`, `accuracy`, and `error`, the half-width of its 95 % interval.
+    """
+    if "correct" not in predictions:
+        raise FacexkitError("whether a prediction is correct is not known: the target's values are no class names or numbers")
+    for column in columns:
+        if column not in predictions:
+            raise unknown("label column", column, predictions.columns)
+    parts = {c: predictions.groupby(c, observed=True).correct.agg(["count", "mean"]) for c in columns}
+    table = pd.concat(parts, names=["column", "value"]).rename(columns={"count": "faces", "mean": "accuracy"})
+    return table.assign(error=1.96 * np.sqrt(table.accuracy * (1 - table.accuracy) / table.faces))

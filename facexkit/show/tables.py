@@ -1,0 +1,41 @@
+"""Region results as files that other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from facexkit.faces.cache import write_whole
+from facexkit.show.readings import one_class_each
+
+_MADE_BY = ("model", "method", "layer", "target_class", "class_name")
+
+
+def write_tables(results: xr.Dataset | Iterable[xr.Dataset], folder: str | Path) -> list[Path]:
+    """Write `scores.csv` and `per_image.csv` into a folder and return their paths.
+
+    Parameters
+    ----------
+    results : what `fx.score_regions` gave. `scores.csv` has a row a model, method, class and region: score, its 95 %
+        interval, number of images; `per_image.csv` a row a model, method, class and image: the model's output at the
+        class, and a column a region, empty where the image lacks it.
+    """
+    results = one_class_each(results)
+    scores = [_labelled(s, s[["score", "score_low", "score_high", "images"]].to_dataframe()) for s in results]
+    images = [_labelled(s, s.per_image.to_pandas().assign(output=s.output.to_pandas())) for s in results]
+    return [_write(Path(folder, "scores.csv"), scores), _write(Path(folder, "per_image.csv"), images)]
+
+
+def _labelled(scores: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
+    table = table.reset_index()
+    for place, name in enumerate(_MADE_BY):
+        table.insert(place, name, scores.attrs.get(name, ""))
+    return table
+
+
+def _write(path: Path, tables: list[pd.DataFrame]) -> Path:
+    write_whole(path, pd.concat(tables).to_csv(index=False).encode())
+    return path
