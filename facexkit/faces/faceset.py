@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.preview import face_set_html
+from facexkit.faces.regions import UNIONS
 
 MOST_VALUES = 12
 """A column with more different values is no label to count."""
@@ -71,7 +72,7 @@ class MaskView:
         """Return bool (len(names), size, size) of one image's masks."""
         out = np.zeros((len(self.names), self.size, self.size), bool)
         for channel, name in enumerate(self.names):
-            mask = masks.get(name)
+            mask = named_mask(masks, name)
             if mask is None:
                 continue
             if self.resample == "nearest":
@@ -80,6 +81,16 @@ class MaskView:
             else:
                 out[channel] = _touched(mask, self.through, self.size)
         return out
+
+    def present(self, masks: dict[str, np.ndarray]) -> list[bool]:
+        """Return for each name whether one image's mask has a pixel."""
+        return [named_mask(masks, name) is not None for name in self.names]
+
+
+def named_mask(masks: dict[str, np.ndarray], name: str) -> np.ndarray | None:
+    """Return an image's mask by its own name or that of a union of regions; None where it has no pixel."""
+    parts = [masks[part] for part in (name, *UNIONS.get(name, ())) if part in masks]
+    return np.logical_or.reduce(parts) if parts and any(part.any() for part in parts) else None
 
 
 def _nearest(length: int, size: int) -> np.ndarray:
@@ -104,18 +115,20 @@ class FaceBatch:
     rows : int64 (B,), positions in the face set's table.
     images : uint8 (B, 3, S, S), RGB.
     masks : for each asked view, bool (B, names, size, size).
+    present : for each asked view, bool (B, names): which masks have a pixel before they are resized.
     skipped : (row, path, reason) of the images of this batch that could not be decoded.
     """
 
     rows: np.ndarray
     images: torch.Tensor
     masks: dict[MaskView, torch.Tensor] = field(default_factory=dict)
+    present: dict[MaskView, torch.Tensor] = field(default_factory=dict)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
 
     def pin_memory(self) -> FaceBatch:
         """Return the batch in page-locked memory, as the DataLoader asks for faster copies to a GPU."""
         masks = {view: mask.pin_memory() for view, mask in self.masks.items()}
-        return FaceBatch(self.rows, self.images.pin_memory(), masks, self.skipped)
+        return replace(self, images=self.images.pin_memory(), masks=masks)
 
 
 class FaceSet:
@@ -292,7 +305,7 @@ class _Decoder(Dataset):
             masks = self.masks.read(path) if self.views else {}
         except FacexkitError as error:
             return error  # raised by `batches`: an error that crosses from a worker would bring its traceback along
-        return row, pixels, {view: torch.from_numpy(view.of(masks)) for view in self.views}
+        return row, pixels, {view: (torch.from_numpy(view.of(masks)), view.present(masks)) for view in self.views}
 
 
 def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
@@ -304,6 +317,7 @@ def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
     return FaceBatch(
         rows=np.array([row for row, _, _ in good], np.int64),
         images=torch.stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
-        masks={view: torch.stack([masks[view] for _, _, masks in good]) for view in views},
+        masks={view: torch.stack([masks[view][0] for _, _, masks in good]) for view in views},
+        present={view: torch.tensor([masks[view][1] for _, _, masks in good]) for view in views},
         skipped=[item for item in items if isinstance(item[1], str)],
     )

@@ -24,6 +24,9 @@ TITLES = {
 }  # fmt: skip
 """What people read for each region name."""
 
+UNIONS = {"brows": ("l_brow", "r_brow"), "eyes": ("l_eye", "r_eye"), "ears": ("l_ear", "r_ear"), "lips": ("u_lip", "l_lip")}
+"""Regions that are also asked for together."""
+
 FACE_DICTIONARY = {
     "eye": ("AU_1", "AU_2", "AU_4", "AU_5", "left_brow", "right_brow", "left_eye", "right_eye",
             "Arched_Eyebrows", "Bushy_Eyebrows", "Eyeglasses", "Narrow_Eyes"),

@@ -30,7 +30,8 @@ def stream(
 ) -> list[str]:
     """Show every face to the model once and hand the batches to the accumulators.
 
-    The forward pass ends after the deepest layer that somebody asked for, unless outputs or attributions are needed.
+    The forward pass ends after the deepest layer that somebody asked for, unless outputs or attributions are needed;
+    the model does not run for accumulators that read masks alone.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def stream(
 
     Raises
     ------
-    FacexkitError for an empty face set, missing masks, unknown layers, or too many undecodable images.
+    FacexkitError for an empty face set, missing masks, unknown layers, too many undecodable images, or attribution maps
+    or outputs that are not finite.
     """
     if not len(faces):
         raise FacexkitError(f"the face set {faces.name!r} is empty; loosen its filter or limit")
@@ -53,18 +55,42 @@ def stream(
     skipped: list[str] = []
     with tqdm(total=len(faces), unit="face", desc=f"{model.name} on {faces.name}", disable=not progress) as bar:
         for batch in batches:
-            skipped += [f"{path}: {reason}" for _, path, reason in batch.skipped]
-            if len(skipped) > max_skipped * len(faces):
-                raise FacexkitError(
-                    f"{len(skipped)} of the first {int(bar.n) + len(batch.rows) + len(batch.skipped)} images cannot be "
-                    f"decoded, more than max_skipped={max_skipped:g} of the set allows: {'; '.join(skipped[:5])}"
-                )
+            skipped += skips(batch)
+            check_skipped(skipped, len(faces), max_skipped)
             if len(batch.rows):
                 probed = _probe(model, batch, accumulators, attribution, autocast)
+                _check_finite(probed, model, faces)
                 for accumulator in accumulators:
                     accumulator.update(probed)
             bar.update(len(batch.rows) + len(batch.skipped))
     return skipped
+
+
+def skips(batch: FaceBatch) -> list[str]:
+    """Return "path: reason" of the images of a batch that could not be decoded."""
+    return [f"{path}: {reason}" for _, path, reason in batch.skipped]
+
+
+def check_skipped(skipped: Sequence[str], images: int, max_skipped: float) -> None:
+    """Raise where so many of the images were skipped that the rest no longer speaks for the set."""
+    if len(skipped) > max_skipped * images or len(skipped) == images:
+        raise FacexkitError(
+            f"at least {len(skipped)} of {images} images cannot be decoded, max_skipped={max_skipped:g} is the share "
+            f"allowed: {'; '.join(skipped[:5])}; replace them or take their rows out"
+        )
+
+
+def _check_finite(probed: ProbedBatch, model: FaceModel, faces: FaceSet) -> None:
+    found = {f"attribution map at {layer!r}": maps for (layer, _), maps in probed.attributions.items()}
+    found |= {"output": probed.outputs} if probed.outputs is not None else {}
+    for what, values in found.items():
+        broken = ~values.isfinite().flatten(1).all(1).cpu().numpy()
+        if broken.any():
+            path = faces.table.path.iloc[probed.rows[broken][0]]
+            raise FacexkitError(
+                f"the {what} of {model.name!r} is not finite for {path}; check its weights and normalization, "
+                "and autocast if it was on"
+            )
 
 
 def _probe(
@@ -76,9 +102,11 @@ def _probe(
 ) -> ProbedBatch:
     layers = list(dict.fromkeys(layer for a in accumulators for layer in a.layers))
     pairs = list(dict.fromkeys(pair for a in accumulators for pair in a.attributions))
-    probed = ProbedBatch(batch.rows, batch.images, batch.masks, batch.skipped)
+    probed = ProbedBatch(**vars(batch))
     precision = torch.autocast(model.device.type, autocast) if autocast else nullcontext()
     stop = not pairs and not any(a.outputs for a in accumulators)
+    if stop and not layers:
+        return probed
     with torch.no_grad(), precision, capture(model, layers, stop=stop) as maps:
         inputs = model.prepare(batch.images)
         for layer in dict.fromkeys(layer for layer, _ in pairs):
