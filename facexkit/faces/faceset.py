@@ -95,7 +95,7 @@ def named_mask(masks: dict[str, np.ndarray], name: str) -> np.ndarray | None:
 
 def _nearest(length: int, size: int) -> np.ndarray:
     """Return the source position of each of `size` places, as OpenCV's INTER_NEAREST takes it."""
-    return np.minimum((np.arange(size) * (length / size)).astype(int), length - 1)
+    return np.minimum((np.arange(size) * (1 / (size / length))).astype(int), length - 1)  # rounded twice, as there
 
 
 def _touched(mask: np.ndarray, through: int | None, size: int) -> np.ndarray:

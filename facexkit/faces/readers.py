@@ -152,7 +152,7 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
         names = [str(name).strip() for name in content["AttrName"]]
         paths = [str(name).strip().replace("\\", "/") for name in content["name"]]
         labels = pd.DataFrame(content["label"], columns=names, index=paths).astype(int)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except Exception as error:  # scipy's reader ends in whatever a damaged file leads it to
         raise FacexkitError(
             f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes: {error!r}"
         ) from error
