@@ -16,16 +16,20 @@ from facexkit.faces.faceset import FaceSet, MaskView
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, index_map
 from facexkit.measure.bootstrap import ratio_interval
 from facexkit.models.face_model import FaceModel
+from facexkit.probe.stream import check_skipped, skips
 
 HEIGHT = np.array([TOP_TO_BOTTOM.index(name) for name in REGIONS], np.uint8)
 """Place of each region from the top, 0 uppermost."""
 
+ROUNDING = 1e-6
+"""Margins that differ by a smaller share than this differ by float32 rounding alone."""
+
 
 @dataclass
 class _Sample:
-    """Faces in memory: their rows, uint8 images (n, 3, S, S), and uint8 (n, S, S), each pixel's region's place."""
+    """Faces in memory: uint8 images (n, 3, S, S), and uint8 heights (n, S, S), the place of each pixel's region."""
 
-    rows: np.ndarray
+    paths: np.ndarray
     images: Tensor
     heights: Tensor
     skipped: list[str]
@@ -42,6 +46,7 @@ def decision_shares(
     partners: int = 4,
     batch_size: int = 32,
     workers: int | None = None,
+    max_skipped: float = 0.01,
     progress: bool = True,
 ) -> list[xr.Dataset]:
     """Measure how much of the decision each region carries, by exchanging only that region between two faces.
@@ -56,6 +61,7 @@ def decision_shares(
     ----------
     images : how many faces to draw from the set.
     partners : how many others each of them is paired with.
+    max_skipped : largest share of the drawn faces that may be undecodable.
 
     Returns
     -------
@@ -64,14 +70,19 @@ def decision_shares(
 
     Raises
     ------
-    FacexkitError for fewer than two faces with masks, or a model whose decision is the same for all.
+    FacexkitError for fewer than two faces with masks, a model whose decision is the same for all or not finite, or too
+    many undecodable images.
     """
-    sample = _draw_sample(model, faces, images, seed, batch_size, workers)
-    first, second = _pairs(len(sample.rows), partners, seed)
+    if images < 2 or partners < 1:
+        raise FacexkitError(f"decision share compares pairs of faces: images={images}, partners={partners} give none")
+    sample = _draw_sample(model, faces, images, seed, batch_size, workers, max_skipped)
+    first, second = _pairs(len(sample.paths), partners, seed)
     outputs = _outputs(model, sample.images.split(batch_size))
     probabilities = are_probabilities(outputs)
     margins = torch.stack([margin(outputs, target, probabilities) for target in targets], 1)
     away = margins[second] - margins[first]
+    if bool((away.abs().amax(0) <= ROUNDING * margins.abs().amax(0)).any()):
+        raise FacexkitError(f"{model.name!r} decides alike for all drawn faces, so no region has a share in a difference")
 
     work = _exchanges(sample, first, second)
     moved = torch.zeros(len(first), len(REGIONS), len(targets), dtype=torch.float64)
@@ -85,7 +96,7 @@ def decision_shares(
             bar.update(int(pairs[-1]) + 1 - bar.n)
         bar.update(len(first) - bar.n)
     return [
-        _shares(sample, faces, first, (moved[..., k] * away[:, k : k + 1]).numpy(), away[:, k].numpy() ** 2, exchanged, seed)
+        _shares(sample, first, (moved[..., k] * away[:, k : k + 1]).numpy(), away[:, k].numpy() ** 2, exchanged, seed)
         .assign(output=("image", outputs[:, target].numpy()))
         .assign_attrs(partners=partners, skipped=sample.skipped)
         for k, target in enumerate(targets)
@@ -112,23 +123,28 @@ def are_probabilities(outputs: Tensor) -> bool:
 
 
 def _draw_sample(
-    model: FaceModel, faces: FaceSet, images: int, seed: int, batch_size: int, workers: int | None
+    model: FaceModel, faces: FaceSet, images: int, seed: int, batch_size: int, workers: int | None, max_skipped: float
 ) -> _Sample:
+    drawn = faces[np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])]
     view = MaskView(REGIONS, model.image_size)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
-    rows, pixels, heights, skipped = [], [], [], []
-    for batch in faces[chosen].batches(model.image_size, batch_size, [view], workers):
-        masks = batch.masks.get(view, torch.empty(0, len(REGIONS), 1, 1, dtype=torch.bool)).numpy()
+    sample = _Sample(np.empty(0, object), torch.empty(0), torch.empty(0), [])
+    pixels, heights, undecodable = [], [], []
+    for batch in drawn.batches(model.image_size, batch_size, [view], workers):
+        undecodable += skips(batch)
+        check_skipped(undecodable, len(drawn), max_skipped)
+        if not len(batch.rows):
+            continue
+        masks, paths = batch.masks[view].numpy(), drawn.table.path.to_numpy(object)[batch.rows]
         masked = masks.any((1, 2, 3))
-        rows.append(chosen[batch.rows[masked]])
+        sample.paths = np.append(sample.paths, paths[masked])
+        sample.skipped += skips(batch) + [f"{path}: it has no region mask" for path in paths[~masked]]
         pixels.append(batch.images[torch.from_numpy(masked)])
         heights.append(torch.from_numpy(HEIGHT[index_map(masks[masked])]))
-        skipped += [f"{path}: {reason}" for _, path, reason in batch.skipped]
-    sample = _Sample(np.concatenate(rows or [chosen[:0]]), *(torch.cat(x) if x else torch.empty(0) for x in (pixels, heights)), skipped)
-    if len(sample.rows) < 2:
+    if len(sample.paths) < 2:
         raise FacexkitError(
-            f"decision share needs at least two faces with masks; {faces.name!r} gave {len(sample.rows)} of {len(chosen)}"
+            f"decision share needs two faces with masks at least; {faces.name!r} gave {len(sample.paths)} of {len(drawn)}"
         )
+    sample.images, sample.heights = torch.cat(pixels), torch.cat(heights)
     return sample
 
 
@@ -175,12 +191,14 @@ def _stacked(items: list[tuple[int, int, Tensor]]) -> tuple[np.ndarray, np.ndarr
 
 @torch.inference_mode()
 def _outputs(model: FaceModel, batches: list[Tensor]) -> Tensor:
-    return torch.cat([model(model.prepare(batch)).double().cpu() for batch in batches])
+    outputs = torch.cat([model(model.prepare(batch)).double().cpu() for batch in batches])
+    if not bool(outputs.isfinite().all()):
+        raise FacexkitError(f"model {model.name!r} gives outputs that are not finite; check its weights and normalization")
+    return outputs
 
 
 def _shares(
     sample: _Sample,
-    faces: FaceSet,
     first: np.ndarray,
     toward: np.ndarray,
     square: np.ndarray,
@@ -188,14 +206,12 @@ def _shares(
     seed: int,
 ) -> xr.Dataset:
     """Sum up pairs: `toward` (pairs, region) = c·(f(x_j) − f(x_i)), `square` (pairs,) = (f(x_j) − f(x_i))²."""
-    count = len(sample.rows)
+    count = len(sample.paths)
     part, whole = np.zeros((count, len(REGIONS))), np.zeros((count, 1))
     has = np.zeros((count, len(REGIONS)), bool)
     np.add.at(part, first, toward)
     np.add.at(whole, first, square[:, None])
     np.logical_or.at(has, first, exchanged)
-    if not whole.sum() > 0:
-        raise FacexkitError("the model decides alike for all sampled faces, so no region has a share in a difference")
     known = has.any(0)
     low, high = ratio_interval(np.column_stack([part, part.sum(1)]), whole, seed)
     values = {
@@ -203,7 +219,6 @@ def _shares(
         "score_low": low[:-1],
         "score_high": high[:-1],
     }
-    paths = faces.table.path.to_numpy(object)[sample.rows]
     return xr.Dataset(
         {name: ("region", np.where(known, value, np.nan)) for name, value in values.items()}
         | {
@@ -213,5 +228,5 @@ def _shares(
             "total_low": low[-1],
             "total_high": high[-1],
         },
-        coords={"region": list(REGIONS), "image": paths},
+        coords={"region": list(REGIONS), "image": sample.paths},
     )

@@ -107,17 +107,24 @@ class HighImpactPatches(Accumulator):
         self.view = MaskView(REGIONS, image_size)
         self.key = (layer, target)
         self.attributions, self.masks = (self.key,), (self.view,)
+        self.across = math.ceil(image_size / TILE)
+        place = np.arange(image_size) // TILE
+        self.tile_of = (place[:, None] * self.across + place).ravel()
         self.best = TopK(len(REGIONS), PATCHES)
 
     def update(self, batch: ProbedBatch) -> None:
-        maps, masks = batch.attributions[self.key], batch.masks[self.view]
-        size, across = self.view.size, math.ceil(self.view.size / TILE)
-        full = F.interpolate(maps[:, None], (size, size), mode="bilinear")
-        values = F.avg_pool2d(full * masks.to(maps.device), TILE, ceil_mode=True, divisor_override=1)
-        value, tile = values.flatten(2).double().max(2)
-        value = torch.where(value > 0, value, -torch.inf)
-        places = np.stack([tile.cpu().numpy() // across, tile.cpu().numpy() % across], -1) * TILE
-        self.best.update(value.T.cpu().numpy(), batch.rows, lambda regions, faces: places[faces, regions])
+        full = F.interpolate(batch.attributions[self.key][:, None], (self.view.size,) * 2, mode="bilinear")
+        full = full.flatten(1).cpu().numpy()
+        masks = batch.masks[self.view].flatten(2).cpu().numpy()
+        values, tiles = np.full(masks.shape[:2], -np.inf), np.zeros(masks.shape[:2], int)
+        for face, region in np.ndindex(values.shape):
+            inside = np.flatnonzero(masks[face, region])
+            if len(inside):  # a sum over the region's pixels: several times quicker than a product with its mask
+                sums = np.bincount(self.tile_of[inside], full[face, inside])
+                tiles[face, region] = sums.argmax()
+                values[face, region] = sums.max() if sums.max() > 0 else -np.inf
+        places = np.stack(np.divmod(tiles, self.across), -1) * TILE
+        self.best.update(values.T, batch.rows, lambda regions, faces: places[faces, regions])
 
     def merge(self, other: HighImpactPatches) -> None:
         self.best.merge(other.best)
@@ -165,7 +172,7 @@ def scaled(maps: Tensor) -> Tensor:
 def above_mean(maps: Tensor) -> Tensor:
     """Return where each map (B, h, w) exceeds the mean of its positive values; nowhere if it has none."""
     positive = maps > 0
-    mean = maps.clamp(min=0).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1)
+    mean = maps.clamp(min=0).sum((1, 2), dtype=torch.float64) / positive.sum((1, 2)).clamp(min=1)
     return positive & (maps > mean[:, None, None])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import xarray as xr
 
@@ -44,7 +45,8 @@ def score_regions(
     method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): options
         `attribution`, `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`;
         "share", how much of the decision moves when only this region is exchanged between two faces: options
-        `images`, `partners`, `batch_size`, `progress`, see `decision_shares`; or a registered one.
+        `images`, `partners`, `batch_size`, `workers`, `max_skipped`, `progress`, see `decision_shares`; or a registered
+        one.
     seed : of bootstrap and sampling.
 
     Returns
@@ -56,17 +58,20 @@ def score_regions(
 
     Raises
     ------
-    FacexkitError for an unknown method, layer or class, an empty face set, or one without masks.
+    FacexkitError for an unknown method, layer or class, an empty face set, one without masks, or too many images that
+    cannot be decoded.
     """
     if method not in _METHODS:
         raise unknown("method", method, _METHODS)
     if method == "facex" and layer is None:
         raise FacexkitError('method "facex" needs a layer; list them with fx.list_layers(model)')
-    several = isinstance(target_class, (list, tuple))
+    several = not isinstance(target_class, (str, Integral))
     targets = [model.class_index(target) for target in (target_class if several else [target_class])]
     if not targets or len(set(targets)) < len(targets):
         raise FacexkitError(f"target_class {target_class!r} must name at least one class, and each once")
     results = _METHODS[method](model, faces, layer, targets, seed=seed, **options)
+    if not (results[0].images > 0).any():
+        raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
     names = [model.class_names[target] for target in targets]
     made_by = provenance(model, faces, method=method, layer=layer or "", seed=seed)
     if not several:

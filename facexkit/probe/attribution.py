@@ -25,7 +25,7 @@ def attribute(
     inputs : float (B, 3, S, S), from `model.prepare`.
     targets : output columns.
     attribution : "gradcam" (Selvaraju et al. 2017), "gradient_x_activation", or a function of the form `Attribution`,
-        which is called once for each target.
+        which is called once for each target, with gradients enabled.
 
     Returns
     -------
@@ -33,9 +33,10 @@ def attribute(
     outputs : (B, classes).
     """
     if callable(attribution):
+        with torch.enable_grad():
+            found = {t: _checked(attribution(model, layer, inputs, t), inputs) for t in targets}
         with torch.no_grad():
-            outputs = model(inputs)
-        return {target: _checked(attribution(model, layer, inputs, target), inputs) for target in targets}, outputs
+            return found, model(inputs)  # last, so that hooks around this call keep what these inputs gave
     if attribution not in _CAPTUM:
         raise unknown("attribution", attribution, _CAPTUM, "Or pass a function (model, layer, images, target) → maps.")
     with torch.enable_grad(), capture(model, [layer], gradients=True) as maps:

@@ -38,6 +38,7 @@ def capture(
     """
     maps: dict[str, Tensor] = {}
     seen: set[str] = set()
+    enough = _Enough()
 
     def hook_for(layer: str):
         def hook(_module, _inputs, output: Tensor) -> Tensor | None:
@@ -47,7 +48,7 @@ def capture(
                 taken = taken.detach().requires_grad_()
             maps[layer] = taken
             if stop and seen == set(layers):
-                raise _Enough
+                raise enough
             return from_maps(taken, output)  # a copy: what comes next may work in place
 
         return hook
@@ -58,5 +59,6 @@ def capture(
             hooks.callback(handle.remove)
         try:
             yield maps
-        except _Enough:
-            seen.clear()
+        except _Enough as stopped:
+            if stopped is not enough:  # it ends an outer block
+                raise

@@ -1,0 +1,1 @@
+"""What the kit's work costs beside the bare model: `python -m benchmarks`."""
