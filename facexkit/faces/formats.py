@@ -51,7 +51,6 @@ def register_format(name: str) -> Callable[[Reader], Reader]:
     `Reading`. It may also take `target`. A parameter without a default must be given to `load_faces`.
     """
 
-    _load_built_in()
 
     def register(reader: Reader) -> Reader:
         if FORMATS.get(name, reader).__module__ != reader.__module__:
@@ -64,6 +63,7 @@ def register_format(name: str) -> Callable[[Reader], Reader]:
 
 def _load_built_in() -> None:
     import_module("facexkit.faces.readers")  # not at the top: the readers import this module to register
+    import_module("facexkit.faces.face_dictionary")
 
 
 def load_faces(
@@ -80,7 +80,8 @@ def load_faces(
 
     Parameters
     ----------
-    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, or a registered one.
+    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, face_dictionary, or a
+        registered one.
     root : folder that the images' paths are relative to.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
     masks : None for the format's own, a folder, "landmarks", or a face parser.

@@ -57,7 +57,7 @@ class MaskFiles:
         return read_index_mask(self.folder / files) if isinstance(files, str) else self._read_regions(files)
 
     def _read_regions(self, files: dict[str, str]) -> dict[str, np.ndarray]:
-        masks = {region: _pixels(self.folder / name, "L") > 0 for region, name in files.items()}
+        masks = {region: read_pixels(self.folder / name, "L") > 0 for region, name in files.items()}
         if len(sizes := {region: mask.shape for region, mask in masks.items()}) and len(set(sizes.values())) > 1:
             listed = ", ".join(f"{files[region]} {w}×{h}" for region, (h, w) in sizes.items())
             raise FacexkitError(f"{self.folder}: the masks of one image differ in size: {listed}; save them alike")
@@ -77,7 +77,7 @@ class MaskFiles:
 
 def read_index_mask(file: Path) -> dict[str, np.ndarray]:
     """Read a palette or grey PNG whose pixel values are positions in `REGIONS`: bool (H, W) by region."""
-    index = _pixels(file)
+    index = read_pixels(file)
     if index.ndim != 2 or index.dtype.kind == "f":
         raise FacexkitError(f"{file}: no index PNG; that is palette or grey, with the region 0–18 as pixel value")
     counts = np.bincount(index.ravel(), minlength=len(REGIONS))
@@ -90,7 +90,8 @@ def read_index_mask(file: Path) -> dict[str, np.ndarray]:
     return {REGIONS[value]: index == value for value in np.flatnonzero(counts)}
 
 
-def _pixels(file: Path, mode: str | None = None) -> np.ndarray:
+def read_pixels(file: Path, mode: str | None = None) -> np.ndarray:
+    """Return the pixels of a mask file, as they are or in a Pillow mode; FacexkitError where it cannot be read."""
     try:
         with Image.open(file) as image:
             return np.asarray(image.convert(mode) if mode else image)

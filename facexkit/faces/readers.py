@@ -62,7 +62,7 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     files = [annotations] if annotations else sorted(root.glob("*.csv"))
     if len(files) > 1:
         raise FacexkitError(f"{root} has {len(files)} CSV files; choose one: annotations={files[0].name!r}")
-    reading = Reading(pd.DataFrame({"path": _images_in(root, "images")}), ImageFolder(root))
+    reading = Reading(pd.DataFrame({"path": images_in(root, "images")}), ImageFolder(root))
     if files:
         reading.table, reading.file = label_table(files[0]), files[0]
         reading.table["path"] = "images/" + reading.table.path
@@ -91,7 +91,7 @@ def read_celeba(root: Path, annotations: Path | None = None) -> Reading:
 @register_format("image_folder")
 def read_image_folder(root: Path) -> Reading:
     """`SPLIT/CLASS/*.jpg` with splits named train, val or test; or `CLASS/*.jpg`. The class is the column `label`."""
-    paths = pd.Series(_images_in(root), dtype=str)
+    paths = pd.Series(images_in(root), dtype=str)
     parts = paths.str.split("/", expand=True).reindex(columns=range(3))
     if split := parts[0].isin(SPLITS).any():
         parts.insert(0, "split", parts.pop(0))
@@ -126,7 +126,7 @@ def read_fairface(root: Path, annotations: Path | None = None) -> Reading:
 @register_format("utkface")
 def read_utkface(root: Path) -> Reading:
     """UTKFace: `AGE_GENDER_RACE_DATETIME.jpg` or `….jpg.chip.jpg`, in the root or folders below it."""
-    paths = pd.Series(_images_in(root), dtype=str)
+    paths = pd.Series(images_in(root), dtype=str)
     found = [UTKFACE_NAME.fullmatch(PurePosixPath(path).name) for path in paths]
     fits = pd.Series([match is not None for match in found], dtype=bool)
     if not fits.any():
@@ -225,7 +225,7 @@ def _find(root: Path, name: str) -> Path:
     raise FacexkitError(f"there is no {name} in {root}; give the folder that has it as root, or the file as annotations=")
 
 
-def _images_in(root: Path, folder: str = "") -> list[str]:
+def images_in(root: Path, folder: str = "") -> list[str]:
     """Return the image files below a folder, sorted, hidden ones left out."""
     found = []
     for place, folders, names in os.walk(root / folder):

@@ -1,0 +1,92 @@
+"""Face Dissect's Face Dictionary: faces with a binary mask for each local concept, and faces by global group."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from facexkit.errors import FacexkitError
+from facexkit.faces import readers
+from facexkit.faces.formats import Reading, register_format
+from facexkit.faces.images import ImageFolder
+from facexkit.faces.masks import MaskFiles, read_pixels
+from facexkit.faces.regions import FACE_DICTIONARY
+
+LABEL_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
+GLOBAL_FOLDER = "non_localizable"
+CONCEPTS = tuple(concept for area in FACE_DICTIONARY.values() for concept in area)
+
+
+class ConceptMasks(MaskFiles):
+    """Masks in PNG files, one a concept, of any size; a pixel that is not black belongs to the concept.
+
+    Parameters
+    ----------
+    files : by the image's path: {concept: name}.
+    """
+
+    def __init__(self, folder: Path, files: dict[str, dict[str, str]]) -> None:
+        self.folder, self.files = folder, files
+        found = {concept for concepts in files.values() for concept in concepts}
+        self.names = (*(c for c in CONCEPTS if c in found), *sorted(found.difference(CONCEPTS)))
+
+    def read(self, path: str) -> dict[str, np.ndarray]:
+        """Return the masks of the concepts that the image is labelled with, bool (H, W); an empty one too."""
+        return {concept: read_pixels(self.folder / name, "L") > 0 for concept, name in self.files.get(path, {}).items()}
+
+
+@register_format("face_dictionary")
+def read_face_dictionary(root: Path) -> Reading:
+    """The Face Dictionary of Face Dissect: local concepts by label file, global groups by folder.
+
+    `Attributes.csv`, `Action_Units.csv`, `Parts.csv`: an image and its masks, `AU/NAME/AU_26.png;AU/NAME/AU_1.png`, in a
+    row; a concept becomes a column of 0 and 1. `non_localizable/Age/GROUP/*` and the like: the column `age`; faces that
+    are in no such folder have no value there. Names are relative to the root.
+    """
+    files: dict[str, dict[str, str]] = {}
+    lacking = [name for name in (*LABEL_FILES, GLOBAL_FOLDER) if not (root / name).exists()]
+    for name in LABEL_FILES:
+        if name not in lacking:
+            _read_labels(root, root / name, files)
+    paths = [path for path in readers.images_in(root, GLOBAL_FOLDER) if path.count("/") >= 3]
+    if not files and not paths:
+        raise FacexkitError(f"{root} has none of {', '.join(LABEL_FILES)} and no {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/")
+    masks = ConceptMasks(root, files)
+    local = [{"path": path} | {c: int(c in labels) for c in masks.names} for path, labels in files.items()]
+    rows = {path: row for path, row in zip(files, local, strict=True)}
+    for path in paths:
+        _, attribute, group, *_ = path.split("/")
+        rows.setdefault(path, {"path": path} | dict.fromkeys(masks.names, 0))[_plain(attribute)] = _plain(group)
+    notes = [f"{root} has no {', '.join(lacking)}"] if lacking else []
+    return Reading(pd.DataFrame(rows.values()), ImageFolder(root), masks if files else None, notes=notes)
+
+
+def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> None:
+    """Add a label file's masks to `files`, by image and concept."""
+    table = readers.label_table(file, "image", ",")
+    if "labels" not in table:
+        raise FacexkitError(f"{file} has no column 'labels'; a Face Dictionary's files have the columns image and labels")
+    inside = root.resolve()
+    for row, (image, labels) in enumerate(zip(table.path, table.labels.fillna(""), strict=True), 1):
+        if pd.isna(image):
+            raise FacexkitError(f"{file}, row {row}: no image is named; name one or take the row out")
+        concepts = files.setdefault(PurePosixPath(_slashed(image)).as_posix(), {})
+        for label in filter(None, map(_slashed, str(labels).split(";"))):
+            place, concept = (root / label).resolve(), PurePosixPath(label).stem
+            if not place.is_relative_to(inside):
+                raise FacexkitError(f"{file}, row {row} ({image}): mask {label} leaves {root}; paths are relative to it")
+            if not place.is_file():
+                raise FacexkitError(f"{file}, row {row} ({image}): there is no mask {root / label}; put it there, or take it out")
+            if concepts.setdefault(concept, label) != label:
+                raise FacexkitError(f"{file}, row {row} ({image}): {concept} has two masks, {concepts[concept]} and {label}")
+
+
+def _slashed(name: object) -> str:
+    return str(name).strip().replace("\\", "/")
+
+
+def _plain(folder: str) -> str:
+    return re.sub(r"[\s-]+", "_", folder.strip().lower())
