@@ -1,7 +1,7 @@
 // The one script of the face map: the report inlines it, a widget calls mount() on its own element.
 
-// Wire the face map in `root`. `data.svg` is drawn into it if given; `data.readout` is the element that tells the number
-// of the region under pointer or focus; `onSelect(region)` is called on click, Enter and Space.
+// Wire the face map in `root`. `data.svg` is drawn into it if given; `data.readout` is the element that tells the
+// number of the region under pointer or focus; `onSelect(region)` is called on click, Enter and Space.
 export function mount(root, data = {}, onSelect = () => {}) {
   if (data.svg) root.innerHTML = data.svg;
   const map = root.querySelector("svg.face-map");
@@ -32,8 +32,8 @@ export function mount(root, data = {}, onSelect = () => {}) {
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   map.addEventListener("pointerover", (event) => point(named(event)));
   map.addEventListener("pointerleave", () => point(document.activeElement?.closest?.(".region")?.dataset.region));
-  map.addEventListener("focusin", (event) => point(named(event)));
-  map.addEventListener("focusout", () => point());
+  root.addEventListener("focusin", (event) => point(named(event)));
+  root.addEventListener("focusout", () => point());
   map.addEventListener("click", (event) => named(event) && choose(named(event)));
   map.addEventListener("keydown", (event) => {
     const name = named(event);
@@ -58,21 +58,25 @@ export function showRegion(panel, region, uris) {
   const numbers = region.numbers.map((n) => element("div", {},
     element("dt", { textContent: n.method }), element("dd", { className: "value", textContent: n.text }),
     element("dd", { textContent: n.behind })));
-  const picture = (one, what) => element("img", { src: uris[one.picture], alt: `${what} ${one.name}` });
-  const caption = (one) => element("figcaption", { title: one.name },
-    element("b", { textContent: one.value }), element("span", { textContent: one.name.split("/").pop() }));
-  const patches = region.patches.map((one) => element("li", {}, element("figure", {}, picture(one, "patch of"), caption(one))));
-  const examples = region.examples.map((one) => element("li", {}, element("figure", {}, element("div", { className: "face" },
-    picture(one, "face"), element("img", { className: "veil", src: uris[one.veil], alt: "" })), caption(one))));
-  const slider = element("input", { type: "range", min: 0, max: 100, value: 75 });
+  const framed = (one, ...pictures) => element("li", {}, element("figure", {}, ...pictures,
+    element("figcaption", { title: one.name }, element("b", { textContent: one.value }),
+      element("span", { textContent: one.name.split("/").pop() }))));
+  const picture = (number, alt, className = "") => element("img", { src: uris[number], alt, className });
+  const patches = region.patches.map((one) => framed(one, picture(one.picture, `patch of ${one.name}`)));
+  const examples = region.examples.map((one) => framed(one, element("div", { className: "face" },
+    picture(one.picture, `face ${one.name}`), picture(one.veil, "", "veil"))));
+  const slider = element("input", { type: "range", min: 0, max: 100, value: 65 });
   slider.addEventListener("input", () => panel.style.setProperty("--veil", slider.value / 100));
-  panel.replaceChildren(element("h2", { textContent: region.title }), element("dl", { className: "numbers" }, ...numbers));
+  panel.replaceChildren(element("h2", { textContent: region.title }));
+  panel.append(element("dl", { className: "numbers" }, ...numbers));
   if (examples.length) panel.append(element("h3", { textContent: "Faces with the highest attribution here" }),
     element("ul", { className: "examples" }, ...examples),
     element("label", { className: "slider" }, "Dim what the map does not mark", slider));
   if (patches.length) panel.append(element("h3", { textContent: "Patches with the highest impact" }),
     element("ol", { className: "patches" }, ...patches));
-  if (!examples.length && !patches.length) panel.append(element("p", { textContent: region.nothing }));
+  if (!examples.length && !patches.length) {
+    panel.append(element("p", { textContent: "There are no patches: no attribution map was made, or none marks it." }));
+  }
 }
 
 // Wire a whole report: the switches for class and method, every map, the panel and the table.
@@ -89,15 +93,18 @@ export function mountReport(page) {
     const shown = (part) => ["subject", "method"].every((key) => (part.dataset[key] ?? state[key]) === state[key]);
     for (const part of page.querySelectorAll("[data-subject], [data-method]")) part.hidden = !shown(part);
     for (const box of page.querySelectorAll(".switches input")) box.checked = box.value === state[box.name];
-    for (const row of page.querySelectorAll("tbody tr")) row.classList.toggle("selected", row.dataset.row === state.region);
+    for (const row of page.querySelectorAll("tbody tr")) {
+      row.classList.toggle("selected", row.dataset.row === state.region);
+    }
     for (const map of maps) map.select(state.region);
     showRegion(panel, subject.regions[state.region], uris);
   }
   for (const box of page.querySelectorAll(".switches input")) {
     box.addEventListener("change", () => { state[box.name] = box.value; draw(); });
   }
-  for (const button of page.querySelectorAll("tbody button")) button.addEventListener("click", () => choose(button.value));
-  for (const button of page.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button));
+  for (const button of page.querySelectorAll("table button")) {
+    button.addEventListener("click", () => (button.value ? choose(button.value) : sortBy(button)));
+  }
   draw();
 }
 

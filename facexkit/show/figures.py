@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from facexkit.show.face_map import INK, SOFT, short_titles
-from facexkit.show.readings import METHODS, one_class_each, method_of, ranked, read_regions, title_of
+from facexkit.show.readings import METHODS, one_class_each, method_of, ranked, read_regions
 
 MARKS = (("#0a539a", "o"), ("#b4500b", "s"), ("#4a566b", "^"), ("#7a3b8f", "D"))
 
@@ -28,17 +28,16 @@ def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | Non
     results = one_class_each(results)
     methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
     panels = [[scores for scores in results if scores.attrs.get("method") == method] for method in methods]
-    order = [reading.region for reading in ranked(panels[0][0])]
-    order += [region for region in read_regions(panels[0][0]) if region not in order]
+    order = ranked(panels[0][0], missing=True)
     figure, axes = plt.subplots(
         1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False, layout="constrained"
     )
     for ax, panel in zip(axes[0], panels, strict=True):
-        _dots(ax, panel, order)
-    axes[0, 0].set_yticks(range(len(order)), [title_of(region) for region in order])
+        _dots(ax, panel, [reading.region for reading in order])
+    axes[0, 0].set_yticks(range(len(order)), [reading.title for reading in order])
     axes[0, 0].invert_yaxis()
-    best = read_regions(panels[0][0])[order[0]]
-    figure.suptitle(title or f"{title_of(best.region).capitalize()} first: {best.text}", fontweight="bold", color=INK)
+    first = f"{order[0].title.capitalize()} first: {order[0].text}"
+    figure.suptitle(first if title is None else title, fontweight="bold", color=INK)
     plt.close(figure)
     return figure
 

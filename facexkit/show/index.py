@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from facexkit.errors import FacexkitError
-from facexkit.show.report import templates, write_page
+from facexkit.faces.cache import write_whole
+from facexkit.show.report import templates
 
 
 def write_index(folder: str | Path, manifest: Mapping) -> Path:
@@ -18,10 +19,10 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     Parameters
     ----------
     folder : the run folder; paths in the manifest are relative to it.
-    manifest : `title`; and, where known, `headline` (sentences; else the first finding of each stage, last stage first),
-        `created`, `command`, `model`, `faces` (words), `parameters` and `versions` (name to value), and `stages`: a list
-        of `name`, `title`, `notebook`, `html` (paths), `seconds`, `findings` (sentences), `pictures` (`path` of an SVG,
-        PNG or JPEG, `alt`, `wide` for one that needs the whole width), `files` (`path`, `what`).
+    manifest : `title`; and, where known, `headline` (sentences; else the first finding of each stage, last stage
+        first), `created`, `command`, `model`, `faces` (words), `parameters` and `versions` (name to value), and
+        `stages`: a list of `name`, `title`, `notebook`, `html` (paths), `seconds`, `findings` (sentences), `pictures`
+        (`path` of an SVG, PNG or JPEG, `alt`, `wide` if it needs the whole width), `files` (`path`, `what`).
 
     Raises
     ------
@@ -34,7 +35,8 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
     page = templates().get_template("index.html")
     text = page.render(manifest=manifest, stages=stages, headline=headline, facts=facts, link=_link)
-    return write_page(folder / "index.html", text)
+    write_whole(folder / "index.html", text.encode())
+    return folder / "index.html"
 
 
 def _pictures(folder: Path, pictures: list[Mapping]) -> list[dict]:

@@ -14,16 +14,15 @@ from PIL import Image
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 
-FACE_SIDE, PATCH_SIDE = 160, 56
+FACE_SIDE, PATCH_SIDE, VEIL_SIDE = 160, 56, 80
 VEIL = (14, 20, 40)
 
 
 def face_as_seen(faces: FaceSet, path: str, side: int = FACE_SIDE) -> Image.Image:
     """Return a face as the model sees it, squeezed to a square: RGB side×side."""
-    try:
-        return faces.images.read(path).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-    except (OSError, KeyError) as error:
-        raise FacexkitError(f"the face set {faces.name!r} cannot give image {path!r} of the results: {error}") from error
+    if path not in faces.table.path.values:
+        raise FacexkitError(f"image {path!r} is not in the face set {faces.name!r}; pass the face set that was scored")
+    return faces.images.read(path).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
 
 
 def patch(face: Image.Image, y: float, x: float, tile: float, image_size: int, side: int = PATCH_SIDE) -> Image.Image:
@@ -34,7 +33,7 @@ def patch(face: Image.Image, y: float, x: float, tile: float, image_size: int, s
     return face.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
 
 
-def veil(attribution: np.ndarray, side: int = FACE_SIDE) -> Image.Image:
+def veil(attribution: np.ndarray, side: int = VEIL_SIDE) -> Image.Image:
     """Return a veil over a face, clear where the attribution is high.
 
     Parameters
@@ -52,19 +51,10 @@ def veil(attribution: np.ndarray, side: int = FACE_SIDE) -> Image.Image:
     return Image.fromarray(out, "RGBA")
 
 
-def overlay(face: Image.Image, attribution: np.ndarray, opacity: float = 0.75) -> Image.Image:
-    """Return the face under the attribution's veil; `opacity` 0 leaves the face as it is, 1 hides all that is 0."""
-    face = face.convert("RGBA")
-    cover = veil(attribution, max(face.size)).resize(face.size)
-    cover.putalpha(cover.getchannel("A").point(lambda alpha: round(alpha * opacity)))
-    return Image.alpha_composite(face, cover).convert("RGB")
-
-
 def data_uri(image: Image.Image, quality: int = 82) -> str:
-    """Return a picture as a data URI: JPEG, or WebP where it has transparency."""
-    kind, options = ("webp", {"alpha_quality": 90}) if image.mode == "RGBA" else ("jpeg", {"optimize": True})
-    buffer = io.BytesIO()
-    image.save(buffer, kind, quality=quality, **options)
+    """Return a picture as a data URI: JPEG, or PNG where it has transparency."""
+    kind = "png" if image.mode == "RGBA" else "jpeg"
+    image.save(buffer := io.BytesIO(), kind, quality=quality)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -113,7 +103,7 @@ class Album:
         for place in np.flatnonzero(rows.example_image.values.astype(str) != "")[:most]:
             path = str(rows.example_image.values[place])
             face = self._face(path).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
-            shown = {"picture": self._number(face), "veil": self._number(veil(rows.example_map.values[place])), "name": path}
-            score = float(rows.per_image.sel(image=path)) if path in rows.image.values else float("nan")
-            found.append({**shown, "value": f"{score:.2f}" if np.isfinite(score) else ""})
+            cover, score = veil(rows.example_map.values[place]), float(rows.per_image.sel(image=path))
+            shown = {"picture": self._number(face), "veil": self._number(cover), "name": path}
+            found.append({**shown, "value": f"{score:.2f}"})
         return found

@@ -75,6 +75,10 @@ class Reading:
     signed: bool = False
 
     @property
+    def title(self) -> str:
+        return TITLES[self.region]
+
+    @property
     def text(self) -> str:
         return self.method.say(self.value, self.signed)
 
@@ -87,32 +91,41 @@ class Reading:
         """The number with its interval and images: "41 % (95 % interval 37–45 %, 256 images)"."""
         if not np.isfinite(self.value):
             return "no data: no image has this region"
-        behind = [f"95 % interval {self.interval}"] if self.interval else []
-        behind += [f"{self.images} image{'' if self.images == 1 else 's'}"] if self.images else []
-        return f"{self.text} ({', '.join(behind)})" if behind else self.text
+        return f"{self.text} ({self.behind})" if self.behind else self.text
+
+    @property
+    def behind(self) -> str:
+        """What the number rests on: "95 % interval 37–45 %, 256 images"."""
+        interval = f"95 % interval {self.interval}" if self.interval else ""
+        images = f"{self.images} image{'' if self.images == 1 else 's'}" if self.images else ""
+        return ", ".join(part for part in (interval, images) if part)
 
 
 def read_regions(scores: xr.Dataset) -> dict[str, Reading]:
     """Return the reading of every region of a one-class result, in the order of `REGIONS`."""
     if "target_class" in scores.dims:
         raise FacexkitError("this result holds several classes; take one with one_class_each(scores)")
-    known = set(scores.region.values.tolist())
-    if unknown := known - set(REGIONS):
-        raise FacexkitError(f"the result has regions that the face map does not know: {', '.join(sorted(unknown))}")
-    method, nan, readings = method_of(scores), float("nan"), {}
-    for region in REGIONS:
-        row = scores.sel(region=region) if region in known else {}
-        value, low, high = (float(row[k]) if k in row else nan for k in ("score", "score_low", "score_high"))
-        images = int(row["images"]) if "images" in row else 0
-        signed = bool(scores.attrs.get("difference"))
-        readings[region] = Reading(region, value, low, high, images, method, signed)
-    return readings
+    scores = scores.reindex(region=list(REGIONS), fill_value={"images": 0})
+    nothing = np.full(len(REGIONS), np.nan)
+    value, low, high = (scores[k].values if k in scores else nothing for k in ("score", "score_low", "score_high"))
+    images = scores.images.values if "images" in scores else np.zeros(len(REGIONS), int)
+    method, signed = method_of(scores), bool(scores.attrs.get("difference"))
+    columns = zip(REGIONS, value.tolist(), low.tolist(), high.tolist(), images.tolist(), strict=True)
+    return {row[0]: Reading(*row, method, signed) for row in columns}
 
 
-def ranked(scores: xr.Dataset, by: str = "value") -> list[Reading]:
-    """Return the regions that have a number, the largest first; `by="size"` ranks by absolute value."""
-    have = [reading for reading in read_regions(scores).values() if np.isfinite(reading.value)]
-    return sorted(have, key=lambda r: -(abs(r.value) if by == "size" else r.value))
+def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False) -> list[Reading]:
+    """Return the regions' readings, the largest first.
+
+    Parameters
+    ----------
+    by : "value", or "size" for the absolute value.
+    missing : whether regions without data follow at the end; else they are left out.
+    """
+    readings = read_regions(scores).values()
+    size = abs if by == "size" else float
+    have = sorted((r for r in readings if np.isfinite(r.value)), key=lambda r: -size(r.value))
+    return have + [r for r in readings if missing and not np.isfinite(r.value)]
 
 
 def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
@@ -122,11 +135,10 @@ def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Datase
         if "target_class" not in scores.dims:
             split.append(scores)
             continue
-        names = scores.attrs.get("class_names") or [f"class {k}" for k in scores.target_class.values]
-        for place, target in enumerate(scores.target_class.values.tolist()):
+        targets = scores.target_class.values.tolist()
+        for place, (target, name) in enumerate(zip(targets, scores.attrs["class_names"], strict=True)):
             one = scores.isel(target_class=place, drop=True)
-            one.attrs.update(target_class=target, class_name=names[place])
-            split.append(one)
+            split.append(one.assign_attrs(target_class=target, class_name=name))
     if not split:
         raise FacexkitError("there are no results to show; pass what fx.score_regions returned")
     return split
@@ -168,7 +180,3 @@ def difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
         raise FacexkitError("a difference needs two results of the same method")
     return xr.Dataset({"score": a.score - b.score}, attrs={"method": a.attrs.get("method"), "difference": True})
 
-
-def title_of(region: str) -> str:
-    """Return what people read for a region."""
-    return TITLES.get(region, region)

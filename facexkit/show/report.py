@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import date
 from functools import cache
@@ -13,37 +12,28 @@ import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
+from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
-from facexkit.show.findings import grouped_findings
+from facexkit.show.findings import grouped_findings, opposite
 from facexkit.show.pictures import Album
-from facexkit.show.readings import Subject, method_of, ranked, read_regions, subjects, title_of
+from facexkit.show.readings import Subject, method_of, ranked, read_regions, subjects
 
-HERE = Path(__file__).parent
 LARGEST = 9_500_000
-"""Bytes that a report may have; with more it shows fewer patches and examples."""
+"""Bytes that a report may have; where it would have more it shows fewer patches and examples."""
 
 
 @cache
 def templates() -> jinja2.Environment:
-    """Return the pages' templates; all that they are given is escaped."""
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    """Return the pages' templates, with the style and the script; all else that they are given is escaped."""
+    here = Path(__file__).parent
+    loader = jinja2.FileSystemLoader(here / "templates")
+    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.filters["unbroken"] = lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%")
     for name in ("style.css", "face_map.js"):
-        pages.globals[name.replace(".", "_")] = Markup((HERE / name).read_text(encoding="utf-8"))
+        pages.globals[name.replace(".", "_")] = Markup((here / name).read_text(encoding="utf-8"))
     return pages
-
-
-def write_page(path: str | Path, text: str) -> Path:
-    """Write a file to the side and rename it, so that a killed run leaves no half page."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    return aside.replace(path)
 
 
 def write_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, path: str | Path) -> Path:
@@ -54,22 +44,35 @@ def write_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, pat
     results : what `fx.score_regions` gave: one Dataset or several, of one or several methods, classes and models.
     faces : the face set of the results, for the pictures.
     path : the HTML file.
+
+    Raises
+    ------
+    FacexkitError if there is no result, or the face set lacks an image of the results.
     """
     people, album = subjects(results), Album(faces)
-    maps = [[face_map(scores, title="", interactive=True) for scores in subject.results] for subject in people]
-    compared = [Markup(drawing) for drawing in _compared(people)]
+    every = [scores for subject in people for scores in subject.results]
+    page = {
+        "people": people,
+        "names": dict(enumerate(short_titles([subject.results[0] for subject in people]))),
+        "maps": [[Markup(face_map(s, title="", interactive=True)) for s in subject.results] for subject in people],
+        "compared": [Markup(drawing) for drawing in _compared(people)],
+        "methods": {method_key(s): _title(s) for s in every},
+        "explanations": {method_key(s): method_of(s).explanation for s in every},
+        "findings": grouped_findings(people),
+        "tables": [_table(subject) for subject in people],
+        "records": [_record(subject, scores) for subject in people for scores in subject.results],
+        "today": date.today().isoformat(),
+        "key": method_key,
+        "title": _title,
+    }
     for patches, examples in ((20, 4), (10, 4), (6, 2), (3, 1), (0, 0)):
         album.clear()
-        data = [_subject_data(subject, album, patches, examples) for subject in people]
-        text = templates().get_template("report.html").render(
-            people=people, subjects=[(str(k), name, "") for k, name in enumerate(short_titles([s.results[0] for s in people]))], maps=[[Markup(m) for m in row] for row in maps], compared=compared, method_of=method_of,
-            methods=_methods(people), key=method_key, findings=grouped_findings(people), data={"subjects": data, "uris": album.uris}, title_of=title_of,
-            tables=[_table(subject) for subject in people], records=_records(people), today=date.today().isoformat(),
-            faces=faces,
-        )  # fmt: skip
-        if len(text.encode()) < LARGEST:
+        data = {"subjects": [_behind(subject, album, patches, examples) for subject in people], "uris": album.uris}
+        text = templates().get_template("report.html").render(page, data=data).encode()
+        if len(text) < LARGEST:
             break
-    return write_page(path, text)
+    write_whole(Path(path), text)
+    return Path(path)
 
 
 def gallery(scores: xr.Dataset, faces: FaceSet, region: str, patches: int = 20) -> Drawing:
@@ -81,82 +84,65 @@ def gallery(scores: xr.Dataset, faces: FaceSet, region: str, patches: int = 20) 
     """
     album = Album(faces)
     shown = {"examples": album.examples(scores, region), "patches": album.patches(scores, region, patches)}
-    reading = read_regions(scores)[region]
     page = templates().get_template("gallery.html")
-    return Drawing(page.render(title=title_of(region), reading=reading, uris=album.uris, **shown))
+    return Drawing(page.render(shown, reading=read_regions(scores)[region], uris=album.uris))
+
+
+def method_key(scores: xr.Dataset) -> str:
+    """Return what tells the results on a class apart: the method, and the layer where it has one."""
+    return " ".join(str(scores.attrs[k]) for k in ("method", "layer") if scores.attrs.get(k))
+
+
+def _title(scores: xr.Dataset) -> str:
+    layer = scores.attrs.get("layer")
+    return f"{method_of(scores).title} · {layer}" if layer else method_of(scores).title
 
 
 def _compared(people: list[Subject]) -> list[Drawing]:
-    """Return small maps of two or more subjects by the method that they share, the preferred one first."""
-    for scores in people[0].results if len(people) > 1 else ():
-        same = [s for subject in people if (s := subject.by(scores.attrs.get("method"))) is not None]
-        if len(same) > 1:
+    """Return small maps of several classes or models by the first method that they share."""
+    for scores in people[0].results:
+        same = [s for subject in people if (s := subject.by(scores.attrs["method"])) is not None]
+        mirrored = scores.attrs["method"] == "share" and all(opposite(people[0], other) for other in people[1:])
+        if len(same) > 1 and not mirrored:
             return small_maps(same)
     return []
 
 
-def _subject_data(subject: Subject, album: Album, patches: int, examples: int) -> dict:
-    """Return what the script needs of a class: numbers in words, patches and examples of every region."""
-    readings = [read_regions(scores) for scores in subject.results]
-    regions = {}
+def _behind(subject: Subject, album: Album, patches: int, examples: int) -> dict:
+    """Return what the script shows of a class: every region's numbers in words, patches and examples."""
+    regions, every = {}, [read_regions(scores) for scores in subject.results]
     for region in REGIONS:
-        rows = [row[region] for row in readings]
-        numbers = [
-            {"method": r.method.title, "text": r.text, "behind": r.sentence.removeprefix(r.text).strip(" ()")} for r in rows
-        ]
+        readings = [row[region] for row in every]
         regions[region] = {
-            "title": title_of(region),
-            "numbers": numbers,
+            "title": readings[0].title,
+            "numbers": [{"method": r.method.title, "text": r.text, "behind": r.behind} for r in readings],
             "patches": [p for scores in subject.results for p in album.patches(scores, region, patches)],
             "examples": [e for scores in subject.results for e in album.examples(scores, region, examples)],
-            "nothing": "No attribution map was made or none marks this region, so there are no patches to show.",
         }
-    best = ranked(subject.results[0])
-    first = best[0].region if best else "skin"
+    first = ranked(subject.results[0], missing=True)[0].region
     return {"methods": [method_key(scores) for scores in subject.results], "regions": regions, "first": first}
 
 
-def method_key(scores: xr.Dataset) -> str:
-    """Return what tells a subject's results apart: the method, and the layer where it has one."""
-    return " ".join(str(scores.attrs[k]) for k in ("method", "layer") if scores.attrs.get(k))
-
-
-def _methods(people: list[Subject]) -> list[tuple[str, str, str]]:
-    """Return key, title with layer, and explanation of every method in the results."""
-    told = {}
-    for scores in (scores for subject in people for scores in subject.results):
-        method, layer = method_of(scores), scores.attrs.get("layer")
-        title = f"{method.title} · {layer}" if layer else method.title
-        told[method_key(scores)] = (method_key(scores), title, method.explanation)
-    return list(told.values())
-
-
-def _table(subject: Subject) -> list[dict]:
-    """Return a row a region with a cell a result, the largest first; a cell's places are % of its column's width."""
+def _table(subject: Subject) -> list[list[tuple]]:
+    """Return a row a region, the largest first, of cells: the reading; 0, value, low and high in % of the width."""
     readings = [read_regions(scores) for scores in subject.results]
-    ends = [[v for r in row.values() for v in (r.value, r.low, r.high, 0.0) if np.isfinite(v)] for row in readings]
-    order = [r.region for r in ranked(subject.results[0])]
-    order += [region for region in REGIONS if region not in order]
-    rows = []
-    for region in order:
-        cells = []
-        for row, column in zip(readings, ends, strict=True):
-            numbers, span = np.array([0.0, row[region].value, row[region].low, row[region].high]), max(column) - min(column)
-            cells.append((row[region], (100 * (numbers - min(column)) / (span or 1.0)).round(2).tolist()))
-        rows.append({"region": region, "cells": cells})
-    return rows
-
-
-def _records(people: list[Subject]) -> list[dict]:
-    """Return what made each result, for the page's end."""
-    hidden = {"skipped", "model", "class_name", "class_names"}
+    numbers = [{r: np.array([0.0, row[r].value, row[r].low, row[r].high]) for r in REGIONS} for row in readings]
+    ends = [(np.nanmin([*column.values()]), np.nanmax([*column.values()])) for column in numbers]
     return [
-        {
-            "title": f"{subject.label} · {method_of(scores).title}",
-            "facts": {k.replace("_", " "): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)},
-            "images": scores.sizes.get("image"),
-            "skipped": list(scores.attrs.get("skipped", ())),
-        }
-        for subject in people
-        for scores in subject.results
+        [
+            (row[first.region], (100 * (column[first.region] - low) / ((high - low) or 1)).round(2).tolist())
+            for row, column, (low, high) in zip(readings, numbers, ends, strict=True)
+        ]
+        for first in ranked(subject.results[0], missing=True)
     ]
+
+
+def _record(subject: Subject, scores: xr.Dataset) -> dict:
+    """Return what made a result, for the page's end."""
+    hidden = {"skipped", "model", "class_name", "class_names"}
+    facts = {k.replace("_", " "): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)}
+    return {
+        "title": f"{subject.class_name} · {subject.model} · {method_of(scores).title}",
+        "facts": {"images": scores.sizes.get("image", "unknown"), **facts},
+        "skipped": list(scores.attrs.get("skipped", ())),
+    }

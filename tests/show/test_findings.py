@@ -1,0 +1,106 @@
+"""Numbers in words, and findings that rest on the right method."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.regions import REGIONS
+from facexkit.show.findings import findings
+from facexkit.show.readings import METHODS, one_class_each, ranked, read_regions, subjects
+
+SHARE, FACEX = METHODS["share"], METHODS["facex"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (SHARE.say(0.412), "41 %"), (SHARE.say(0.0041), "0.4 %"), (SHARE.say(-0.0123), "−1.2 %"), (SHARE.say(0), "0 %"),
+        (SHARE.say(0.12, signed=True), "+12 points"), (SHARE.say(np.nan), "no data"), (FACEX.say(0.6249), "0.62"),
+        (SHARE.interval(0.37, 0.452), "37–45 %"), (SHARE.interval(-0.01, 0.02), "−1.0 % to 2.0 %"),
+        (FACEX.interval(0.5, 0.625), "0.50–0.62"), (SHARE.interval(np.nan, 0.1), ""),
+    ],
+)  # fmt: skip
+def test_numbers_in_words(said, words):
+    assert said == words
+
+
+def test_the_finding_names_the_first_region_with_its_numbers(make_scores):
+    first, following, total = findings(make_scores())
+    assert first == (
+        "The decision “female” of demo:biased rests most on the lower lip: exchanging it alone moves the decision 41 % of "
+        "the way (95 % interval 37–45 %, 24 images)."
+    )
+    assert "the upper lip (24 %) and the hair (9.0 %)" in following and "add up to 74 %" in following
+    assert "97 % (95 % interval 93–101 %)" in total
+
+
+def test_findings_rest_on_the_decision_share_and_say_where_facex_disagrees(make_scores):
+    said = findings([make_scores("facex"), make_scores("share")])
+    assert "lower lip" in said[0] and "41 %" in said[0]
+    assert said[-1].startswith("The methods disagree: FaceX scores the nose highest (0.87; the lower lip has 0.41)")
+    agreeing = dict.fromkeys(REGIONS, 0.2) | {"l_lip": 0.7}
+    assert findings([make_scores("facex", agreeing), make_scores("share")])[-1] == (
+        "FaceX agrees on the first place: the lower lip scores 0.70 (95 % interval 0.66–0.74, 24 images)."
+    )
+
+
+def test_facex_alone_claims_no_more_than_where_the_map_is_high(make_scores):
+    (said,) = findings(make_scores("facex"))
+    assert "nose" in said and "0.87" in said and "need not be what moves the decision" in said
+
+
+def test_maps_without_a_positive_value_are_no_finding(make_scores):
+    (said,) = findings(make_scores("facex", dict.fromkeys(REGIONS, 0.0)))
+    assert said == "FaceX says nothing of “female” of demo:biased: no attribution map has a positive value."
+
+
+def test_a_share_that_may_be_zero_is_no_finding(make_scores):
+    said = findings(make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"hair": 0.03}))
+    assert said == [
+        "No single region can be shown to carry the decision “female” of demo:biased: the largest share is the hair's, "
+        "3.0 % (95 % interval −1.0 % to 7.0 %, 24 images)."
+    ]
+
+
+def test_the_largest_difference_between_two_models_is_said(four_results):
+    assert findings(four_results)[-1] == (
+        "The largest difference is the lower lip: exchanging it moves “female” of demo:biased 41 % of the way and “female” "
+        "of demo:fair 2.0 %."
+    )
+
+
+def test_the_opposite_class_is_not_told_twice(make_scores):
+    said = findings([make_scores(), make_scores(class_name="male", target_class=1)])
+    assert said[-1].startswith("“male” of demo:biased has the same decision shares as “female”")
+    assert sum("rests most" in sentence for sentence in said) == 1
+
+
+def test_a_result_of_several_classes_is_read_class_by_class(make_scores):
+    one, two = make_scores(), make_scores(values=dict.fromkeys(REGIONS, 0.3))
+    both = xr.concat([one, two], dim=xr.Variable("target_class", [3, 5]), combine_attrs="override")
+    both = both.assign_attrs(class_names=["old", "young"])
+    first, second = one_class_each(both)
+    assert (first.attrs["class_name"], second.attrs["target_class"]) == ("old", 5)
+    xr.testing.assert_equal(second.score, two.score)
+    assert [subject.class_name for subject in subjects(both)] == ["old", "young"]
+    with pytest.raises(FacexkitError, match="several classes"):
+        read_regions(both)
+
+
+def test_results_are_grouped_by_model_and_class_with_the_share_first(four_results):
+    grouped = subjects(four_results)
+    assert [(s.model, [r.attrs["method"] for r in s.results]) for s in grouped] == [
+        ("demo:biased", ["share", "facex"]), ("demo:fair", ["share", "facex"]),
+    ]  # fmt: skip
+
+
+def test_regions_rank_by_value_or_by_size_with_the_missing_last(make_scores):
+    scores = make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"nose": -0.5})
+    assert ranked(scores)[-1].region == "nose" and ranked(scores, by="size")[0].region == "nose"
+    assert [r.region for r in ranked(scores, missing=True)][-1] == "hat"
+
+
+def test_nothing_to_show_is_an_error():
+    with pytest.raises(FacexkitError, match="no results"):
+        findings([])
