@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-CELLS_AT_ONCE = 2048
+BLOCKS = 8
+"""The upsampled square is divided into about BLOCKS × BLOCKS parts, each computed only for the maps that need it."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A range of pixels of one axis, the places of the padded map that they lie between, and how they are weighted.
+
+    `weight` float32 (places, pixels): of each pixel's two places 1 − t and t, of the others 0.
+    """
+
+    pixels: slice
+    places: slice
+    weight: Tensor
 
 
 class ActiveArea:
     """Counts of active pixels, in all and within masks, of maps upsampled bilinearly with half-pixel centres.
 
-    Between four neighbouring places of a map the upsampled pixels form a cell. They are weighted means of those four
-    values, so a cell none of whose corners exceeds the threshold has no active pixel and is left out.
+    A pixel is a weighted mean of the four places around it, so a block of pixels between places none of which exceeds
+    the threshold has no active pixel and is left out.
 
     Parameters
     ----------
@@ -24,20 +38,16 @@ class ActiveArea:
     """
 
     def __init__(self, height: int, width: int, size: int) -> None:
-        self.grid = (height + 1, width + 1)
-        self.pixels_y, self.weight_y = _cells(height, size)
-        self.pixels_x, self.weight_x = _cells(width, size)
+        self.rows, self.columns = _blocks(height, size), _blocks(width, size)
 
-    def count(
-        self, maps: Tensor, thresholds: Tensor, owner: Tensor, masks: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def count(self, maps: Tensor, thresholds: Tensor, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Count active pixels.
 
         Parameters
         ----------
         maps : float32 (n, h, w), one a pair of image and unit.
         thresholds : float32 (n,).
-        owner : int64 (n,), which of the masks' images a map belongs to.
+        image : int64 (n,), ascending: which of the masks' images a map belongs to.
         masks : bool (B, C, size, size).
 
         Returns
@@ -45,58 +55,47 @@ class ActiveArea:
         active : int64 (n,), pixels above the threshold.
         inside : int64 (n, C), those of them that lie in each mask.
         """
-        active = torch.zeros(len(maps), dtype=torch.int64, device=maps.device)
-        inside = torch.zeros(len(maps), masks.shape[1], dtype=torch.int64, device=maps.device)
-        tiles = self._tiles(masks)
-        touched = tiles.any(-1)
-        for pair, cell, lit in self._active_cells(maps, thresholds):
-            active.index_add_(0, pair, lit.sum(1).long())
-            for concept in range(masks.shape[1]):
-                image = owner[pair]
-                both = touched[concept, image, cell].nonzero()[:, 0]
-                if len(both):
-                    overlap = tiles[concept, image[both], cell[both]].float().mul_(lit[both]).sum(1)
-                    inside[:, concept].index_add_(0, pair[both], overlap.long())
-        return active, inside
-
-    def _active_cells(self, maps: Tensor, thresholds: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (map, cell, 1.0 where active else 0.0: float (cells, pixels of a cell)), some cells at a time."""
-        padded = torch.nn.functional.pad(maps[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+        padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
         above = padded > thresholds[:, None, None]
-        above = above[:, 1:] | above[:, :-1]
-        pairs, ys, xs = (above[:, :, 1:] | above[:, :, :-1]).nonzero(as_tuple=True)
-        wy, wx = self.weight_y.to(maps.device), self.weight_x.to(maps.device)
-        for start in range(0, len(pairs), CELLS_AT_ONCE):
-            pair, y, x = (part[start : start + CELLS_AT_ONCE] for part in (pairs, ys, xs))
-            left_right = wx[x]
-            upper = torch.lerp(padded[pair, y, x, None], padded[pair, y, x + 1, None], left_right)
-            lower = torch.lerp(padded[pair, y + 1, x, None], padded[pair, y + 1, x + 1, None], left_right)
-            values = torch.lerp(upper[:, None], lower[:, None], wy[y][:, :, None])
-            yield pair, y * self.grid[1] + x, (values > thresholds[pair, None, None]).flatten(1).float()
-
-    def _tiles(self, masks: Tensor) -> Tensor:
-        """Cut masks (B, C, size, size) into bool (C, B, cells, pixels of a cell)."""
-        rows = masks.transpose(0, 1)[:, :, self.pixels_y.to(masks.device)]
-        tiles = rows[..., self.pixels_x.to(masks.device)]  # (C, B, cells y, pixels y, cells x, pixels x)
-        return tiles.movedim(4, 3).flatten(4).flatten(2, 3)
+        counts = torch.zeros(len(maps), 1 + masks.shape[1], device=maps.device)
+        for row in self.rows:
+            for column in self.columns:
+                near = (slice(None), row.places, column.places)
+                hit = above[near].flatten(1).any(1).nonzero()[:, 0]
+                if len(hit):
+                    weight = torch.kron(row.weight, column.weight).to(maps.device)
+                    lit = padded[near][hit].flatten(1) @ weight
+                    torch.gt(lit, thresholds[hit, None], out=lit)
+                    tiles = masks[:, :, row.pixels, column.pixels].flatten(2).float()
+                    counts[hit] += _overlaps(lit, image[hit], F.pad(tiles, (0, 0, 1, 0), value=1))
+        return counts[:, 0].long(), counts[:, 1:].long()
 
 
-def _cells(length: int, size: int) -> tuple[Tensor, Tensor]:
-    """Divide the pixels of one axis among the length + 1 cells between (and beyond) its places.
+def _overlaps(lit: Tensor, image: Tensor, tiles: Tensor) -> Tensor:
+    """Count where `lit` (k, P) meets the tiles (B, C, P) of its image, all 0 or 1; returns float (k, C), exact."""
+    overlaps = torch.empty(len(lit), tiles.shape[1], device=lit.device)
+    found, lengths = image.unique_consecutive(return_counts=True)
+    parts = zip(found.tolist(), lit.split(lengths.tolist()), overlaps.split(lengths.tolist()), strict=True)
+    for b, own, counted in parts:
+        torch.mm(own, tiles[b].T, out=counted)
+    return overlaps
 
-    Returns
-    -------
-    pixels : int64 (cells, P), the pixels of each cell, padded by repeating the last.
-    weight : float32 (cells, P), how far each lies towards the cell's second place; NaN in the padding, which then is
-        never above a threshold.
-    """
+
+def _blocks(length: int, size: int) -> list[_Block]:
+    """Divide the pixels of one axis into blocks that end between places; the map is padded by one place each side."""
     source = (np.arange(size) + 0.5) * length / size - 0.5
-    cell = np.floor(source).astype(int) + 1
-    longest = np.bincount(cell, minlength=length + 1).max()
-    pixels, weight = np.zeros((length + 1, longest), int), np.full((length + 1, longest), np.nan, np.float32)
-    for k in range(length + 1):
-        own = np.flatnonzero(cell == k)
+    before = np.floor(source).astype(int) + 1  # in the padded map
+    beyond = source + 1 - before
+    width = -(-(length + 1) // BLOCKS)
+    blocks = []
+    for start in range(0, length + 1, width):
+        own = np.flatnonzero((before >= start) & (before < start + width))
         if len(own):
-            pixels[k] = np.pad(own, (0, longest - len(own)), mode="edge")
-            weight[k, : len(own)] = source[own] - (k - 1)
-    return torch.from_numpy(pixels), torch.from_numpy(weight)
+            weight = np.zeros((width + 1, len(own)), np.float32)
+            pixel = np.arange(len(own))
+            weight[before[own] - start, pixel] = 1 - beyond[own]
+            weight[before[own] - start + 1, pixel] = beyond[own]
+            places = slice(start, min(start + width + 1, length + 2))
+            weight = torch.from_numpy(weight[: places.stop - start])
+            blocks.append(_Block(slice(own[0], own[-1] + 1), places, weight))
+    return blocks
