@@ -42,7 +42,7 @@ def run(
 
     Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters.
     """
-    from facexkit.stages import headlines, run_stages
+    from facexkit.stages import run_stages
     from facexkit.stages.parameters import parse, read_parameter_file
 
     given: dict[str, object] = {}
@@ -54,7 +54,7 @@ def run(
     command = shlex.join(["facexkit", *_typed])
     manifest = run_stages(stages or [], given, out, trust=trust, command=command, say=typer.echo)
     typer.echo("")
-    for finding in headlines(manifest):
+    for finding in manifest["headline"]:
         typer.echo(f"• {finding}")
     typer.echo(f"\nThe whole result: {(out / 'index.html').resolve()}")
     if "data" not in given:

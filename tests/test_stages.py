@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from facexkit.errors import FacexkitError
-from facexkit.stages import headlines, run_stages
+from facexkit.stages import run_stages
 from facexkit.stages.notebooks import choose_stages, keep_static, list_stages, to_html
 from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
 
@@ -63,7 +63,7 @@ def test_a_run_leaves_notebooks_pages_manifest_and_index(two_stages, tmp_path):
     alpha, beta = manifest["stages"]
     assert (alpha["name"], alpha["title"], beta["findings"]) == ("alpha", "Alpha & co", [])
     assert alpha["files"] == [{"path": "numbers.csv", "what": "the numbers"}]
-    assert headlines(manifest) == alpha["findings"]
+    assert manifest["headline"] == alpha["findings"]
     assert manifest["parameters"]["limit"] == 3 and manifest["parameters"]["quantile"] == 0.005
     assert nbformat.read(out / "04_beta.ipynb", 4).cells[-1].outputs[0].data["text/plain"] == "4"
     assert not [path.name for path in out.iterdir() if path.name.startswith(".") or "running" in path.name]

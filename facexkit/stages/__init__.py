@@ -79,16 +79,17 @@ def run_stages(
             run_notebook(stage, {**given, "out": str(folder)}, folder)
             seconds = round(time.perf_counter() - start, 1)
             found = take_conclusion(folder, stage.name)
-            manifest.update({key: found.pop(key) for key in ("faces", "model") if key in found})
+            manifest.update({key: found[key] for key in ("faces", "model") if key in found})
             _add_stage(manifest, stage, seconds, wanted.model_dump(), found)
+            manifest["headline"] = headlines(manifest)
             write_manifest(folder, manifest)
             say(f"      {seconds:.0f} s")
     return manifest
 
 
-def headlines(manifest: dict, most: int = 3) -> list[str]:
-    """Return the first finding of each of the last stages that found something."""
-    return [stage["findings"][0] for stage in manifest["stages"] if stage.get("findings")][-most:]
+def headlines(manifest: Mapping, most: int = 3) -> list[str]:
+    """Return the first finding of each of the last stages that found something, the last stage's first."""
+    return [stage["findings"][0] for stage in reversed(manifest["stages"]) if stage.get("findings")][:most]
 
 
 def _add_stage(manifest: dict, stage: object, seconds: float, parameters: dict, found: dict) -> None:

@@ -39,7 +39,7 @@ def conclude(
     stage : the notebook's name without number, as in "regions".
     out : the run's folder.
     findings : sentences with their numbers, the most important first.
-    pictures : (path, alternative text) of picture files inside `out`.
+    pictures : (path, alternative text) of picture files inside `out`; one alone is shown in the page's width.
     files : (path, what it is) of other files inside `out`.
     faces, model : the face set and the model, whose names and fingerprints are recorded.
     """
@@ -47,13 +47,13 @@ def conclude(
     inside = lambda path: os.path.relpath(Path(path).resolve(), folder).replace(os.sep, "/")  # noqa: E731
     found = {
         "findings": [str(finding) for finding in findings],
-        "pictures": [{"path": inside(path), "alt": alt} for path, alt in pictures],
+        "pictures": [{"path": inside(path), "alt": alt, "wide": len(pictures) == 1} for path, alt in pictures],
         "files": [{"path": inside(path), "what": what} for path, what in files],
     }
     if faces is not None:
-        found["faces"] = {"name": faces.name, "images": len(faces), "fingerprint": faces.fingerprint()}
+        found["faces"] = f"{faces.name}, {len(faces):,} images (fingerprint {faces.fingerprint()})"
     if model is not None:
-        found["model"] = {"name": model.name, "image_size": model.image_size, "fingerprint": model.fingerprint()}
+        found["model"] = f"{model.name}, input {model.image_size}×{model.image_size} (fingerprint {model.fingerprint()})"
     _write_json(_conclusion_file(folder, stage), found)
     return Conclusion(found["findings"])
 
