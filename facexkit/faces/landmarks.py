@@ -7,6 +7,7 @@ import warnings
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM
@@ -37,18 +38,28 @@ class LandmarkParser:
 
     def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
         """Return the warped template of each image's largest face, uint8 (H, W); None where there is no face."""
-        return [None if (points := self.five_points(image)) is None else draw_face(points, image.size) for image in images]
+        found = zip(self.five_points(images), images, strict=True)
+        return [None if points is None else draw_face(points, image.size) for points, image in found]
 
-    def five_points(self, image: Image.Image) -> np.ndarray | None:
-        """Return eyes, nose tip and mouth corners, float (5, 2) in pixels, image-left first; None without a face."""
-        scale = DETECTION_SIDE / max(image.size)
-        size = [max(24, round(side * scale)) for side in image.size]
-        small = image.resize(size, Image.Resampling.BILINEAR)
-        for self.detector.min_face_size in FACE_SIDES:
-            boxes, _, points = self.detector.detect(small, landmarks=True)
-            if boxes is not None:
-                return np.asarray(points[0], float) / np.divide(size, image.size)
-        return None
+    def five_points(self, images: list[Image.Image]) -> list[np.ndarray | None]:
+        """Return each image's eyes, nose tip and mouth corners, float (5, 2) in pixels, image-left first; None without."""
+        scales = [DETECTION_SIDE / max(image.size) for image in images]
+        squares = [Image.new("RGB", (DETECTION_SIDE, DETECTION_SIDE)) for _ in images]
+        for image, scale, square in zip(images, scales, squares, strict=True):
+            size = [max(1, round(side * scale)) for side in image.size]
+            square.paste(image.resize(size, Image.Resampling.BILINEAR))
+        found: list[np.ndarray | None] = [None] * len(images)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the detector's many small layers wait for threads longer than they take
+        try:
+            for self.detector.min_face_size in FACE_SIDES:
+                left = [k for k, points in enumerate(found) if points is None]
+                results = self.detector.detect([squares[k] for k in left], landmarks=True)[2] if left else []
+                for k, points in zip(left, results, strict=True):
+                    found[k] = None if points is None else np.asarray(points[0], float) / scales[k]
+        finally:
+            torch.set_num_threads(threads)
+        return found
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the template."""
