@@ -39,6 +39,17 @@ FACE_DICTIONARY = {
 }  # fmt: skip
 """The 38 local concepts of the Face Dictionary by face area (Face Dissect)."""
 
+REGION_AREAS = {
+    "eye": ("eye_g", "l_eye", "r_eye", "eyes", "l_brow", "r_brow", "brows"),
+    "nose": ("nose",),
+    "mouth": ("mouth", "u_lip", "l_lip", "lips"),
+    "skin": ("skin",),
+    "ear": ("l_ear", "r_ear", "ears", "ear_r"),
+    "hair": ("hair", "hat"),
+    "neck": ("neck_l", "neck", "cloth"),
+}
+"""The regions and their unions by face area, as the Face Dictionary groups its concepts."""
+
 
 def index_map(masks: np.ndarray) -> np.ndarray:
     """Give every pixel to the uppermost region that has it.
