@@ -1,4 +1,4 @@
-"""One drawing of a face, a polygon or two for each region: the face map, the built-in faces and the landmark masks use it."""
+"""One drawing of a face, a polygon or two for each region: face maps, built-in faces and landmark masks use it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 Point = tuple[float, float]
 
 POINTS = np.array([(0.401, 0.431), (0.599, 0.431), (0.5, 0.552), (0.413, 0.638), (0.587, 0.638)])
-"""Eyes, nose tip and mouth corners of the drawing, as MTCNN orders them: the image's left side first, (x, y) in 0–1."""
+"""Eyes, nose tip and mouth corners of the drawing in MTCNN's order, the image's left side first: (x, y) in 0–1."""
 
 
 def curve(points: Sequence[Point], before: Point | None = None, after: Point | None = None) -> np.ndarray:
-    """Return a Catmull-Rom spline through `points`: float (k, 2), five places a piece, from the first to the last of them.
+    """Return a Catmull-Rom spline from the first to the last of `points`: float (k, 2), five places a piece.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def curve(points: Sequence[Point], before: Point | None = None, after: Point | N
 
 
 def outline(*arcs: Sequence[Point]) -> np.ndarray:
-    """Return the closed polygon of smooth arcs, each from the last point of the one before it: corners where they meet."""
+    """Return the polygon of smooth arcs, each from the last point of the one before it: corners where they meet."""
     starts = [arcs[-1][-1], *(arc[-1] for arc in arcs[:-1])]
     return np.concatenate([curve([start, *arc])[:-1] for start, arc in zip(starts, arcs, strict=True)])
 
@@ -143,7 +143,7 @@ POLYGONS: dict[str, tuple[np.ndarray, ...]] = {
 }
 """Outlines of every region but the background, float (k, 2) each: (x, y) in 0–1 with y downwards, lowest layer first.
 
-As in CelebAMask-HQ `l_` is the person's left, so it lies on the image's right. Hat and glasses are in their place on the face.
+As in CelebAMask-HQ `l_` is the person's left, on the image's right. Hat and glasses are in their place on the face.
 """
 
 
