@@ -127,7 +127,7 @@ def _check(recipe: Recipe, count: int, split: str | None, pictures_per_identity:
         if recipe.target not in TARGETS:
             raise unknown("two-valued label to tie a shortcut to", recipe.target, TARGETS)
         if SHORTCUTS[recipe.shortcut] == recipe.target:
-            raise FacexkitError(f"{recipe.shortcut!r} shows the target {recipe.target!r} itself; choose another shortcut")
+            raise FacexkitError(f"{recipe.shortcut!r} shows the target {recipe.target!r} itself; choose another")
     for name, value, low, high in (
         ("count", count, 1, 1_000_000), ("size", recipe.size, 16, 2048), ("strength", recipe.strength, 0, 1),
         ("pictures_per_identity", pictures_per_identity, 1, 1000), ("test_share", recipe.test_share, 0, 1),
