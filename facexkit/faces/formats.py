@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,8 @@ class Reading:
     Attributes
     ----------
     table : one row an image: `path`, relative to the root, and label, group and `split` columns.
-    images, masks : sources of pixels and of the format's own masks.
+    images : source of pixels.
+    masks : source of the format's own masks, or a function that makes it of the paths that are taken.
     target : the column that a model predicts, if the format has one of its own.
     file : the annotation file, named in errors.
     notes : sentences on what the reader met and did not take.
@@ -34,7 +36,7 @@ class Reading:
 
     table: pd.DataFrame
     images: ImageSource
-    masks: MaskSource | None = None
+    masks: MaskSource | Callable[[Sequence[str]], MaskSource] | None = None
     target: str | None = None
     file: Path | None = None
     notes: Sequence[str] = ()
@@ -98,7 +100,7 @@ def load_faces(
     _load_built_in()
     if format not in FORMATS:
         raise unknown("format", format, FORMATS, "Add your own with fx.register_format.")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
     given = {"root": root, "annotations": annotations, **options}
     given = {name: value for name, value in given.items() if value is not None}
@@ -116,7 +118,7 @@ def load_faces(
         notes=[*reading.notes, *notes, *more],
         source={"format": format, **{name: str(value) for name, value in given.items()}}
         | ({"masks": getattr(masks, "name", str(masks))} if masks is not None else {})
-        | ({"limit": limit} if limit else {}),
+        | ({"limit": int(limit)} if limit else {}),
     )
 
 
@@ -153,7 +155,7 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
     if (empty := table.path.isna() | (table.path == "")).any():
         raise FacexkitError(f"{place}: {_rows(table.path[empty])} without an image; name one or take the row out")
     table = table.assign(path=table.path.astype(str).map(posixpath.normpath))
-    if (repeated := table.duplicated()).any():
+    if table.path.duplicated().any() and (repeated := table.duplicated()).any():
         notes.append(f"{int(repeated.sum())} rows repeat an earlier one and are left out: {_rows(table.path[repeated])}")
         table = table[~repeated]
     if (twice := table.path.duplicated()).any():
@@ -207,7 +209,7 @@ def _rows(paths: pd.Series) -> str:
 def _choose_masks(masks: object, reading: Reading, paths: list[str]) -> tuple[MaskSource | None, list[str]]:
     notes: list[str] = []
     if masks is None:
-        source = reading.masks
+        source = reading.masks(paths) if callable(reading.masks) else reading.masks
     elif masks == "landmarks" or hasattr(masks, "parse"):
         parser = LandmarkParser() if masks == "landmarks" else masks
         return parsed_masks(parser, reading.images, paths)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -110,7 +111,7 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
     if not folder.is_dir():
         raise FacexkitError(f"no mask folder {folder}; give masks= an existing folder, 'landmarks' or a face parser")
     by_path, by_name = _list_masks(folder)
-    ways = [(key, by_name)] if key else [(_without_suffix, by_path), (lambda path: PurePosixPath(path).stem, by_name)]
+    ways = [(key, by_name)] if key else [(_without_suffix, by_path), (_stem, by_name)]
     for named, (index, regions) in ways:
         keys = [named(path) for path in paths]
         if len(set(keys)) < len(keys):
@@ -119,7 +120,7 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
         parts = {path: regions[k] for path, k in zip(paths, keys, strict=True) if k in regions}
         if whole or parts:
             return MaskFiles(folder, whole if len(whole) >= len(parts) else parts)
-    stem = PurePosixPath(paths[0]).stem
+    stem = _stem(paths[0])
     raise FacexkitError(
         f"{folder} has no mask for any of the {len(paths)} images; looked for names like {stem}.png and {stem}_skin.png"
     )
@@ -150,7 +151,11 @@ def _list_masks(folder: Path) -> tuple[Listing, Listing]:
 
 
 def _without_suffix(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
+    return posixpath.splitext(path)[0]
+
+
+def _stem(path: str) -> str:
+    return _without_suffix(posixpath.basename(path))
 
 
 def class_regions(classes: Sequence[str]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial, wraps
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -22,23 +23,10 @@ UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
 @register_format("synthetic")
-def read_synthetic(
-    *,
-    count: int = 1200,
-    size: int = 128,
-    seed: int = 0,
-    shortcut: str | None = None,
-    strength: float = 0.95,
-    target: str = "gender",
-    split: str | None = None,
-    pictures_per_identity: int = 1,
-    test_share: float = 0.4,
-) -> Reading:
-    """The built-in drawn faces; see `synthetic_faces` for the options."""
-    return Reading(
-        *synthetic_faces(count, size, seed, shortcut, strength, target, split, pictures_per_identity, test_share),
-        target=target,
-    )
+@wraps(synthetic_faces)
+def read_synthetic(target: str = "gender", **options: object) -> Reading:
+    """The built-in drawn faces."""
+    return Reading(*synthetic_faces(target=target, **options), target=target)
 
 
 @register_format("csv")
@@ -213,8 +201,8 @@ def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
 
 
 def _with_masks(reading: Reading, folder: Path, key: Callable[[str], str] | None = None) -> Reading:
-    if folder.is_dir() and len(reading.table):
-        reading.masks = mask_folder(folder, reading.table.path.astype(str).tolist(), key)
+    if folder.is_dir():
+        reading.masks = partial(mask_folder, folder, key=key)
     return reading
 
 

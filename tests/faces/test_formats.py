@@ -106,7 +106,7 @@ def test_csv_finds_masks_beside_the_root(csv_set, tmp_path):
     same(faces, {"path": ["a.jpg", "b.jpg", "c.jpg"], "task": [1, 0, 1], "group": list("xyy")})
     assert set(faces.masks.read("a.jpg")) == {"background", "skin", "hair"} and faces.masks.read("c.jpg") == {}
     assert faces.notes == [f"1 of 3 images have no mask in {tmp_path / 'faces-mask-anno'}: c.jpg"]
-    assert faces.protected == ("group",) and faces.source["annotations"].endswith("labels.csv")
+    assert not load_faces("csv", **places, limit=2).notes and faces.protected == ("group",) and faces.source["annotations"].endswith("labels.csv")
 
 
 @pytest.mark.parametrize("text, options", [
