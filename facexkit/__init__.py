@@ -28,6 +28,8 @@ _HOMES = {
     "register_region_method": "facexkit.measure.region_scores",
     "predict": "facexkit.measure.predictions",
     "accuracy_by": "facexkit.measure.predictions",
+    "record": "facexkit.measure.recording",
+    "write_activations": "facexkit.measure.recording",
     "face_map": "facexkit.show.face_map",
     "face_maps": "facexkit.show.face_map",
     "plot_rates": "facexkit.show.rates",

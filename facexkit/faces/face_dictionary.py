@@ -42,9 +42,9 @@ class ConceptMasks(MaskFiles):
 def read_face_dictionary(root: Path) -> Reading:
     """The Face Dictionary of Face Dissect: local concepts by label file, global groups by folder.
 
-    `Attributes.csv`, `Action_Units.csv`, `Parts.csv`: an image and its masks, `AU/NAME/AU_26.png;AU/NAME/AU_1.png`, in a
-    row; a concept becomes a column of 0 and 1. `non_localizable/Age/GROUP/*` and the like: the column `age`; faces that
-    are in no such folder have no value there. Names are relative to the root.
+    `Attributes.csv`, `Action_Units.csv`, `Parts.csv`: an image and its masks, `AU/NAME/AU_26.png;AU/NAME/AU_1.png`, a
+    row; a concept becomes a column of 0 and 1. `non_localizable/Age/GROUP/*` and the like: the column `age`; faces
+    that are in no such folder have no value there. Names are relative to the root.
     """
     files: dict[str, dict[str, str]] = {}
     lacking = [name for name in (*LABEL_FILES, GLOBAL_FOLDER) if not (root / name).exists()]
@@ -68,20 +68,21 @@ def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> No
     """Add a label file's masks to `files`, by image and concept."""
     table = readers.label_table(file, "image", ",")
     if "labels" not in table:
-        raise FacexkitError(f"{file} has no column 'labels'; a Face Dictionary's files have the columns image and labels")
+        raise FacexkitError(f"{file} has no column 'labels'; a Face Dictionary's columns are image and labels")
     inside = root.resolve()
     for row, (image, labels) in enumerate(zip(table.path, table.labels.fillna(""), strict=True), 1):
         if pd.isna(image):
             raise FacexkitError(f"{file}, row {row}: no image is named; name one or take the row out")
         concepts = files.setdefault(PurePosixPath(_slashed(image)).as_posix(), {})
+        here = f"{file}, row {row} ({image})"
         for label in filter(None, map(_slashed, str(labels).split(";"))):
             place, concept = (root / label).resolve(), PurePosixPath(label).stem
             if not place.is_relative_to(inside):
-                raise FacexkitError(f"{file}, row {row} ({image}): mask {label} leaves {root}; paths are relative to it")
+                raise FacexkitError(f"{here}: mask {label} leaves {root}; paths are relative to it")
             if not place.is_file():
-                raise FacexkitError(f"{file}, row {row} ({image}): there is no mask {root / label}; put it there, or take it out")
+                raise FacexkitError(f"{here}: there is no mask {root / label}; put it there, or take it out")
             if concepts.setdefault(concept, label) != label:
-                raise FacexkitError(f"{file}, row {row} ({image}): {concept} has two masks, {concepts[concept]} and {label}")
+                raise FacexkitError(f"{here}: {concept} has two masks, {concepts[concept]} and {label}; keep one")
 
 
 def _slashed(name: object) -> str:

@@ -46,13 +46,13 @@ def as_maps(output: Tensor) -> Tensor:
 
 
 def from_maps(maps: Tensor, output: Tensor) -> Tensor:
-    """Put `maps`, of the shape of `as_maps(output)`, back into the form of `output`; leading tokens are kept."""
+    """Copy `maps`, of the shape of `as_maps(output)`, into the form of `output`; leading tokens are kept."""
     if output.ndim == 2:
-        return maps.flatten(1)
+        return maps.flatten(1).clone()
     if output.ndim == 3:
         tokens = maps.flatten(2).transpose(1, 2)
         return torch.cat([output[:, : output.shape[1] - tokens.shape[1]], tokens], 1)
-    return maps.permute(0, 2, 3, 1) if _channels_last(output) else maps.clone()
+    return (maps.permute(0, 2, 3, 1) if _channels_last(output) else maps).clone()
 
 
 def _channels_last(output: Tensor) -> bool:
