@@ -33,5 +33,6 @@ def ratio_interval(
     known = ~np.isnan(ratios).all(0)
     low, high = np.full((2, ratios.shape[1]), np.nan)
     tail = (1 - LEVEL) / 2
-    low[known], high[known] = np.nanquantile(ratios[:, known], [tail, 1 - tail], axis=0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(ratios[:, known], [tail, 1 - tail], axis=0)
     return low, high

@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM
+from facexkit.measure.decision_share import are_probabilities, margin
+from facexkit.measure.region_scores import score_regions
+from facexkit.models.face_model import FaceModel
+
+SIZE = 8
+LIPS = (slice(5, 6), slice(2, 6))
+
+
+def noise_images(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, SIZE, SIZE, 3), np.uint8)
+
+
+def one_layout(n):
+    """The same regions in every face: background, skin inside, and upper lip at LIPS."""
+    index = np.zeros((n, SIZE, SIZE), np.uint8)
+    index[:, 1:7, 1:7] = REGIONS.index("skin")
+    index[:, LIPS[0], LIPS[1]] = REGIONS.index("u_lip")
+    return index
+
+
+def varied_masks(n, seed=0):
+    """Overlapping masks that differ from face to face, every pixel in one at least or in none."""
+    rng = np.random.default_rng(seed)
+    names = ["skin", "nose", "hair", "eye_g", "u_lip", "background"]
+    return [{name: rng.random((SIZE, SIZE)) < 0.35 for name in names if rng.random() < 0.8} for _ in range(n)]
+
+
+def share(model, faces, target=1, **options):
+    return score_regions(model, faces, target_class=target, method="share", **{"progress": False, **options})
+
+
+def owner(masks_i, masks_j, y, x):
+    for name in TOP_TO_BOTTOM:
+        if any(name in masks and masks[name][y, x] for masks in (masks_i, masks_j)):
+            return name
+    return "background"
+
+
+def slow_shares(f, images, masks, pairs):
+    """share(r) by loops over pairs, regions and pixels; f: float (3, S, S) in 0–1 → margin."""
+    above, below = dict.fromkeys(REGIONS, 0.0), 0.0
+    regions_met = {name: set() for name in REGIONS}
+    for i, j in pairs:
+        away = f(images[j]) - f(images[i])
+        below += away**2
+        owners = np.array([[owner(masks[i], masks[j], y, x) for x in range(SIZE)] for y in range(SIZE)])
+        for name in np.unique(owners):
+            exchanged = images[i].copy()
+            for y, x in np.argwhere(owners == name):
+                exchanged[y, x] = images[j][y, x]
+            above[name] += (f(exchanged) - f(images[i])) * away
+            regions_met[name].add(i)
+    return {name: above[name] / below for name in REGIONS}, regions_met
+
+
+def test_shares_are_those_of_loops_over_pairs_regions_and_pixels(faces_of, model_of):
+    images, masks = noise_images(5), varied_masks(5)
+    weight = torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+    def of(x):  # not additive: a square of a sum
+        return (x * weight).sum((1, 2, 3)) + (x * weight.flip(2)).sum((1, 2, 3)) ** 2 / 20
+
+    def f(image):
+        return of(torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255).item()
+
+    pairs = [(i, j) for i in range(5) for j in range(5) if i != j]  # as many partners as there are
+    expected, met = slow_shares(f, images, masks, pairs)
+    for batch_size in (3, 64):
+        found = share(model_of(of, SIZE), faces_of(images, masks), partners=9, batch_size=batch_size)
+        for name in REGIONS:
+            here = found.sel(region=name)
+            assert here.images == len(met[name])
+            if met[name]:
+                assert here.score == pytest.approx(expected[name], abs=1e-4)
+                assert here.per_image.mean() == pytest.approx(expected[name], abs=1e-4)
+            else:
+                assert np.isnan(here.score) and np.isnan(here.score_low) and here.per_image.isnull().all()
+        assert found.total == pytest.approx(sum(expected.values()), abs=1e-4)
+        np.testing.assert_allclose(found.output, [f(image) for image in images], rtol=1e-4)
+    assert not {"hat", "cloth"} & {name for name in REGIONS if met[name]}
+
+
+def test_a_model_that_looks_at_the_lips_alone_has_its_whole_decision_there(faces_of, model_of):
+    model = model_of(lambda x: 10 * x[:, 0, LIPS[0], LIPS[1]].mean((1, 2)) ** 2, SIZE)
+    found = share(model, faces_of(noise_images(30), one_layout(30)), seed=3)
+    assert found.score.sel(region="u_lip") == pytest.approx(1)
+    assert found.score.sel(region="skin") == 0 and found.score.sel(region="background") == 0
+    assert found.total == pytest.approx(1) and found.total_low == pytest.approx(1) == found.total_high
+    assert found.score.isnull().sum() == 16
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 6), partners=st.integers(1, 4))
+def test_shares_of_an_additive_model_add_up_to_one(faces_of, model_of, seed, n, partners):
+    generator = torch.Generator().manual_seed(seed)
+    bend = torch.rand(3, SIZE, SIZE, generator=generator) * 4
+    weight = torch.randn(3, SIZE, SIZE, generator=generator)
+    model = model_of(lambda x: (weight * (bend * x).sin()).sum((1, 2, 3)), SIZE)
+    found = share(model, faces_of(noise_images(n, seed), varied_masks(n, seed)), partners=partners)
+    assert found.total == pytest.approx(1, abs=1e-3)
+    assert found.score.sum() == pytest.approx(float(found.total))
+
+
+class Last(nn.Module):
+    """The same decision in other clothes: logits, probabilities, one logit, one probability."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+
+    def forward(self, x):
+        f = 8 * x[:, 0, LIPS[0], LIPS[1]].mean((1, 2)) - 4 + (x[:, 1].mean((1, 2)) - 0.5)
+        logits = torch.stack([f * 0 + 1, f + 1], 1)
+        return {
+            "logits": logits,
+            "shifted logits": logits + x.mean((1, 2, 3))[:, None] * 5,
+            "probabilities": logits.softmax(1),
+            "one logit": f[:, None],
+            "one probability": f.sigmoid()[:, None],
+        }[self.form]
+
+
+@pytest.mark.parametrize("form", ["shifted logits", "probabilities", "one logit", "one probability"])
+def test_the_form_of_the_output_does_not_matter(faces_of, form):
+    faces = faces_of(noise_images(8), one_layout(8))
+    expected = share(FaceModel(Last("logits"), name="m", image_size=SIZE, device="cpu"), faces)
+    model = FaceModel(Last(form), name="m", image_size=SIZE, device="cpu")
+    found = share(model, faces, target=0 if "one" in form else 1)
+    np.testing.assert_allclose(found.score, expected.score, atol=1e-3)
+    assert 0.1 < expected.score.sel(region="u_lip") < 1.1
+
+
+def test_margins():
+    outputs = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    expected = [2 - np.log(np.e + np.exp(4)), -np.log(2)]
+    np.testing.assert_allclose(margin(outputs, 1, False), expected)
+    np.testing.assert_allclose(margin(outputs.softmax(1), 1, True), expected)
+    assert margin(torch.tensor([[0.0], [1.0]], dtype=torch.float64), 0, True).isfinite().all()
+    assert are_probabilities(outputs.softmax(1)) and not are_probabilities(outputs)
+    assert not are_probabilities(torch.tensor([[0.3, 0.3]])) and are_probabilities(torch.tensor([[0.3], [1.0]]))
+
+
+def test_several_classes_equal_separate_runs(small_model, small_faces):
+    both = share(small_model, small_faces, target=[2, 0], images=6, partners=2)
+    for target in (0, 2):
+        alone = share(small_model, small_faces, target=target, images=6, partners=2)
+        for name in alone.data_vars:
+            np.testing.assert_allclose(both[name].sel(target_class=target), alone[name], atol=1e-9)
+
+
+def test_the_seed_draws_faces_and_partners(small_model, small_faces):
+    one, same, other = (share(small_model, small_faces, images=6, partners=1, seed=seed) for seed in (1, 1, 2))
+    assert one.identical(same)
+    assert set(one.image.values) != set(other.image.values)
+    assert one.sizes["image"] == 6 and one.image.values.tolist() == sorted(one.image.values, key=lambda p: int(p[:-4]))
+
+
+def test_faces_without_masks_and_undecodable_ones_are_left_out_and_listed(faces_of, model_of):
+    images, masks = list(noise_images(7)), varied_masks(7, seed=1)
+    images[1], masks[4] = None, {}
+    model = model_of(lambda x: x.sum((1, 2, 3)), SIZE)
+    found = share(model, faces_of(images, masks), max_skipped=0.2)
+    assert found.attrs["skipped"] == ["1.png: this is no picture", "4.png: it has no region mask"]
+    assert found.image.values.tolist() == ["0.png", "2.png", "3.png", "5.png", "6.png"]
+    kept = [0, 2, 3, 5, 6]
+    assert found.equals(share(model, faces_of([images[k] for k in kept], [masks[k] for k in kept])).assign_coords(image=found.image))
+    with pytest.raises(FacexkitError, match="1 of 7 images cannot be decoded, max_skipped=0.01"):
+        share(model, faces_of(images, masks))
+
+
+def test_too_few_faces_and_models_that_do_not_decide_are_refused(faces_of, model_of):
+    model = model_of(lambda x: x.sum((1, 2, 3)), SIZE)
+    with pytest.raises(FacexkitError, match="two faces with masks at least; 'small' gave 1 of 3"):
+        share(model, faces_of(noise_images(3), [varied_masks(1)[0], {}, {}]))
+    with pytest.raises(FacexkitError, match="gave 0 of 0"):
+        share(model, faces_of(noise_images(3), varied_masks(3))[:0])
+    with pytest.raises(FacexkitError, match="images=1, partners=4 give none"):
+        share(model, faces_of(noise_images(3), varied_masks(3)), images=1)
+    with pytest.raises(FacexkitError, match="has no masks; load it with masks="):
+        share(model, faces_of(noise_images(3)))
+    with pytest.raises(FacexkitError, match="decides alike for all"):
+        share(model_of(lambda x: x.sum((1, 2, 3)) * 1e-12 + 1, SIZE), faces_of(noise_images(3), varied_masks(3)))
+    with pytest.raises(FacexkitError, match="not finite"):
+        share(model_of(lambda x: x.sum((1, 2, 3)).log() * torch.nan, SIZE), faces_of(noise_images(3), varied_masks(3)))

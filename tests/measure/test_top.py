@@ -1,0 +1,59 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facexkit.measure.top import TopK
+
+VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0])  # few, so that ties are common
+
+
+@st.composite
+def streams(draw):
+    """Values (G, N), how many to keep, and a cut of the N rows into shuffled batches and two shards."""
+    subjects, rows = draw(st.integers(1, 3)), draw(st.integers(1, 12))
+    values = np.array(draw(st.lists(st.lists(VALUES, min_size=rows, max_size=rows), min_size=subjects, max_size=subjects)))
+    order = draw(st.permutations(range(rows)))
+    cuts = sorted(draw(st.lists(st.integers(0, rows), max_size=4)))
+    return values, draw(st.integers(1, 5)), np.split(np.array(order), cuts)
+
+
+def fed(values, k, batches):
+    top = TopK(len(values), k)
+    for rows in batches:
+        top.update(values[:, rows], rows, lambda subjects, columns, rows=rows: np.stack([subjects, rows[columns]], -1))
+    return top
+
+
+def sorted_by_hand(values, k):
+    """The k best (value, row) of each subject: larger value first, lower row first."""
+    kept = []
+    for line in values.tolist():
+        best = sorted((-value, row) for row, value in enumerate(line) if value > -np.inf)[:k]
+        kept.append([(-value, row) for value, row in best] + [(-np.inf, -1)] * (k - len(best)))
+    return np.array(kept)
+
+
+@given(streams())
+def test_the_best_are_those_of_a_sort_for_any_batches_and_merges(stream):
+    values, k, batches = stream
+    expected = sorted_by_hand(values, k)
+    whole = fed(values, k, batches)
+    first, second = fed(values, k, batches[::2]), fed(values, k, batches[1::2])
+    swapped, other = fed(values, k, batches[1::2]), fed(values, k, batches[::2])
+    first.merge(second)
+    swapped.merge(other)
+    for top in (whole, first, swapped):
+        np.testing.assert_array_equal(top.values, expected[..., 0])
+        np.testing.assert_array_equal(top.rows, expected[..., 1])
+        for subject, row in np.ndindex(*top.rows.shape):
+            at = top.rows[subject, row]
+            payload = [subject, at] if at >= 0 else [0, 0]
+            assert top.payload[subject, row].tolist() == payload
+
+
+def test_merging_with_one_that_saw_nothing_changes_nothing():
+    values = np.array([[3.0, 1.0, 2.0]])
+    top, empty = fed(values, 2, [np.arange(3)]), TopK(1, 2)
+    top.merge(empty)
+    empty.merge(top)
+    assert top.rows.tolist() == empty.rows.tolist() == [[0, 2]]
