@@ -19,7 +19,6 @@ from facexkit.errors import FacexkitError
 _HOMES = {
     "load_faces": "facexkit.faces.formats",
     "register_format": "facexkit.faces.formats",
-    "region_coverage": "facexkit.faces.coverage",
     "FaceSet": "facexkit.faces.faceset",
     "FaceParser": "facexkit.models.parser",
     "load_model": "facexkit.models.loading",
@@ -32,7 +31,6 @@ _HOMES = {
     "write_activations": "facexkit.measure.recording",
     "face_map": "facexkit.show.face_map",
     "face_maps": "facexkit.show.face_map",
-    "plot_rates": "facexkit.show.rates",
     "plot_regions": "facexkit.show.figures",
     "findings": "facexkit.show.findings",
     "gallery": "facexkit.show.report",
