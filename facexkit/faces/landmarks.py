@@ -43,6 +43,10 @@ class LandmarkParser:
 
     def five_points(self, images: list[Image.Image]) -> list[np.ndarray | None]:
         """Return each image's eyes, nose tip and mouth corners, float (5, 2) in pixels, image-left first; None without."""
+        return [None if face is None else face[2:] for face in self.largest_faces(images)]
+
+    def largest_faces(self, images: list[Image.Image]) -> list[np.ndarray | None]:
+        """Return of each image's largest face the box's two corners and the five points, float (7, 2); None without."""
         scales = [DETECTION_SIDE / max(image.size) for image in images]
         squares = [Image.new("RGB", (DETECTION_SIDE, DETECTION_SIDE)) for _ in images]
         for image, scale, square in zip(images, scales, squares, strict=True):
@@ -53,10 +57,11 @@ class LandmarkParser:
         torch.set_num_threads(1)  # the detector's many small layers wait for threads longer than they take
         try:
             for self.detector.min_face_size in FACE_SIDES:
-                left = [k for k, points in enumerate(found) if points is None]
-                results = self.detector.detect([squares[k] for k in left], landmarks=True)[2] if left else []
-                for k, points in zip(left, results, strict=True):
-                    found[k] = None if points is None else np.asarray(points[0], float) / scales[k]
+                left = [k for k, face in enumerate(found) if face is None]
+                boxes, _, points = self.detector.detect([squares[k] for k in left], landmarks=True) if left else ((), (), ())
+                for k, box, five in zip(left, boxes, points, strict=True):
+                    if five is not None:
+                        found[k] = np.concatenate([np.reshape(box[0], (2, 2)), five[0]]).astype(float) / scales[k]
         finally:
             torch.set_num_threads(threads)
         return found

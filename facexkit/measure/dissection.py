@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet, MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.active_area import ActiveArea
@@ -25,6 +26,7 @@ from facexkit.probe.stream import stream
 
 INTERPRETABLE = 0.04
 UNION_RULES = ("labelled", "active")
+CROPS = (None, "mtcnn")
 
 
 class IoUTally(Accumulator):
@@ -246,6 +248,8 @@ def dissect(
     concepts: Sequence[str] | None = None,
     union: str = "labelled",
     top_images: int = 4,
+    crop: str | None = None,
+    margin: float = 0.2,
     memory: int = 1 << 30,
     **how: object,
 ) -> xr.Dataset:
@@ -262,6 +266,7 @@ def dissect(
         background.
     union : "labelled" or "active", see `IoUTally`.
     top_images : how many images to name for each unit and concept.
+    crop, margin : "mtcnn" cuts out the faces first, see `crop_faces`; attrs["uncropped"] counts those used whole.
     memory : bytes for the maps that may still count; where they do not suffice, the faces pass twice.
     how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
 
@@ -279,9 +284,12 @@ def dissect(
         raise unknown("union", union, UNION_RULES)
     if not 1 <= mask_size <= model.image_size:
         raise FacexkitError(f"mask_size {mask_size} must lie between 1 and the model's input size {model.image_size}")
+    if crop not in CROPS:
+        raise unknown("crop", crop, CROPS)
     if top_images < 1:
         raise FacexkitError(f"top_images {top_images} must be at least 1")
     view = MaskView(concept_names(faces, concepts), mask_size)
+    faces = crop_faces(faces, margin) if crop else faces
     paths = faces.table.path.to_numpy(object)
     candidates = Candidates(TailQuantile(layer, paths, quantile), view, memory)
     skipped = stream(model, faces, [candidates], **how)
@@ -294,6 +302,7 @@ def dissect(
     made_by = provenance(
         model, faces, layer=layer, quantile=quantile, mask_size=mask_size, union_rule=union, skipped=skipped,
         forward_passes=1 if candidates.kept is not None else 2,
+        **({"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}),
     )  # fmt: skip
     return seen.merge(tally.result()).assign_attrs(made_by)
 
