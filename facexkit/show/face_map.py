@@ -12,7 +12,7 @@ import xarray as xr
 
 from facexkit.faces.regions import TOP_TO_BOTTOM
 from facexkit.faces.template import POLYGONS, svg_path
-from facexkit.show.readings import Reading, difference, method_of, ranked, read_regions
+from facexkit.show.readings import Reading, difference, method_of, names_of, ranked, read_regions
 
 UP = ("#eef1f2", "#aedceb", "#7ac3e0", "#4da8d2", "#278cc3", "#0f70b1", "#0a549b", "#123a7c", "#152259")
 DOWN = ("#eef1f2", "#eecfad", "#e2ae7c", "#d28e51", "#be702b", "#a5540d", "#883b00", "#6b2200", "#4d0c00")
@@ -89,7 +89,7 @@ def face_map(
     The SVG. Regions without data are hatched. Glasses and hat lie beside the face.
     """
     readings, limit = read_regions(scores), limit or scale_limit(scores)
-    title = " · ".join(_names(scores)) if title is None else title
+    title = " · ".join(names_of(scores)) if title is None else title
     top = 48 if title else 2
     body = _face(readings, limit, interactive, (COLUMN, top)) + _labels(readings, (COLUMN, top))
     body += _legend(readings, limit, label or method_of(scores).unit, (COLUMN + CARD / 2, top + HEIGHT + 20))
@@ -97,11 +97,12 @@ def face_map(
 
 
 def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> list[Drawing]:
-    """Draw results on one colour scale without label columns, each with its `top` numbers; two get their difference."""
+    """Draw results without label columns, each with its `top` numbers; see `face_maps`."""
     results, titles = list(results), list(titles or short_titles(results))
-    labels = [method_of(scores).unit for scores in results]
-    scales = [scale_limit(*results)] * len(results)
-    if len(results) == 2:
+    methods = [method_of(scores) for scores in results]
+    labels = [method.unit for method in methods]
+    scales = [scale_limit(*(s for s, other in zip(results, methods) if other == method)) for method in methods]
+    if len(results) == 2 and methods[0] == methods[1]:
         results.append(difference(*results))
         titles.append("Difference")
         labels.append(f"← more in {shortened(titles[1], 16)} · more in {shortened(titles[0], 16)} →")
@@ -110,7 +111,14 @@ def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = 
 
 
 def face_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> Drawing:
-    """Draw several results side by side in one picture; with two of one method their difference is the third."""
+    """Draw several results side by side in one picture, those of one method on one colour scale.
+
+    Parameters
+    ----------
+    results : one-class results; with two of one method their difference is the third map.
+    titles : one a result; what tells them apart if None.
+    top : how many regions are listed with their numbers under each map.
+    """
     drawings, step = small_maps(results, titles=titles, top=top), CARD + 30
     height = HEIGHT + 112 + 34 * top
     inner = "".join(d.replace("<svg ", f'<svg x="{k * step}" ', 1) for k, d in enumerate(drawings))
@@ -118,9 +126,11 @@ def face_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = N
 
 
 def short_titles(results: Sequence[xr.Dataset]) -> list[str]:
-    """Return what tells results apart: class names, model names, or both."""
-    told = [_names(scores) for scores in results]
+    """Return what tells results apart: class names, model names, both, or methods."""
+    told = [names_of(scores) for scores in results]
     classes, models = ({pair[k] for pair in told} for k in (0, 1))
+    if len(results) > 1 and len(classes) == len(models) == 1:
+        return [method_of(scores).title for scores in results]
     return [c if len(models) == 1 else m if len(classes) == 1 else f"{c} · {m}" for c, m in told]
 
 
@@ -245,8 +255,3 @@ def _legend(
 def _text(x: float, y: float, text: str, size: float, fill: str, anchor: str = "start", bold: bool = False) -> str:
     look = f'font-size="{size:g}" fill="{fill}" text-anchor="{anchor}"' + (' font-weight="650"' if bold else "")
     return f'<text x="{x:g}" y="{y:.4g}" {look}>{escape(text)}</text>'
-
-
-def _names(scores: xr.Dataset) -> tuple[str, str]:
-    """Return the names of class and model."""
-    return str(scores.attrs.get("class_name", "class")), str(scores.attrs.get("model", "model"))

@@ -92,7 +92,7 @@ def opposite(a: Subject, b: Subject) -> bool:
     one, two = a.by("share"), b.by("share")
     if a.model != b.model or one is None or two is None:
         return False
-    return np.allclose(one.score, two.score, rtol=0, atol=1e-4, equal_nan=True)
+    return np.allclose(one.score, two.score, rtol=0, atol=5e-3, equal_nan=True)
 
 
 def _contrast(a: Subject, b: Subject) -> str:

@@ -91,7 +91,7 @@ class Album:
         for place in np.flatnonzero(rows.patch_image.values.astype(str) != "")[:most]:
             value, path, y, x = (rows[f"patch_{k}"].values[place] for k in ("value", "image", "y", "x"))
             cut = patch(self._face(str(path)), float(y), float(x), told["tile"], told["image_size"])
-            found.append({"picture": self._number(cut), "value": f"{float(value):.3g}", "name": str(path)})
+            found.append({"picture": self._number(cut), "value": f"{float(value):.2g}", "name": str(path)})
         return found
 
     def examples(self, scores: xr.Dataset, region: str, most: int = 4) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class Method:
             return "no data"
         value = float(value) * (100 if self.percent else 1)
         digits = 0 if value == 0 or (self.percent and abs(value) >= 9.95) else 1 if self.percent else 2
+        value = round(value, digits) + 0.0
         number = f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
         return number + ((" points" if signed else " %") if self.percent else "")
 
@@ -144,6 +146,12 @@ def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Datase
     return split
 
 
+def names_of(scores: xr.Dataset) -> tuple[str, str]:
+    """Return what people read for the class and for the model, which goes without the folders of its file."""
+    told = scores.attrs
+    return str(told.get("class_name", "class")), re.sub(r"[^:]*/", "", str(told.get("model", "model")))
+
+
 @dataclass
 class Subject:
     """One class of one model, with its results: the method that findings rest on comes first."""
@@ -151,10 +159,6 @@ class Subject:
     model: str
     class_name: str
     results: list[xr.Dataset]
-
-    @property
-    def label(self) -> str:
-        return f"{self.class_name} · {self.model}"
 
     def by(self, method: str) -> xr.Dataset | None:
         return next((scores for scores in self.results if scores.attrs.get("method") == method), None)
@@ -164,10 +168,8 @@ def subjects(results: xr.Dataset | Iterable[xr.Dataset]) -> list[Subject]:
     """Group results by model and class, in the order in which they come."""
     groups: dict[tuple, Subject] = {}
     for scores in one_class_each(results):
-        told = scores.attrs
-        model, name = str(told.get("model", "model")), str(told.get("class_name", told.get("target_class", "class")))
-        key = (model, told.get("model_fingerprint"), told.get("target_class"))
-        groups.setdefault(key, Subject(model, name, [])).results.append(scores)
+        key = tuple(scores.attrs.get(name) for name in ("model", "model_fingerprint", "target_class"))
+        groups.setdefault(key, Subject(*names_of(scores)[::-1], [])).results.append(scores)
     order = list(METHODS)
     for subject in groups.values():
         subject.results.sort(key=lambda s: order.index(s.attrs["method"]) if s.attrs.get("method") in order else 9)

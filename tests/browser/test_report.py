@@ -6,13 +6,13 @@ import shutil
 
 import pytest
 import torch
+from playwright.sync_api import sync_playwright
 from torch import nn
 
 import facexkit as fx
 from facexkit.models.face_model import FaceModel
 from facexkit.show.readings import METHODS
 
-playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None and not os.environ.get("CI"):
     pytest.skip("Chromium is not installed", allow_module_level=True)
@@ -33,7 +33,7 @@ def report(drawn_faces, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as play:
+    with sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
@@ -71,6 +71,7 @@ def test_pointing_at_a_region_tells_its_number(page, report):
 
 
 def test_a_click_shows_the_regions_patches_and_examples(page, report):
+    region(page, "r_eye").click()
     region(page, "nose").click()
     assert heading(page) == "nose"
     expected = [name for name in report[1].patch_image.sel(region="nose", target_class=0).values if name]

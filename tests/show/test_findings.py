@@ -15,7 +15,8 @@ SHARE, FACEX = METHODS["share"], METHODS["facex"]
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (SHARE.say(0.412), "41 %"), (SHARE.say(0.0041), "0.4 %"), (SHARE.say(-0.0123), "−1.2 %"), (SHARE.say(0), "0 %"),
+        (SHARE.say(0.412), "41 %"), (SHARE.say(0.0041), "0.4 %"), (SHARE.say(-0.0123), "−1.2 %"),
+        (SHARE.say(0), "0 %"), (SHARE.say(-0.0001), "0.0 %"),
         (SHARE.say(0.12, signed=True), "+12 points"), (SHARE.say(np.nan), "no data"), (FACEX.say(0.6249), "0.62"),
         (SHARE.interval(0.37, 0.452), "37–45 %"), (SHARE.interval(-0.01, 0.02), "−1.0 % to 2.0 %"),
         (FACEX.interval(0.5, 0.625), "0.50–0.62"), (SHARE.interval(np.nan, 0.1), ""),
@@ -28,8 +29,8 @@ def test_numbers_in_words(said, words):
 def test_the_finding_names_the_first_region_with_its_numbers(make_scores):
     first, following, total = findings(make_scores())
     assert first == (
-        "The decision “female” of demo:biased rests most on the lower lip: exchanging it alone moves the decision 41 % of "
-        "the way (95 % interval 37–45 %, 24 images)."
+        "The decision “female” of demo:biased rests most on the lower lip: exchanging it alone moves the decision "
+        "41 % of the way (95 % interval 37–45 %, 24 images)."
     )
     assert "the upper lip (24 %) and the hair (9.0 %)" in following and "add up to 74 %" in following
     assert "97 % (95 % interval 93–101 %)" in total
@@ -58,15 +59,15 @@ def test_maps_without_a_positive_value_are_no_finding(make_scores):
 def test_a_share_that_may_be_zero_is_no_finding(make_scores):
     said = findings(make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"hair": 0.03}))
     assert said == [
-        "No single region can be shown to carry the decision “female” of demo:biased: the largest share is the hair's, "
-        "3.0 % (95 % interval −1.0 % to 7.0 %, 24 images)."
+        "No single region can be shown to carry the decision “female” of demo:biased: the largest share is the "
+        "hair's, 3.0 % (95 % interval −1.0 % to 7.0 %, 24 images)."
     ]
 
 
 def test_the_largest_difference_between_two_models_is_said(four_results):
     assert findings(four_results)[-1] == (
-        "The largest difference is the lower lip: exchanging it moves “female” of demo:biased 41 % of the way and “female” "
-        "of demo:fair 2.0 %."
+        "The largest difference is the lower lip: exchanging it moves “female” of demo:biased 41 % of the way and "
+        "“female” of demo:fair 2.0 %."
     )
 
 
@@ -99,6 +100,12 @@ def test_regions_rank_by_value_or_by_size_with_the_missing_last(make_scores):
     scores = make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"nose": -0.5})
     assert ranked(scores)[-1].region == "nose" and ranked(scores, by="size")[0].region == "nose"
     assert [r.region for r in ranked(scores, missing=True)][-1] == "hat"
+
+
+def test_a_models_folders_are_not_told(make_scores):
+    scores = make_scores(model="onnx:/home/someone/models/gender-v1.onnx")
+    assert "of onnx:gender-v1.onnx rests" in findings(scores)[0]
+    assert subjects(make_scores(model="nets/face.py:Net"))[0].model == "face.py:Net"
 
 
 def test_nothing_to_show_is_an_error():

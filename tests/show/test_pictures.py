@@ -50,7 +50,7 @@ def test_the_album_lists_what_the_result_says(make_scores, odd_faces):
     scores, album = make_scores("facex"), Album(odd_faces)
     patches, examples = album.patches(scores, "skin"), album.examples(scores, "skin")
     assert [p["name"] for p in patches] == scores.patch_image.sel(region="skin").values.tolist()
-    assert [float(p["value"]) for p in patches] == pytest.approx(scores.patch_value.sel(region="skin"), abs=0.005)
+    assert [float(p["value"]) for p in patches] == pytest.approx(scores.patch_value.sel(region="skin").values, rel=0.06)
     assert [e["name"] for e in examples] == scores.example_image.sel(region="skin").values.tolist()
     assert album.patches(scores, "hat") == album.examples(scores, "hat") == []
     assert len(album.uris) == len(set(album.uris))
