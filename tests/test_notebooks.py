@@ -1,7 +1,6 @@
 """The kit's own notebooks: the same parameters everywhere, no outputs, and a whole run on the built-in faces."""
 
 import ast
-import json
 import subprocess
 import sys
 
@@ -56,7 +55,7 @@ def test_a_notebook_is_committed_without_outputs_in_short_cells_with_prose(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
-            assert len(cell.source.splitlines()) <= 12 or "parameters" in cell.metadata.get("tags", [])
+            assert len(cell.source.splitlines()) <= 16 or "parameters" in cell.metadata.get("tags", [])
     prose = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     assert prose[0].source.startswith("# ") and "What to try next" in prose[-1].source
 
@@ -73,7 +72,7 @@ UNTRAINED = "torchvision:resnet18"
 def drawn_run(tmp_path_factory):
     """The three notebooks on few built-in faces with an untrained torchvision model, for both classes."""
     out = tmp_path_factory.mktemp("runs") / "drawn"
-    given = {"model": UNTRAINED, "num_classes": 2, "image_size": 64, "limit": 40, "target_class": [0, 1]}
+    given = {"model": UNTRAINED, "num_classes": 2, "image_size": 32, "limit": 20, "target_class": [0, 1]}
     return out, run_stages(["faces", "model", "regions"], given, out, say=lambda line: None)
 
 
@@ -108,7 +107,8 @@ def test_the_executed_notebooks_hold_no_error_and_every_code_cell_ran(drawn_run)
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in cells)
         assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
-        assert json.dumps(notebook).count("image/png") > 0 or stage.name == "faces"
+        assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for cell in cells for o in cell.outputs)
+    assert any("image/png" in o.get("data", {}) for cell in cells for o in cell.outputs)
 
 
 def test_a_set_without_masks_is_told_so_and_the_first_two_stages_go_on(tmp_path):
