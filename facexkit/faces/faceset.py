@@ -183,7 +183,7 @@ class FaceSet:
         if chosen.dtype == bool:
             return np.flatnonzero(chosen)
         if len(chosen) and (chosen.dtype.kind not in "iu" or chosen.max() >= len(self) or chosen.min() < -len(self)):
-            raise FacexkitError(f"choose faces by a slice, True or False for each, or positions from 0 to {len(self) - 1}")
+            raise FacexkitError(f"choose faces by a slice, True or False for each, or positions up to {len(self) - 1}")
         return chosen.astype(np.int64)
 
     def balanced(self, by: str | Sequence[str] | None = None, seed: int = 0) -> FaceSet:
@@ -196,7 +196,7 @@ class FaceSet:
         """
         by = [by] if isinstance(by, str) else list(self.protected if by is None else by)
         if not by:
-            raise FacexkitError("balanced() needs columns: balanced(by='gender'), or load the set with protected=('gender',)")
+            raise FacexkitError("balanced() needs columns: balanced(by='gender'), or a set with protected=('gender',)")
         for column in by:
             if column not in self.table:
                 raise unknown("label column", column, self.table.columns)
@@ -255,7 +255,7 @@ class FaceSet:
         """
         if masks and self.masks is None:
             raise FacexkitError(
-                f"the face set {self.name!r} has no masks; load it with masks=FOLDER, masks='landmarks' or a face parser"
+                f"the face set {self.name!r} has no masks; load it with masks=FOLDER, 'landmarks' or a face parser"
             )
         if workers is None:
             workers = 0 if len(self) <= 2 * batch_size else min(os.cpu_count() or 1, 8)

@@ -156,14 +156,14 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
         raise FacexkitError(f"{place}: {_rows(table.path[empty])} without an image; name one or take the row out")
     table = table.assign(path=table.path.astype(str).map(posixpath.normpath))
     if table.path.duplicated().any() and (repeated := table.duplicated()).any():
-        notes.append(f"{int(repeated.sum())} rows repeat an earlier one and are left out: {_rows(table.path[repeated])}")
+        notes.append(f"{repeated.sum()} rows repeat an earlier one and are left out: {_rows(table.path[repeated])}")
         table = table[~repeated]
     if (twice := table.path.duplicated()).any():
-        raise FacexkitError(f"{place}: images with two rows of different labels: {_rows(table.path[twice])}; keep one of each")
+        raise FacexkitError(f"{place}: images with two rows of different labels: {_rows(table.path[twice])}; keep one")
     table = table.iloc[:limit]
     outside = table.path.str.match(r"[/\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|$)") | table.path.str.contains(r"\\\.\.\\")
     if outside.any():
-        raise FacexkitError(f"{place}: paths that leave the root: {_rows(table.path[outside])}; paths are relative to root")
+        raise FacexkitError(f"{place}: paths that leave the root: {_rows(table.path[outside])}; write them below it")
     if isinstance(reading.images, ImageFolder):
         _check_files(table.path, reading.images.root, place)
     for column in table.columns[table.isna().any()]:
@@ -173,7 +173,7 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
 
 
 def _check_files(paths: pd.Series, root: Path, place: object) -> None:
-    """Check that every path is a file whose real place is under the root; lists folders instead of asking for each file."""
+    """Check that every path is there and really lies under the root; lists folders, as asking for each file is slow."""
     real, here, away = os.path.realpath(root), set(), set()
     for folder in paths.map(posixpath.dirname).unique():
         try:
@@ -193,7 +193,7 @@ def _check_files(paths: pd.Series, root: Path, place: object) -> None:
     linked = paths[paths.isin(away)]
     outside = linked[[not _is_below(os.path.realpath(root / path), real) for path in linked]]
     if len(outside):
-        raise FacexkitError(f"{place}: links that leave {root}: {_rows(outside)}; copy the files, or choose a root above them")
+        raise FacexkitError(f"{place}: links that leave {root}: {_rows(outside)}; copy the files, or take a root above")
 
 
 def _is_below(path: str, real_root: str) -> bool:

@@ -42,7 +42,7 @@ class LandmarkParser:
         return [None if points is None else draw_face(points, image.size) for points, image in found]
 
     def five_points(self, images: list[Image.Image]) -> list[np.ndarray | None]:
-        """Return each image's eyes, nose tip and mouth corners, float (5, 2) in pixels, image-left first; None without."""
+        """Return each image's eyes, nose tip and mouth corners, float (5, 2) in pixels, image-left first, or None."""
         return [None if face is None else face[2:] for face in self.largest_faces(images)]
 
     def largest_faces(self, images: list[Image.Image]) -> list[np.ndarray | None]:
@@ -58,7 +58,9 @@ class LandmarkParser:
         try:
             for self.detector.min_face_size in FACE_SIDES:
                 left = [k for k, face in enumerate(found) if face is None]
-                boxes, _, points = self.detector.detect([squares[k] for k in left], landmarks=True) if left else ((), (), ())
+                if not left:
+                    break
+                boxes, _, points = self.detector.detect([squares[k] for k in left], landmarks=True)
                 for k, box, five in zip(left, boxes, points, strict=True):
                     if five is not None:
                         found[k] = np.concatenate([np.reshape(box[0], (2, 2)), five[0]]).astype(float) / scales[k]

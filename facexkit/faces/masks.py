@@ -130,7 +130,7 @@ Listing = tuple[dict[str, str], dict[str, dict[str, str]]]
 
 
 def _list_masks(folder: Path) -> tuple[Listing, Listing]:
-    """List the PNG files below a folder, whole and by region: keyed by relative path, and by name where it is the only one."""
+    """List the PNG files below a folder, whole and by region: by relative path, and by name where only one has it."""
     by_path, by_name, twice = ({}, {}), ({}, {}), set()
     for place, _, names in os.walk(folder):
         below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
@@ -162,7 +162,7 @@ def class_regions(classes: Sequence[str]) -> np.ndarray:
     """Return the position in `REGIONS` of each of a parser's classes, uint8; an unknown class is an error."""
     for name in classes:
         if name not in REGIONS:
-            raise unknown("face region", name, REGIONS, "A parser's classes are named as the kit's regions, in its order.")
+            raise unknown("face region", name, REGIONS, "Name the parser's classes as the kit's regions, in its order.")
     return np.array([REGIONS.index(name) for name in classes], np.uint8)
 
 

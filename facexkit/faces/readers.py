@@ -16,7 +16,7 @@ from facexkit.faces.images import IMAGE_SUFFIXES, ImageFolder
 from facexkit.faces.masks import mask_folder
 from facexkit.faces.synthetic import synthetic_faces
 
-IMAGE_COLUMNS = ("img", "image", "file", "path", "filename", "file_name", "filepath", "image_path", "img_path", "image_id")
+IMAGE_COLUMNS = ("img image file path filename file_name filepath image_path img_path image_id").split()
 SPLITS = ("train", "val", "valid", "validation", "test")
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\.jpe?g(\.chip\.jpe?g)?", re.IGNORECASE)
 UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
@@ -32,7 +32,8 @@ def read_synthetic(target: str = "gender", **options: object) -> Reading:
 @register_format("csv")
 def read_csv(root: Path, annotations: Path, *, image_column: str | None = None, sep: str | None = None) -> Reading:
     """Any folder of images with a table of labels; masks in `ROOT-mask-anno` if that folder is there."""
-    table = attribute_table(annotations) if annotations.suffix == ".txt" else label_table(annotations, image_column, sep)
+    text = annotations.suffix == ".txt"
+    table = attribute_table(annotations) if text else label_table(annotations, image_column, sep)
     beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
     return _with_masks(Reading(table, ImageFolder(root), file=annotations), beside)
 
@@ -71,8 +72,8 @@ def read_celeba(root: Path, annotations: Path | None = None) -> Reading:
         reading.notes = ["no list_eval_partition.txt: the faces have no split"]
         return reading
     places = pd.read_csv(partition, sep=r"\s+", header=None, names=["path", "split"], dtype=str)
-    splits = dict(zip(f"{images}/" + places.path, places.split.map({"0": "train", "1": "val", "2": "test"}), strict=True))
-    reading.table["split"] = reading.table.path.map(splits)
+    splits = places.split.map({"0": "train", "1": "val", "2": "test"})
+    reading.table["split"] = reading.table.path.map(dict(zip(f"{images}/" + places.path, splits, strict=True)))
     return reading
 
 
@@ -89,7 +90,7 @@ def read_image_folder(root: Path) -> Reading:
         table["split"], fits = parts["split"], fits & parts["split"].isin(SPLITS)
     notes = [_left_out(paths[~fits], "do not lie in SPLIT/CLASS/ or CLASS/")] if not fits.all() else []
     if not fits.any():
-        raise FacexkitError(f"{root} has no image in SPLIT/CLASS/ or CLASS/; for one folder of images take format 'csv'")
+        raise FacexkitError(f"{root} has no image in SPLIT/CLASS/ or CLASS/; for a plain folder take format 'csv'")
     return Reading(table[fits], ImageFolder(root), target="label", notes=notes)
 
 
@@ -105,7 +106,7 @@ def read_fairface(root: Path, annotations: Path | None = None) -> Reading:
         table = label_table(file, "file")
         for column in ("age", "gender", "race"):
             if column not in table:
-                raise FacexkitError(f"{file} has no column {column!r}; FairFace's are file, age, gender, race, service_test")
+                raise FacexkitError(f"{file} has no column {column!r}; FairFace has file, age, gender, race")
         tables.append(table.assign(split=table.path.str.split("/").str[0]))
     notes = [] if annotations or len(files) == 2 else [f"only {files[0].name} is in {root}"]
     return Reading(pd.concat(tables, ignore_index=True), ImageFolder(root), file=files[0], target="gender", notes=notes)
@@ -119,7 +120,8 @@ def read_utkface(root: Path) -> Reading:
     fits = pd.Series([match is not None for match in found], dtype=bool)
     if not fits.any():
         raise FacexkitError(f"{root} has no image named AGE_GENDER_RACE_DATETIME.jpg; is it UTKFace's folder?")
-    fields = pd.DataFrame([match.groups()[:3] for match in found if match], columns=["age", "gender", "race"]).astype(int)
+    fields = pd.DataFrame([match.groups()[:3] for match in found if match]).astype(int)
+    fields.columns = ["age", "gender", "race"]
     table = fields.assign(
         path=paths[fits].to_numpy(),
         gender=fields.gender.map({0: "male", 1: "female"}),
@@ -144,7 +146,8 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
         raise FacexkitError(
             f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes: {error!r}"
         ) from error
-    below = next((f"{folder}/" for folder in ("lfw", "lfw-deepfunneled", "lfw_funneled") if (root / folder).is_dir()), "")
+    folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
+    below = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
     table = labels.rename_axis("path").reset_index()
     return Reading(table.assign(path=below + table.path), ImageFolder(root), file=file)
 
@@ -162,7 +165,7 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
             sep = sep or max(",;\t", key=lines.readline().count)
         table = pd.read_csv(file, sep=sep, encoding="utf-8-sig", skipinitialspace=True)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise FacexkitError(f"{file} is no CSV that can be read: {error}; save it as UTF-8 with one header line") from error
+        raise FacexkitError(f"{file} is no CSV that can be read: {error}; save it as UTF-8 with a header") from error
     if image_column is not None and image_column not in table:
         raise unknown("image column", image_column, table.columns, f"(columns of {file})")
     usual = [column for column in table if str(column).lower() in IMAGE_COLUMNS]
@@ -180,13 +183,14 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
 
 
 def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
-    """Read CelebA's attribute list (a count, the names, then image and −1 or 1 for each); the labels become 0 and 1."""
+    """Read CelebA's attribute list (a count, the names, then image and −1 or 1 for each) as labels 0 and 1."""
     with open(file, encoding="utf-8") as lines:
         count, names = lines.readline().strip(), lines.readline().split()
     if not count.isdigit() or not names:
-        raise FacexkitError(f"{file}: line 1 is the number of images and line 2 the attributes' names in CelebA's lists")
+        raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
     try:
-        table = pd.read_csv(file, sep=r"\s+", skiprows=2, header=None, names=["path", *names], index_col=False, dtype=str)
+        columns = ["path", *names]
+        table = pd.read_csv(file, sep=r"\s+", skiprows=2, header=None, names=columns, index_col=False, dtype=str)
     except pd.errors.ParserError as error:
         raise FacexkitError(f"{file}: a line does not have {len(names)} values ({error})") from error
     values = table[names]
@@ -194,9 +198,9 @@ def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
         row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
         found = values.iat[row, column]
         what = "has fewer values than line 2 has attributes" if pd.isna(found) else f"has {found!r}, not -1 or 1"
-        raise FacexkitError(f"{file}, line {row + 3} ({table.path[row]}), column {names[column]!r}: {what}; mend the line")
+        raise FacexkitError(f"{file}, line {row + 3} ({table.path[row]}), column {names[column]!r}: {what}; mend it")
     if len(table) != int(count):
-        raise FacexkitError(f"{file}: line 1 says {count} images, but {len(table)} follow; the file is cut off or edited")
+        raise FacexkitError(f"{file}: line 1 says {count} images, but {len(table)} follow; the file is cut or edited")
     return pd.concat([folder + table.path, (values == "1").astype(int)], axis=1)
 
 
@@ -210,7 +214,7 @@ def _find(root: Path, name: str) -> Path:
     for folder in ("", "Anno", "Eval", "Img"):
         if (root / folder / name).exists():
             return root / folder / name
-    raise FacexkitError(f"there is no {name} in {root}; give the folder that has it as root, or the file as annotations=")
+    raise FacexkitError(f"no {name} in {root}; give the folder that has it as root, or the file as annotations=")
 
 
 def images_in(root: Path, folder: str = "") -> list[str]:

@@ -55,7 +55,7 @@ class FaceParser:
 
     @classmethod
     def farl(cls, device: str = "auto") -> FaceParser:
-        """FaRL trained on CelebAMask-HQ, as pyfacer brings it; finds the face first. Weights are downloaded by pyfacer."""
+        """FaRL trained on CelebAMask-HQ, as pyfacer brings it (and downloads its weights); finds the face first."""
         facer = _optional("facer", "pyfacer", "the FaRL face parser")
         return cls(_Farl(facer, device), FARL_CLASSES, 448, "none", device, name="FaRL")
 
@@ -70,13 +70,14 @@ class FaceParser:
 
     @torch.no_grad()
     def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
-        """Return the class of every pixel, uint8 (image_size, image_size), of each image; None where all is background."""
+        """Return each image's class of every pixel, uint8 (image_size, image_size); None where all is background."""
         size = (self.model.image_size,) * 2
         pixels = np.stack([np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images])
         inputs = self.model.prepare(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         logits = self.output(self.model.network(inputs))
         if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
-            found = f"the shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
+            shape = getattr(logits, "shape", None)
+            found = f"the shape {tuple(shape)}" if shape else f"type {type(logits).__name__}"
             raise FacexkitError(
                 f"{self.name}: its output has {found}, not (images, {len(self.classes)} classes, height, width); "
                 "check classes=, or pick the logits with output="
@@ -92,7 +93,7 @@ class FaceParser:
 
 
 class _Farl(nn.Module):
-    """Detector and parser of pyfacer as one network: bytes (B, 3, S, S) → logits; background where it finds no face."""
+    """Detector and parser of pyfacer as one network: bytes (B, 3, S, S) → logits; background where no face is."""
 
     def __init__(self, facer: ModuleType, device: str) -> None:
         super().__init__()
@@ -122,4 +123,4 @@ def _optional(module: str, package: str, what: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise FacexkitError(f"{what} needs the package {package}, which is not installed: pip install {package}") from error
+        raise FacexkitError(f"{what} needs a package that is not installed: pip install {package}") from error

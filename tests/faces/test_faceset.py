@@ -143,12 +143,15 @@ def test_balanced_says_which_faces_it_leaves_out():
 
 
 def test_describe_counts_every_value(capsys):
-    faces = plain(40, group=["b", "a", None, "a"] * 10, split=["train"] * 30 + ["test"] * 10, name=[f"n{k}" for k in range(40)])
+    split, name = ["train"] * 30 + ["test"] * 10, [f"n{k}" for k in range(40)]
+    faces = plain(40, group=["b", "a", None, "a"] * 10, split=split, name=name)
     faces.protected, faces.notes = ("group",), ["three faces have no mask"]
     table = faces.describe()
     assert capsys.readouterr().out == "three faces have no mask\n"
-    assert table.faces.to_dict() == {("group", "(no value)"): 10, ("group", "a"): 20, ("group", "b"): 10,
-                                     ("split", "test"): 10, ("split", "train"): 30, ("number", "0 to 39"): 40}  # fmt: skip
+    assert table.faces.to_dict() == {
+        ("group", "(no value)"): 10, ("group", "a"): 20, ("group", "b"): 10,
+        ("split", "test"): 10, ("split", "train"): 30, ("number", "0 to 39"): 40,
+    }  # fmt: skip
     assert table.index.get_level_values("column")[0] == "group" and table.share["group", "a"] == 0.5
 
 

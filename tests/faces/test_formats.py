@@ -48,11 +48,13 @@ def test_celeba(tmp_path, write_image):
 
 def test_celeba_keeps_its_download_folders(tmp_path, write_image):
     write_celeba(tmp_path, write_image)
-    for folder, name in (("Anno", "list_attr_celeba.txt"), ("Eval", "list_eval_partition.txt"), ("Img", "img_align_celeba")):
+    names = {"Anno": "list_attr_celeba.txt", "Eval": "list_eval_partition.txt", "Img": "img_align_celeba"}
+    for folder, name in names.items():
         (tmp_path / folder).mkdir()
         (tmp_path / name).rename(tmp_path / folder / name)
     faces = load_faces("celeba", root=tmp_path)
-    assert faces.table.path[0] == "Img/img_align_celeba/000001.jpg" and faces.table.split.tolist() == ["train", "val", "test"]
+    assert faces.table.path[0] == "Img/img_align_celeba/000001.jpg"
+    assert faces.table.split.tolist() == ["train", "val", "test"]
 
 
 def test_celebamask_hq_as_published(tmp_path, write_image):
@@ -106,7 +108,8 @@ def test_csv_finds_masks_beside_the_root(csv_set, tmp_path):
     same(faces, {"path": ["a.jpg", "b.jpg", "c.jpg"], "task": [1, 0, 1], "group": list("xyy")})
     assert set(faces.masks.read("a.jpg")) == {"background", "skin", "hair"} and faces.masks.read("c.jpg") == {}
     assert faces.notes == [f"1 of 3 images have no mask in {tmp_path / 'faces-mask-anno'}: c.jpg"]
-    assert not load_faces("csv", **places, limit=2).notes and faces.protected == ("group",) and faces.source["annotations"].endswith("labels.csv")
+    assert not load_faces("csv", **places, limit=2).notes
+    assert faces.protected == ("group",) and faces.source["annotations"].endswith("labels.csv")
 
 
 @pytest.mark.parametrize("text, options", [
@@ -132,7 +135,8 @@ def test_image_folder(tmp_path, write_image):
     same(faces, {"path": ["test/cat/c.png", "train/cat/b.jpg", "train/dog/x/a.JPG"],
                  "label": ["cat", "cat", "dog"], "split": ["test", "train", "train"]})  # fmt: skip
     assert faces.target == "label" and "test/loose.jpg" in faces.notes[0]
-    same(load_faces("image_folder", root=tmp_path / "train"), {"path": ["cat/b.jpg", "dog/x/a.JPG"], "label": ["cat", "dog"]})
+    inside = load_faces("image_folder", root=tmp_path / "train")
+    same(inside, {"path": ["cat/b.jpg", "dog/x/a.JPG"], "label": ["cat", "dog"]})
 
 
 def test_fairface(tmp_path, write_image):
@@ -150,7 +154,7 @@ def test_fairface(tmp_path, write_image):
 
 
 def test_utkface_lists_names_that_lack_a_field(tmp_path, write_image):
-    good = ("26_1_2_20170116184024662.jpg.chip.jpg", "8_0_4_20161219140623096.JPG", "part2/110_0_0_20170110183726390.jpg")
+    good = ("26_1_2_20170116184024662.jpg.chip.jpg", "8_0_4_20161219140623096.JPG", "part2/110_0_0_20170110183726.jpg")
     bad = ("39_1_20170116174525125.jpg.chip.jpg", "61_3_20170109150557335.jpg", "24_0_1_.jpg")
     for name in good + bad:
         write_image(tmp_path / name)
@@ -162,7 +166,8 @@ def test_utkface_lists_names_that_lack_a_field(tmp_path, write_image):
 
 def write_lfwa(root, **content):
     names = np.array([["Al_Bo\\Al_Bo_0001.jpg"], ["Cy_Da\\Cy_Da_0002.jpg"]], object)
-    default = {"name": names, "label": np.array([[1, 0], [0, 1]], np.uint8), "AttrName": np.array([["Male"], ["Smiling "]], object)}
+    attributes = np.array([["Male"], ["Smiling "]], object)
+    default = {"name": names, "label": np.array([[1, 0], [0, 1]], np.uint8), "AttrName": attributes}
     savemat(root / "lfw_att_40.mat", {k: v for k, v in (default | content).items() if v is not None})
 
 
@@ -175,7 +180,9 @@ def test_lfwa(tmp_path, write_image, below):
     same(load_faces("lfwa", root=tmp_path), {"path": paths, "Male": [1, 0], "Smiling": [0, 1]})
 
 
-@pytest.mark.parametrize("content", [{"label": None}, {"label": np.zeros((3, 2))}, {"AttrName": np.array([["Male"]], object)}])
+@pytest.mark.parametrize(
+    "content", [{"label": None}, {"label": np.zeros((3, 2))}, {"AttrName": np.array([["Male"]], object)}]
+)
 def test_a_malformed_mat_file_is_named(tmp_path, content):
     write_lfwa(tmp_path, **content)
     with pytest.raises(FacexkitError, match="lfw_att_40.mat is not LFWA's.*name, label and AttrName"):

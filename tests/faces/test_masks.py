@@ -56,7 +56,7 @@ def test_masks_are_found_by_path_where_names_repeat(tmp_path):
     both = mask_folder(tmp_path, ["train/1.jpg", "val/1.jpg"])
     assert "skin" in both.read("train/1.jpg") and "nose" in both.read("val/1.jpg")
     assert "nose" in mask_folder(tmp_path, ["val/1.jpg"]).read("val/1.jpg")
-    with pytest.raises(FacexkitError, match="has no mask for any of the 1 images; looked for names like 1.png and 1_skin"):
+    with pytest.raises(FacexkitError, match="no mask for any of the 1 images; looked for names like 1.png and 1_skin"):
         mask_folder(tmp_path, ["1.jpg"])
 
 

@@ -16,7 +16,8 @@ from facexkit.models.face_model import FaceModel
 from facexkit.models.parser import FARL_CLASSES, FaceParser
 
 UNET_CLASSES = (
-    "background u_lip l_brow skin r_ear r_eye nose neck_l l_ear eye_g l_lip r_brow hat hair mouth neck cloth l_eye ear_r"
+    "background u_lip l_brow skin r_ear r_eye nose neck_l l_ear eye_g "
+    "l_lip r_brow hat hair mouth neck cloth l_eye ear_r"
 ).split()
 
 
@@ -73,8 +74,8 @@ def test_the_shared_parser_finds_the_regions(shared, shared_faces):
 
 
 @pytest.mark.parametrize("wrap", [
-    lambda logits: logits, lambda logits: (logits, "more"), lambda logits: {"out": logits}, lambda logits: {"logits": logits},
-    lambda logits: SimpleNamespace(logits=logits),
+    lambda logits: logits, lambda logits: (logits, "more"), lambda logits: {"out": logits},
+    lambda logits: {"logits": logits}, lambda logits: SimpleNamespace(logits=logits),
 ])  # fmt: skip
 def test_logits_of_any_size_and_in_any_wrapping_become_class_maps(wrap):
     network = Colours()
@@ -127,7 +128,9 @@ def test_the_fingerprint_follows_weights_input_and_classes():
     assert parser() == parser() and len({parser(), *others}) == 5
 
 
-@pytest.mark.parametrize("preset, module, package", [("farl", "facer", "pyfacer"), ("segformer", "transformers", "transformers")])
+@pytest.mark.parametrize(
+    "preset, module, package", [("farl", "facer", "pyfacer"), ("segformer", "transformers", "transformers")]
+)
 def test_a_preset_says_what_to_install(monkeypatch, preset, module, package):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(FacexkitError, match=f"pip install {package}"):
