@@ -19,8 +19,9 @@ export function mount(root, data = {}, onSelect = () => {}) {
     rings[kind].setAttribute("d", name ? at(name).querySelector("path").getAttribute("d") : "");
     for (const label of map.querySelectorAll(".label")) label.classList.toggle(kind, label.dataset.region === name);
   };
+  let pointed;
   const point = (name) => {
-    mark("pointed", name);
+    mark("pointed", pointed = name);
     if (name && data.readout) data.readout.textContent = at(name).getAttribute("aria-label");
   };
   const select = (name) => {
@@ -30,7 +31,8 @@ export function mount(root, data = {}, onSelect = () => {}) {
   const choose = (name) => { select(name); onSelect(name); };
   const named = (event) => event.target.closest("[data-region]")?.dataset.region;
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
-  map.addEventListener("pointerover", (event) => point(named(event)));
+  // Not pointerover, which also comes when the page scrolls under a resting pointer while the keyboard moves the focus.
+  map.addEventListener("pointermove", (event) => named(event) !== pointed && point(named(event)));
   map.addEventListener("pointerleave", () => point(document.activeElement?.closest?.(".region")?.dataset.region));
   root.addEventListener("focusin", (event) => point(named(event)));
   root.addEventListener("focusout", () => point());
