@@ -1,0 +1,193 @@
+"""Pictures of a dissection: units with their faces and concepts, counts of units, and units that lean to a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import shorten
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from facexkit.faces.cropping import crop_faces
+from facexkit.faces.faceset import FaceSet
+from facexkit.measure.hierarchy import histograms, rank_concepts
+from facexkit.show.dissection_findings import group_title, model_of, title_of
+from facexkit.show.face_map import INK, SOFT
+from facexkit.show.figures import MARKS
+from facexkit.show.pictures import face_as_seen
+
+SIDE = 104
+DIMMED = 0.4
+BAR, PALE = MARKS[0][0], "#a9b4c2"
+ROW, WIDTH = 1.2, 8.27  # inches
+
+
+def plot_units(
+    found: xr.Dataset, faces: FaceSet, units: Sequence[int] | int = 6, ranked: xr.Dataset | None = None
+) -> Figure:
+    """Draw units with their best images, the active area lit and the rest dimmed, and the concepts of their area.
+
+    Parameters
+    ----------
+    found : what `dissect` gave.
+    units : positions of units, or how many of those with the highest IoU.
+    ranked : what `rank_concepts` gave; made from `found` if None.
+    """
+    ranked = rank_concepts(found) if ranked is None else ranked
+    order = by_iou(found)[:units] if isinstance(units, int) else np.asarray(units)
+    faces = seen_faces(found, faces, order)
+    figure = plt.figure(figsize=(WIDTH, ROW * len(order) + 0.6))
+    best = found.isel(unit=order[0])
+    figure.suptitle(
+        f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} detects "
+        f"{title_of(best.best_concept.item())} best (IoU {best.best_iou.item():.2f})",
+        fontweight="bold", color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
+    )  # fmt: skip
+    draw_units(page_axes(figure), found, ranked, faces, order, top=figure.get_figheight() - 0.5)
+    plt.close(figure)
+    return figure
+
+
+def by_iou(found: xr.Dataset) -> np.ndarray:
+    """Return the positions of the units that meet a concept, highest IoU first."""
+    best = found.best_iou.to_numpy()
+    order = np.argsort(-best, kind="stable")
+    return order[best[order] > 0]
+
+
+def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> FaceSet:
+    """Return the faces that the pictures of the units need, cropped as they were when they were dissected."""
+    if "crop" not in found.attrs:
+        return faces
+    chosen = found.isel(unit=units)
+    return crop_faces(faces[faces.table.path.isin(set(_of_best(chosen, "top_image").ravel()))], found.attrs["margin"])
+
+
+def page_axes(figure: Figure) -> Axes:
+    """Return axes over the whole figure, in inches from its lower left corner."""
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, figure.get_figwidth()), ylim=(0, figure.get_figheight()), aspect="auto")
+    ax.axis("off")
+    return ax
+
+
+def draw_units(ax: Axes, found: xr.Dataset, ranked: xr.Dataset, faces: FaceSet, units: np.ndarray, top: float) -> None:
+    """Draw a row a unit from `top` inches downwards."""
+    chosen, side = found.isel(unit=units), ROW - 0.15
+    names, scores = _of_best(chosen, "top_image"), _of_best(chosen, "top_iou")
+    maps, thresholds = chosen.top_map.to_numpy(), chosen.threshold.to_numpy()
+    for row, (unit, paths) in enumerate(zip(units, names[:, :4], strict=True)):
+        y = top - ROW * (row + 1)
+        _draw_words(ax, ranked.isel(unit=unit), y + side)
+        for place, path in enumerate(paths):
+            x = 1.95 + place * (side - 0.02)
+            if path:
+                picture = lit_face(faces, path, maps[row, place], thresholds[row])
+                ax.imshow(picture, extent=(x, x + side - 0.08, y + 0.08, y + side), interpolation="none")
+                ax.text(x + 0.04, y + 0.12, f"{scores[row, place]:.2f}", color="white", fontsize=6.5)
+        _draw_bars(ax, ranked.isel(unit=unit), x=6.45, y=y + side)
+    ax.set(xlim=(0, ax.figure.get_figwidth()), ylim=(0, ax.figure.get_figheight()), aspect="auto")
+
+
+def _of_best(found: xr.Dataset, name: str) -> np.ndarray:
+    best = found.get_index("concept").get_indexer(found.best_concept.to_numpy())
+    return found[name].to_numpy()[np.arange(len(best)), best]
+
+
+def lit_face(faces: FaceSet, path: str, activation: np.ndarray, threshold: float) -> Image.Image:
+    """Return a face whose active area, where the upsampled map exceeds the threshold, is lit and the rest dimmed."""
+    pixels = np.asarray(face_as_seen(faces, path, SIDE), np.float32)
+    active = cv2.resize(activation.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > threshold
+    shown = np.where(active[..., None], pixels, pixels * DIMMED).astype(np.uint8)
+    return Image.fromarray(shown).quantize(method=Image.Quantize.FASTOCTREE).convert("RGB")  # which a PDF keeps small
+
+
+def _draw_words(ax: Axes, unit: xr.Dataset, y: float) -> None:
+    known = bool(unit.interpretable)
+    ax.text(0.3, y - 0.02, f"unit {unit.unit.item()}", va="top", fontweight="bold", fontsize=10, color=INK)
+    said = [shorten(title_of(unit.best_concept.item()), 26, placeholder="…"), f"IoU {unit.best_iou.item():.3f}"]
+    said += [f"area: {unit.area.item() or 'none'}", "" if known else "not interpretable"]
+    ax.text(0.3, y - 0.24, "\n".join(said), va="top", fontsize=8, color=INK if known else SOFT, linespacing=1.35)
+
+
+def _draw_bars(ax: Axes, unit: xr.Dataset, x: float, y: float, most: int = 6) -> None:
+    probability = unit.probability.to_numpy()
+    order = np.argsort(-probability, kind="stable")[:most]
+    for row, concept in enumerate(order[probability[order] > 0]):
+        at, chosen = y - 0.06 - 0.18 * row, bool(unit.is_concept[concept])
+        ax.add_artist(Rectangle((x, at - 0.065), 0.9 * probability[concept], 0.13, color=BAR if chosen else PALE))
+        text = f"{probability[concept]:.2f} {title_of(str(unit.concept.to_numpy()[concept]))}"
+        ax.text(x + 0.9 * probability[concept] + 0.04, at, shorten(text, 24, placeholder="…"), va="center", fontsize=6.5,
+                color=INK, fontweight="bold" if chosen else "normal")  # fmt: skip
+
+
+def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
+    """Plot how many interpretable units each concept, area and type has, for models or layers side by side.
+
+    Parameters
+    ----------
+    ranked : what `rank_concepts` gave, by the name in the legend.
+    most : how many concepts to show.
+    """
+    tables = [histograms(ranked, by)[:most] for by in ("concept", "area", "type")]
+    counts = [f"{int(r.interpretable.sum())} of {r.sizes['unit']} ({name})" for name, r in ranked.items()]
+    figure, axes = plt.subplots(
+        1, 3, figsize=(10.5, 1.3 + 0.3 * max(3, len(tables[0]))), layout="constrained", width_ratios=(1.5, 1, 1)
+    )
+    for ax, table in zip(axes, tables, strict=True):
+        for place, name in enumerate(table):
+            at = np.arange(len(table)) + (place - (len(table.columns) - 1) / 2) * 0.8 / len(table.columns)
+            ax.barh(at, table[name], height=0.7 / len(table.columns), color=MARKS[place % 4][0], label=name,
+                    hatch=("", "///")[place % 2], edgecolor="white", linewidth=0.5)  # fmt: skip
+        ax.set_yticks(range(len(table)), [title_of(str(value)) for value in table.index], fontsize=9)
+        ax.invert_yaxis()
+        ax.set_xlabel("interpretable units", color=SOFT)
+        ax.set_title(f"by {table.index.name}", fontsize=10, color=INK)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.spines[["top", "right"]].set_visible(False)
+    if len(ranked) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(ranked))
+    figure.suptitle(f"Interpretable units: {', '.join(counts)}", fontweight="bold", color=INK)
+    plt.close(figure)
+    return figure
+
+
+def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
+    """Plot every unit's effect size against the probability of the group that it leans to, models side by side.
+
+    Parameters
+    ----------
+    biases : what `global_bias` gave, by the title of its panel.
+    """
+    figure, axes = plt.subplots(
+        1, len(biases), figsize=(1 + 4.4 * len(biases), 4.2), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    said = []
+    for ax, (name, bias) in zip(axes[0], biases.items(), strict=True):
+        part = bias.sel(attribute=attribute)
+        part = part.isel(group=np.flatnonzero(part.images > 0))
+        best, highest = part.probability.to_numpy().argmax(1), part.probability.to_numpy().max(1)
+        effect, leans = part.effect.to_numpy(), part.leans_to.to_numpy() != ""
+        ax.plot(highest[~leans], effect[~leans], ".", color=PALE, markersize=7, label=f"no group ({(~leans).sum()})")
+        for place, group in enumerate(part.group.to_numpy()):
+            own = leans & (best == place)
+            colour, mark = MARKS[place % 4]
+            ax.plot(highest[own], effect[own], mark, color=colour, markersize=6, alpha=0.8,
+                    fillstyle="full" if place < 4 else "none", label=f"{group_title(attribute, group)} ({own.sum()})")  # fmt: skip
+        ax.axvline(1 / part.sizes["group"], color=SOFT, linewidth=0.8, linestyle=":")
+        ax.set_title(name, fontsize=10, color=INK)
+        ax.set_xlabel("probability of the group\n(dotted: all groups alike)", color=SOFT)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=9, title="leans to (units)")
+        said.append(f"{leans.sum()} of {part.sizes['unit']} units of {name}")
+    axes[0, 0].set_ylabel("effect size η²", color=SOFT)
+    title = f"{' and '.join(said)} lean to a group of {attribute.replace('_', ' ')}"
+    figure.suptitle(title, fontweight="bold", color=INK, wrap=True)
+    plt.close(figure)
+    return figure

@@ -1,0 +1,80 @@
+"""A dissection and the leaning of units in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from facexkit.faces.regions import TITLES
+
+
+def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str] = ()) -> list[str]:
+    """Say of each dissection how many units detect what.
+
+    Parameters
+    ----------
+    found : what `dissect` gave, by the model's name; "" where there is one only.
+    concepts : concepts whose detectors to count and name, as one: ("u_lip", "l_lip", "lips").
+    """
+    said = []
+    for name, result in found.items():
+        known, best = result.interpretable.to_numpy(), result.best_concept.to_numpy()
+        of = f" of {name}" if name else ""
+        detect = "detects" if known.sum() == 1 else "detect"
+        sentence = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of} {detect} a concept (IoU above 0.04)"
+        values, counts = np.unique(best[known].astype(str), return_counts=True)
+        most = [f"{title_of(values[k])} ({counts[k]})" for k in np.argsort(-counts, kind="stable")[:4]]
+        said.append(sentence + (f": {', '.join(most)}." if most else "."))
+        if concepts:
+            own = np.flatnonzero(known & np.isin(best, concepts))
+            listed = ", ".join(map(str, result.unit.to_numpy()[own][:12])) + (", …" if len(own) > 12 else "")
+            what = " or ".join(title_of(concept) for concept in concepts)
+            said.append(f"Units{of} that detect {what}: {len(own)}" + (f" (unit {listed})." if len(own) else "."))
+    return said
+
+
+def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
+    """Say of each attribute and model how many units lean, to whom, how strongly, with the images behind it.
+
+    Parameters
+    ----------
+    biases : what `global_bias` gave, by the model's name; "" where there is one only.
+    """
+    said = []
+    for attribute in dict.fromkeys(str(a) for bias in biases.values() for a in bias.attribute.to_numpy()):
+        for name, bias in biases.items():
+            part = bias.sel(attribute=attribute)
+            leans, effect = part.leans_to.to_numpy(), part.effect.to_numpy()
+            groups = [g for g, n in zip(part.group.to_numpy(), part.images.to_numpy(), strict=True) if n]
+            titles = {group: group_title(attribute, group) for group in groups}
+            images = ", ".join(f"{int(part.images.sel(group=g)):,} {titles[g]}" for g in groups)
+            own = {group: (leans == group).sum() for group in groups}
+            to = ", ".join(f"{count} to {titles[group]}" for group, count in own.items() if count)
+            sentence = f"{attribute.replace('_', ' ').capitalize()}: {(leans != '').sum()} of {len(leans)} units"
+            sentence += f"{f' of {name}' if name else ''} lean to a group"
+            if to:
+                first = int(np.argmax(np.where(leans != "", effect, -1)))
+                sentence += (
+                    f" ({to}); the strongest is unit {part.unit.to_numpy()[first]}, to {titles[leans[first]]}: probability "
+                    f"{float(part.probability[first].max()):.2f}, and {effect[first]:.0%} of the variance of its response"
+                )
+            said.append(f"{sentence} (q < {bias.attrs['alpha']:g}; {images} images).")
+    return said
+
+
+def title_of(concept: str) -> str:
+    """Return what people read for a concept: "left eye", "Wearing Lipstick"."""
+    return TITLES.get(str(concept), str(concept).replace("_", " "))
+
+
+def group_title(attribute: str, group: str) -> str:
+    """Return what people read for a group; 0 and 1 are "no earrings" and "earrings"."""
+    named = {"0": f"no {attribute}", "1": attribute}.get(str(group), str(group))
+    return named.replace("_", " ")
+
+
+def model_of(result: xr.Dataset) -> str:
+    """Return the name of a result's model, of a file without its folder."""
+    return str(result.attrs["model"]).replace("\\", "/").rsplit("/", 1)[-1]

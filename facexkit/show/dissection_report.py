@@ -1,0 +1,83 @@
+"""The PDF report of a dissection."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+
+from facexkit.faces.cache import write_whole
+from facexkit.faces.faceset import FaceSet
+from facexkit.measure.hierarchy import histograms, rank_concepts
+from facexkit.show.dissection_figures import BAR, WIDTH, by_iou, draw_units, page_axes, seen_faces
+from facexkit.show.dissection_findings import dissection_findings, model_of, title_of
+from facexkit.show.face_map import INK, SOFT
+
+HEIGHT, UNITS_A_PAGE = 11.69, 9
+
+
+def write_dissection_report(
+    found: xr.Dataset, faces: FaceSet, path: str | Path, ranked: xr.Dataset | None = None
+) -> Path:
+    """Write a PDF: counts and histograms, then the units by IoU with their best images and the concepts of their area.
+
+    Parameters
+    ----------
+    found : what `dissect` gave.
+    faces : the face set that was dissected.
+    ranked : what `rank_concepts` gave; made from `found` if None.
+    """
+    ranked = rank_concepts(found) if ranked is None else ranked
+    order = by_iou(found)
+    faces = seen_faces(found, faces, order)
+    pages = [order[start : start + UNITS_A_PAGE] for start in range(0, len(order), UNITS_A_PAGE)]
+    with PdfPages(buffer := io.BytesIO()) as pdf:
+        _save(pdf, _first_page(found, ranked))
+        for number, units in enumerate(pages, 2):
+            figure = plt.figure(figsize=(WIDTH, HEIGHT))
+            ax = page_axes(figure)
+            heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, page {number} of {len(pages) + 1}"
+            ax.text(0.3, HEIGHT - 0.45, heading, color=SOFT, fontsize=9)
+            draw_units(ax, found, ranked, faces, units, top=HEIGHT - 0.6)
+            _save(pdf, figure)
+    write_whole(Path(path), buffer.getvalue())
+    return Path(path)
+
+
+def _save(pdf: PdfPages, figure: Figure) -> None:
+    pdf.savefig(figure, dpi=150)
+    plt.close(figure)
+
+
+def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
+    told = found.attrs
+    figure = plt.figure(figsize=(WIDTH, HEIGHT))
+    page = page_axes(figure)
+    page.text(0.5, HEIGHT - 0.8, f"Which unit of {told['layer']} detects which concept", fontsize=17, fontweight="bold", color=INK)
+    rows = [
+        ("model", f"{model_of(found)} ({told['model_fingerprint']})"),
+        ("faces", f"{told['faces']}, {found.sizes['image']:,} images ({told['faces_fingerprint']})"),
+        ("thresholds", f"upper {100 * told['quantile']:g} % of each unit's values; masks {told['mask_size']}×{told['mask_size']}"),
+        ("skipped", f"{len(told['skipped'])} images could not be decoded"),
+    ]
+    for row, (name, text) in enumerate(rows):
+        page.text(0.5, HEIGHT - 1.25 - 0.24 * row, name, color=SOFT, fontsize=9)
+        page.text(1.4, HEIGHT - 1.25 - 0.24 * row, text, color=INK, fontsize=9)
+    for row, sentence in enumerate(dissection_findings({"": found})):
+        page.text(0.5, HEIGHT - 2.5 - 0.5 * row, sentence, color=INK, fontsize=10.5, wrap=True, va="top")
+    tables = [histograms({"units": ranked}, by)[:20] for by in ("concept", "area", "type")]
+    for place, table in zip(((0.26, 0.3, 0.66, 0.4), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17)), tables, strict=True):
+        ax = figure.add_axes(place)
+        bars = ax.barh(np.arange(len(table)), table.units, color=BAR, height=0.7)
+        ax.bar_label(bars, fontsize=8, padding=2, color=INK)
+        ax.set_yticks(np.arange(len(table)), [title_of(str(value)) for value in table.index], fontsize=8)
+        ax.set_ylim(max(len(table), 6) - 0.4, -0.6)
+        ax.set_xticks([])
+        ax.spines[["top", "right", "bottom"]].set_visible(False)
+        ax.set_title(f"interpretable units by {table.index.name}", fontsize=10, loc="left", color=INK)
+    return figure
