@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.active_area import ActiveArea
 from facexkit.measure.facex import named
 from facexkit.measure.records import provenance
+from facexkit.measure.saved import save_result, saved_result
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.measure.top import TopK
 from facexkit.models.face_model import FaceModel
@@ -251,6 +253,7 @@ def dissect(
     crop: str | None = None,
     margin: float = 0.2,
     memory: int = 1 << 30,
+    saved: str | Path | None = None,
     **how: object,
 ) -> xr.Dataset:
     """Find which units of a layer detect which concepts (Face Dissect, stage 1).
@@ -268,6 +271,8 @@ def dissect(
     top_images : how many images to name for each unit and concept.
     crop, margin : "mtcnn" cuts out the faces first, see `crop_faces`; attrs["uncropped"] counts those used whole.
     memory : bytes for the maps that may still count; where they do not suffice, the faces pass twice.
+    saved : a .zarr folder. Where one lies there that the same model, faces and parameters gave, it is read; else the
+        result is written there.
     how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
 
     Returns
@@ -291,20 +296,25 @@ def dissect(
     view = MaskView(concept_names(faces, concepts), mask_size)
     faces = crop_faces(faces, margin) if crop else faces
     paths = faces.table.path.to_numpy(object)
+    made_by = provenance(
+        model, faces, layer=layer, quantile=quantile, mask_size=mask_size, union_rule=union, concepts=list(view.names),
+        top_images=top_images, **({"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}),
+    )  # fmt: skip
+    if saved is not None and (kept := saved_result(saved, made_by)) is not None:
+        return kept
     candidates = Candidates(TailQuantile(layer, paths, quantile), view, memory)
     skipped = stream(model, faces, [candidates], **how)
     seen = candidates.result()
     tally = IoUTally(layer, seen.threshold.to_numpy(), view, paths, union, top_images)
-    if candidates.kept is None:
-        stream(model, faces, [tally], **how)
-    else:
+    once = candidates.kept is not None
+    if once:
         candidates.replay(tally)
-    made_by = provenance(
-        model, faces, layer=layer, quantile=quantile, mask_size=mask_size, union_rule=union, skipped=skipped,
-        forward_passes=1 if candidates.kept is not None else 2,
-        **({"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}),
-    )  # fmt: skip
-    return seen.merge(tally.result()).assign_attrs(made_by)
+    else:
+        stream(model, faces, [tally], **how)
+    found = seen.merge(tally.result()).assign_attrs(made_by, skipped=skipped, forward_passes=1 if once else 2)
+    if saved is not None:
+        save_result(found, saved)
+    return found
 
 
 def concept_names(faces: FaceSet, concepts: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,10 +13,10 @@ import torch
 import xarray as xr
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.activation_store import StoreWriter, activation_store
 from facexkit.measure.records import provenance
+from facexkit.measure.saved import write_table
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.copies import HostCopies, Ready
@@ -162,9 +161,5 @@ def write_activations(recorded: dict[str, xr.Dataset], folder: str | Path) -> li
         for name in ("maximum", "mean"):
             columns = [f"{name}_{unit}" for unit in result.unit.to_numpy()]
             parts.append(pd.DataFrame(result[name].to_numpy(), columns=columns))
-        table = pd.concat(parts, axis=1)
-        table.to_parquet(buffer := io.BytesIO(), index=False)
-        for suffix, content in (("csv", table.to_csv(index=False).encode()), ("parquet", buffer.getvalue())):
-            files.append(Path(folder, layer, f"activations.{suffix}"))
-            write_whole(files[-1], content)
+        files += write_table(pd.concat(parts, axis=1), Path(folder, layer, "activations"))
     return files

@@ -1,0 +1,65 @@
+"""Results on disk: labelled arrays as zarr, tables as CSV and Parquet, each there whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.cache import write_whole
+
+
+def save_result(result: xr.Dataset, path: str | Path) -> Path:
+    """Write a result as a zarr folder, in the place of an earlier one, and return its path."""
+    path = Path(path)
+    if path.exists() and not path.suffix == ".zarr":
+        raise FacexkitError(f"{path} is there and is no .zarr folder; name another place for the result")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = {name: result[name].astype(object) for name in result.variables if result[name].dtype.kind in "UT"}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as side, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        result.assign_coords({name: texts.pop(name) for name in [*texts] if name in result.coords}).assign(texts).to_zarr(
+            str(Path(side, "new")), mode="w"
+        )
+        if path.exists():
+            os.replace(path, Path(side, "old"))
+        os.replace(Path(side, "new"), path)
+    return path
+
+
+def read_result(path: str | Path) -> xr.Dataset:
+    """Read what `save_result` wrote, whole."""
+    try:
+        with xr.open_zarr(str(path)) as stored:
+            result = stored.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise FacexkitError(f"{path} holds no result ({error}); make it again") from error
+    return result.map(_as_objects).assign_coords({name: _as_objects(value) for name, value in result.coords.items()})
+
+
+def _as_objects(values: xr.DataArray) -> xr.DataArray:
+    return values.astype(object) if values.dtype.kind in "UT" else values
+
+
+def saved_result(path: str | Path, made_by: dict[str, object]) -> xr.Dataset | None:
+    """Return the result at `path` if it was made by just this, None otherwise."""
+    if not Path(path).exists():
+        return None
+    result = read_result(path)
+    return result if all(result.attrs.get(name) == value for name, value in made_by.items()) else None
+
+
+def write_table(table: pd.DataFrame, stem: str | Path) -> list[Path]:
+    """Write a table as `STEM.csv` and `STEM.parquet`, and return their paths."""
+    table.to_parquet(buffer := io.BytesIO(), index=False)
+    files = []
+    for suffix, content in (("csv", table.to_csv(index=False).encode()), ("parquet", buffer.getvalue())):
+        files.append(Path(f"{stem}.{suffix}"))
+        write_whole(files[-1], content)
+    return files

@@ -1,0 +1,155 @@
+"""Dissections on disk, read back with pandas, xarray and plain numpy, and as a PDF."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.formats import load_faces
+from facexkit.measure.dissection import dissect
+from facexkit.measure.global_bias import global_bias
+from facexkit.measure.hierarchy import rank_concepts
+from facexkit.measure.saved import read_result
+from facexkit.models.demo import DemoNetwork
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.hooks import capture
+from facexkit.show.dissection_figures import lit_face, plot_bias, plot_counts, plot_units
+from facexkit.show.dissection_files import write_dissection
+from facexkit.show.dissection_findings import bias_findings, dissection_findings
+from facexkit.show.dissection_report import write_dissection_report
+
+QUIET = {"progress": False, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    return load_faces("synthetic", limit=24, size=64)
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DemoNetwork()
+    return FaceModel(network, name="folder/untaught", image_size=64, mean=[0.5] * 3, std=[0.5] * 3, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def results(model, faces) -> dict[str, xr.Dataset]:
+    found = dissect(model, faces, "layer2", quantile=0.02, mask_size=32, top_images=20, **QUIET)
+    bias = global_bias(model, faces, "layer2", ["gender", "age", "lipstick"], permutations=50, found=found, **QUIET)
+    return {"found": found, "ranked": rank_concepts(found), "bias": bias}
+
+
+def test_tables_and_arrays_say_the_same(results, tmp_path):
+    files = write_dissection(tmp_path, **results)
+    assert all(path.exists() for path in files) and len(files) == 11
+    found, ranked, bias = (read_result(tmp_path / f"{name}.zarr") for name in ("dissection", "hierarchy", "bias"))
+    for kept, made in zip((found, ranked, bias), results.values(), strict=True):
+        xr.testing.assert_identical(kept, made)
+    concepts = pd.read_csv(tmp_path / "concepts.csv").set_index(["unit", "concept"])
+    assert concepts.iou[7, "nose"] == pytest.approx(float(found.iou.sel(unit=7, concept="nose")))
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "concepts.parquet"), concepts.reset_index(), check_dtype=False)
+    sums = pd.read_csv(tmp_path / "hierarchy.csv").groupby("unit").probability.sum()
+    np.testing.assert_allclose(sums, 1)
+    groups = pd.read_csv(tmp_path / "bias.csv").groupby(["attribute", "unit"]).probability.sum()
+    assert len(groups) == 3 * found.sizes["unit"]
+    np.testing.assert_allclose(groups, 1)
+    units = pd.read_csv(tmp_path / "units.csv")
+    assert units.best_iou.is_monotonic_decreasing and len(units) == found.sizes["unit"]
+
+
+def test_a_saved_dissection_is_read_again_but_not_for_other_parameters(model, faces, tmp_path):
+    how = {"layer": "layer2", "mask_size": 16, "concepts": ["nose"], "saved": tmp_path / "d.zarr", **QUIET}
+    first = dissect(model, faces, **how)
+    stamp = (tmp_path / "d.zarr" / "zarr.json").stat().st_mtime_ns
+    xr.testing.assert_identical(dissect(model, faces, **how), first)
+    assert (tmp_path / "d.zarr" / "zarr.json").stat().st_mtime_ns == stamp
+    other = dissect(model, faces, **how | {"quantile": 0.1})
+    assert other.attrs["quantile"] == 0.1 and not other.threshold.equals(first.threshold)
+    assert [path.name for path in tmp_path.iterdir()] == ["d.zarr"]
+
+
+def test_face_dissects_own_files(model, faces, results, tmp_path):
+    write_dissection(tmp_path, **results, export="face_dissect", model=model, faces=faces)
+    found, units, concepts = results["found"], results["found"].sizes["unit"], results["found"].concept.to_numpy()
+    shape = np.load(tmp_path / "layer2_feature_size.npy")
+    maps = np.memmap(tmp_path / "layer2.mmap", np.float64, "r", shape=tuple(shape))
+    images = next(faces.batches(64, 24, workers=0)).images
+    with torch.no_grad(), capture(model, ["layer2"]) as captured:
+        model(model.prepare(images))
+    assert tuple(shape) == captured["layer2"].shape
+    np.testing.assert_allclose(maps, captured["layer2"].numpy(), atol=1e-4)
+    np.testing.assert_allclose(np.load(tmp_path / "layer2_quantile.npy"), found.threshold)
+    tally = np.load(tmp_path / "layer2_tally.npz")
+    assert tally["tally"].shape == (units, len(concepts))
+    assert tally["maps"].shape == tally["scores"].shape == (units, len(concepts), 20)
+    best = found.isel(unit=3, concept=2)
+    named = [faces.table.path[place] if place >= 0 else "" for place in tally["maps"][3, 2]]
+    assert named == best.top_image.to_numpy().tolist()
+    assert (np.diff(tally["scores"]) <= 0).all() and tally["scores"].min() >= 0
+    bias = np.load(tmp_path / "layer2_model_bias(age).npz")
+    assert bias["probability"].shape == (units, len(bias["groups"])) and bias["images"].sum() == 24
+    for name, lines in (("top", None), ("NL", 2 + len(bias["groups"]) + 2)):
+        blocks = (tmp_path / f"layer2_{name}_concept_probs.txt").read_text().strip().split("\n\n")
+        assert len(blocks) == units and blocks[5].startswith("unit 5\n")
+        pairs = [re.fullmatch(r"(.+) : (\d\.\d{6})", line).groups() for line in blocks[5].splitlines()[1:]]
+        assert len(pairs) == (lines or (results["ranked"].concept_area == results["ranked"].area[5]).sum())
+        assert sum(float(p) for _, p in pairs) == pytest.approx(1 if name == "top" else 3, abs=1e-4)
+    assert (tmp_path / "layer2_conv.pdf").read_bytes().startswith(b"%PDF")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_face_dissects_files_need_twenty_images(model, faces, results, tmp_path):
+    with pytest.raises(FacexkitError, match="top_images=20"):
+        write_dissection(tmp_path, results["found"].isel(top=slice(4)), export="face_dissect", model=model, faces=faces)
+    with pytest.raises(FacexkitError, match="unknown export"):
+        write_dissection(tmp_path, export="facedissect")
+
+
+def test_the_report_names_every_unit_that_meets_a_concept(results, faces, tmp_path):
+    path = write_dissection_report(results["found"], faces, tmp_path / "report.pdf")
+    met = int((results["found"].best_iou > 0).sum())
+    assert path.read_bytes().count(b"/Type /Page\n") + path.read_bytes().count(b"/Type /Page ") == 1 + -(-met // 9)
+    if shutil.which("pdftotext"):
+        text = subprocess.run(["pdftotext", str(path), "-"], capture_output=True, text=True, check=True).stdout
+        assert set(map(int, re.findall(r"^unit (\d+)$", text, re.MULTILINE))) == set(np.flatnonzero(results["found"].best_iou > 0))
+        assert "untaught" in text and "folder/" not in text
+
+
+def test_the_active_area_is_lit_and_the_rest_dimmed(faces):
+    path, activation = faces.table.path[0], np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
+    shown = np.asarray(lit_face(faces, path, activation, 0.5), float)
+    whole = np.asarray(faces.images.read(path).resize((104, 104), Image.Resampling.BILINEAR), float)
+    assert abs(shown[:, :50] - whole[:, :50]).mean() < 12
+    assert abs(shown[:, 54:] - 0.4 * whole[:, 54:]).mean() < 12
+
+
+def test_figures_say_their_finding(results, faces):
+    found, ranked, bias = results.values()
+    assert "detects" in plot_units(found, faces, 3).get_suptitle()
+    counted = plot_counts({"one": ranked, "two": ranked}).get_suptitle()
+    assert f"{int(found.interpretable.sum())} of 32 (one)" in counted
+    assert "lean to a group of age" in plot_bias({"one": bias}, "age").get_suptitle()
+
+
+def test_findings_count_units_and_images(results):
+    found, _, bias = results.values()
+    detectors = ((found.best_concept == "nose") & found.interpretable).sum().item()
+    said = dissection_findings({"one": found}, ["nose"])
+    assert f"{int(found.interpretable.sum())} of 32 units of layer2 of one detect" in said[0]
+    assert said[1].startswith(f"Units of one that detect nose: {detectors}")
+    said = bias_findings({"": bias})
+    assert len(said) == 3
+    counts = bias.images.sel(attribute="lipstick")
+    assert f"{counts.sel(group='0').item()} no lipstick, {counts.sel(group='1').item()} lipstick images" in said[2]
