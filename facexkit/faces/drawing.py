@@ -111,10 +111,8 @@ def draw(face: Face, size: int) -> tuple[Layer, ...]:
     """Return the layers of a face, lowest first; the first one, the background, fills all size × size pixels."""
     labels, shape, sheet = face.labels, face.shape, _Sheet(face, size)
     ears = [sheet.plain(f"{side}_ear", "skin", "ears") for side in "rl"]
-    layers = [sheet.background(), sheet.cloth()]
-    if shape["hair_end"]:
-        layers.append(sheet.plain("hair", "hair", "strands", back_hair(shape["hair_end"]), shade=0.62))
-    layers.append(sheet.plain("neck", "skin", "neck"))
+    behind = sheet.plain("hair", "hair", "strands", back_hair(shape["hair_end"]), shade=0.62)
+    layers = [sheet.background(), sheet.cloth(), behind, sheet.plain("neck", "skin", "neck")]
     if labels["necklace"]:
         layers.append(sheet.plain("neck_l", "necklace", "metal"))
     layers += [*ears, *sheet.skin_and_nose()]

@@ -11,7 +11,7 @@ _HAIRLINES = (
     ([(-0.145, 0.3), (-0.07, 0.245), (0, 0.217)], [(0.07, 0.245), (0.145, 0.3), (0.18, 0.37)]),
     ([(-0.16, 0.345), (-0.08, 0.337), (0, 0.325), (0.08, 0.337), (0.16, 0.345), (0.18, 0.37)],),
     ([(-0.163, 0.29), (-0.1, 0.236), (0, 0.225), (0.1, 0.236), (0.163, 0.29), (0.18, 0.37)],),
-    ([(-0.168, 0.27), (-0.11, 0.217), (0, 0.226), (0.11, 0.217), (0.168, 0.27), (0.18, 0.37)],),
+    ([(-0.16, 0.28), (-0.11, 0.232), (0, 0.226), (0.11, 0.232), (0.16, 0.28), (0.18, 0.37)],),
 )
 HAIRLINES = len(_HAIRLINES)
 """How many ways the hair meets the forehead: parted at the side, in the middle, a fringe, combed up, receding."""
@@ -58,6 +58,10 @@ def _formed(name: str, points: np.ndarray, s: dict[str, float]) -> np.ndarray:
     x, y = x + centre[0] - 0.5, y + centre[1]
     if name not in ("cloth", "neck", "neck_l"):
         x = x * s["face_width"] * (1 + s["hair_volume"] if name == "hat" else 1)
+    if name == "cloth":
+        x = x * s["shoulders"]
+    if name == "neck":
+        x = x * (1 + (s["neck_width"] - 1) * smooth_step(-y, -0.87, -0.8))
     if name == "skin":
         low = smooth_step(y, 0.5, 0.72)
         x, y = x * (1 + s["jaw"] * low), y + s["chin"] * low
@@ -84,6 +88,8 @@ def hair(s: dict[str, float]) -> list[np.ndarray]:
 
 
 def back_hair(end: float) -> list[np.ndarray]:
-    """Return the outline of long hair behind the neck, down to the height `end`."""
-    half = curve([(0.5, 0.3), (0.27, 0.35), (0.262, 0.6), (0.268, end - 0.03), (0.34, end - 0.012), (0.5, end - 0.02)])
+    """Return the outline of the hair behind head and neck, down to the height `end`; short hair where that is 0."""
+    half = [(0.5, 0.1), (0.37, 0.14), (0.3, 0.25)]
+    half += [(0.27, 0.4), (0.262, 0.6), (0.268, end - 0.03), (0.34, end - 0.012)] if end else [(0.3, 0.36)]
+    half = curve([*half, (0.5, end - 0.02 if end else 0.38)])
     return [np.concatenate([half, mirror(half)])]

@@ -23,14 +23,15 @@ TARGETS = {"gender": "female", "skin_tone": "bright", **dict.fromkeys((*LOOKS, "
 """The labels that a shortcut can be tied to, and the value with which a look of 1 agrees."""
 
 _SHAPE = {  # mean, spread, how many spreads men lie above women, how much a child differs
-    "face_width": (1.0, 0.035, 0.0, 0.01), "jaw": (0.02, 0.05, 1.3, -0.02), "chin": (0.0, 0.01, 0.4, -0.025),
-    "eye_size": (1.08, 0.06, -0.7, 0.14), "eye_open": (1.08, 0.12, 0.0, 0.08), "eye_gap": (0.0, 0.006, 0.0, 0.002),
+    "face_width": (1.0, 0.035, 0.0, 0.01), "jaw": (0.02, 0.055, 2.2, -0.02), "chin": (0.0, 0.01, 0.8, -0.025),
+    "eye_size": (1.08, 0.07, -1.3, 0.14), "eye_open": (1.08, 0.12, 0.0, 0.08), "eye_gap": (0.0, 0.006, 0.0, 0.002),
     "eye_height": (0.0, 0.006, 0.0, 0.014), "eye_tilt": (0.0, 0.08, 0.0, 0.0), "ear_size": (1.0, 0.09, 0.3, 0.0),
-    "brow_thick": (0.95, 0.16, 1.3, -0.15), "brow_arch": (0.2, 0.5, -0.6, 0.0),
-    "brow_height": (-0.002, 0.006, -1.2, -0.002), "brow_tilt": (0.0, 0.35, 0.0, 0.0),
-    "nose_width": (0.97, 0.08, 0.9, -0.08), "nose_length": (1.0, 0.05, 0.3, -0.1),
+    "brow_thick": (0.95, 0.2, 1.9, -0.15), "brow_arch": (0.2, 0.5, -0.6, 0.0),
+    "brow_height": (0.0, 0.006, 1.6, -0.002), "brow_tilt": (0.0, 0.35, 0.0, 0.0),
+    "nose_width": (0.97, 0.08, 1.4, -0.08), "nose_length": (1.0, 0.05, 0.3, -0.1),
     "mouth_width": (0.98, 0.07, 0.0, -0.05), "mouth_height": (0.004, 0.007, 0.0, -0.006),
-    "lip_full": (1.0, 0.13, 0.0, 0.03), "hair_volume": (0.012, 0.016, 0.0, 0.0), "lens_height": (1.0, 0.1, 0.0, 0.0),
+    "lip_full": (1.0, 0.13, 0.0, 0.03), "neck_width": (1.0, 0.07, 2.2, -0.06),
+    "shoulders": (0.97, 0.05, 1.6, -0.06), "hair_volume": (0.012, 0.016, 0.0, 0.0), "lens_height": (1.0, 0.1, 0.0, 0.0),
     "earring_size": (1.2, 0.15, 0.0, 0.0), "frame": (0.012, 0.002, 0.0, 0.0),
 }  # fmt: skip
 _SKIN = {"bright": ((0.97, 0.84, 0.74), (0.86, 0.67, 0.53)), "dark": ((0.64, 0.44, 0.32), (0.36, 0.23, 0.16))}
@@ -98,7 +99,7 @@ def _labels(rng: np.random.Generator) -> dict[str, object]:
     labels = {"gender": str(rng.choice(["female", "male"])), "age": AGES[age]}
     labels |= {"skin_tone": str(rng.choice(["bright", "dark"])), "cohort": COHORTS[rng.integers(4)]}
     labels |= {name: int(rng.random() < share) for name, share in LOOKS.items()}
-    beard = rng.choice(4, p=(0.45, 0.3, 0.1, 0.15))
+    beard = rng.choice(4, p=(0.35, 0.35, 0.1, 0.2))
     labels["beard"] = BEARDS[beard if labels["gender"] == "male" and age > 0 else 0]
     labels["smiling"], labels["mouth_open"] = int(can_smile), int(rng.random() < (0.6 if can_smile else 0.2))
     labels["eye_bags"] = int(rng.random() < (0.0, 0.15, 0.4, 0.6)[age])
@@ -112,14 +113,14 @@ def _shape(rng: np.random.Generator, labels: dict[str, object]) -> dict[str, flo
         name: mean + spread * (np.clip(rng.standard_normal(), -2.2, 2.2) + lift * male) + child * (age == 0)
         for name, (mean, spread, lift, child) in _SHAPE.items()
     }
-    long = rng.random() < (0.72 if male < 0 else 0.28)
+    long = rng.random() < (0.88 if male < 0 else 0.1)
     shape["hair_end"], shape["ears_free"] = (rng.uniform(0.7, 0.98), rng.random() < 0.5) if long else (0, True)
     shape["hairline"] = rng.integers(HAIRLINES - (age < 2))
     shape["parting"], shape["curl"] = rng.choice([-1, 1]), rng.choice([0, 0.003, 0.008])
     shape["smile"] = rng.uniform(0.6, 1.1) if labels["smiling"] else rng.uniform(-0.25, 0.15)
     shape["opening"] = rng.uniform(0.011, 0.024) * labels["mouth_open"]
     shape["wrinkles"] = rng.uniform(0.6, 1) * (0, 0, 0.22, 0.5)[age]
-    shape["beard_density"] = rng.uniform(0.15, 0.42) if labels["beard"] == "stubble" else rng.uniform(0.6, 0.85)
+    shape["beard_density"] = rng.uniform(0.25, 0.5) if labels["beard"] == "stubble" else rng.uniform(0.6, 0.85)
     shape["gloss"], shape["collar"] = rng.uniform(0.03, 0.16), rng.random() < 0.5
     shape["brow_thick"] += 0.42 * labels["bushy_brows"]
     return {name: float(value) for name, value in shape.items()}
