@@ -21,7 +21,7 @@ CONCEPTS = tuple(
     if not name.startswith("AU_") and name not in ("High_Cheekbones", "Double_Chin")
 )
 """The local concepts of the Face Dictionary that the drawing has."""
-_VERSION = 1
+_VERSION = 2
 
 
 class DrawnFaces:
