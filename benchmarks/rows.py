@@ -97,12 +97,6 @@ def _passes(setting: Setting, targets: list[int]) -> Callable[[], object]:
     return lambda: stream(setting.model, decoded, accumulators(), progress=False)
 
 
-def decoding(setting: Setting) -> Callable[[], object]:
-    """Reading faces and masks (drawn ones) as the pass wants them, in one process."""
-    views = [RegionScores("layer4", 1, [], setting.model.image_size).view, HighImpactPatches("layer4", 1, [], 224).view]
-    return lambda: list(setting.faces.batches(setting.model.image_size, setting.batch_size, views, workers=0))
-
-
 ROWS = [
     Row("bare ResNet-18", bare_forward),
     Row("Grad-CAM at layer4", grad_cam),

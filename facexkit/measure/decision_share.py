@@ -82,7 +82,7 @@ def decision_shares(
     margins = torch.stack([margin(outputs, target, probabilities) for target in targets], 1)
     away = margins[second] - margins[first]
     if bool((away.abs().amax(0) <= ROUNDING * margins.abs().amax(0)).any()):
-        raise FacexkitError(f"{model.name!r} decides alike for all drawn faces, so no region has a share in a difference")
+        raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
 
     work = _exchanges(sample, first, second)
     moved = torch.zeros(len(first), len(REGIONS), len(targets), dtype=torch.float64)
@@ -142,7 +142,7 @@ def _draw_sample(
         heights.append(torch.from_numpy(HEIGHT[index_map(masks[masked])]))
     if len(sample.paths) < 2:
         raise FacexkitError(
-            f"decision share needs two faces with masks at least; {faces.name!r} gave {len(sample.paths)} of {len(drawn)}"
+            f"decision share needs two faces with masks at least; {faces.name!r} has {len(sample.paths)} of {len(drawn)}"
         )
     sample.images, sample.heights = torch.cat(pixels), torch.cat(heights)
     return sample
@@ -193,7 +193,7 @@ def _stacked(items: list[tuple[int, int, Tensor]]) -> tuple[np.ndarray, np.ndarr
 def _outputs(model: FaceModel, batches: list[Tensor]) -> Tensor:
     outputs = torch.cat([model(model.prepare(batch)).double().cpu() for batch in batches])
     if not bool(outputs.isfinite().all()):
-        raise FacexkitError(f"model {model.name!r} gives outputs that are not finite; check its weights and normalization")
+        raise FacexkitError(f"model {model.name!r} gives outputs that are not finite; check weights and normalization")
     return outputs
 
 

@@ -45,10 +45,10 @@ class RegionScores(Accumulator):
         self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
         self.key = (layer, target)
         self.attributions, self.masks, self.outputs = (self.key,), (self.view,), True
-        self.rows: list[np.ndarray] = []
-        self.lit: list[np.ndarray] = []
-        self.area: list[np.ndarray] = []
-        self.output: list[np.ndarray] = []
+        # One block for the whole set: small arrays kept from every batch would leave holes in the heap that only grow.
+        self.seen = np.zeros(len(paths), bool)
+        self.lit, self.area = np.zeros((2, len(paths), len(REGIONS)), np.int32)
+        self.output = np.zeros(len(paths))
         self.examples = TopK(len(REGIONS), EXAMPLES)
 
     def update(self, batch: ProbedBatch) -> None:
@@ -57,23 +57,21 @@ class RegionScores(Accumulator):
         masks = batch.masks[self.view].to(maps.device)
         lit = torch.einsum("brp,bp->br", masks.flatten(2).float(), above.flatten(1).float()).long().cpu().numpy()
         area = masks.flatten(2).sum(2).cpu().numpy()
-        self.rows.append(batch.rows)
-        self.lit.append(lit)
-        self.area.append(area)
-        self.output.append(batch.outputs[:, self.key[1]].double().cpu().numpy())
+        self.seen[batch.rows] = True
+        self.lit[batch.rows], self.area[batch.rows] = lit, area
+        self.output[batch.rows] = batch.outputs[:, self.key[1]].double().cpu().numpy()
         share = np.where(area > 0, lit / np.maximum(area, 1), -np.inf)
         coarse = maps.cpu().numpy()
         self.examples.update(share.T, batch.rows, lambda _, faces: coarse[faces])
 
     def merge(self, other: RegionScores) -> None:
-        for name in ("rows", "lit", "area", "output"):
-            getattr(self, name).extend(getattr(other, name))
+        for name in ("seen", "lit", "area", "output"):
+            getattr(self, name)[other.seen] = getattr(other, name)[other.seen]
         self.examples.merge(other.examples)
 
     def result(self) -> xr.Dataset:
         """Return score, score_low, score_high, images (region), per_image (image, region) and the examples."""
-        order = np.argsort(np.concatenate(self.rows))
-        rows, lit, area, output = (np.concatenate(x)[order] for x in (self.rows, self.lit, self.area, self.output))
+        lit, area = self.lit[self.seen], self.area[self.seen]
         has = area > 0
         share = np.where(has, lit / np.maximum(area, 1), 0.0)
         images = has.sum(0)
@@ -87,11 +85,11 @@ class RegionScores(Accumulator):
                 "score_high": ("region", high),
                 "images": ("region", images),
                 "per_image": (("image", "region"), np.where(has, share, np.nan)),
-                "output": ("image", output),
+                "output": ("image", self.output[self.seen]),
                 "example_image": (("region", "example"), named(self.paths, self.examples.rows)),
                 "example_map": (("region", "example", "y", "x"), self.examples.payload),
             },
-            coords={"region": list(REGIONS), "image": self.paths[rows]},
+            coords={"region": list(REGIONS), "image": self.paths[self.seen]},
         )
 
 

@@ -53,7 +53,8 @@ def faces_of():
 def small_faces(faces_of):
     """20 random pictures of 40×40 with smooth random regions; hat (14) is in three of them, neck_l (16) in none."""
     rng = np.random.default_rng(3)
-    images = [np.asarray(Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)).resize((40, 40))) for _ in range(20)]
+    coarse = rng.integers(0, 256, (20, 5, 5, 3), np.uint8)
+    images = [np.asarray(Image.fromarray(picture).resize((40, 40))) for picture in coarse]
     blocks = rng.choice([r for r in range(19) if r not in (14, 16)], (20, 5, 5))
     blocks[[2, 7, 11], 0, :3] = 14
     return faces_of(images, blocks.repeat(8, 1).repeat(8, 2))

@@ -129,8 +129,8 @@ def test_scores_are_those_of_a_loop_over_images():
         names = [PATHS[row] for _, row in ranked] + [""] * (4 - len(ranked))
         assert found.example_image.sel(region=name).values.tolist() == names
         for place, (_, row) in enumerate(ranked):
-            top = maps[row] / (maps[row].max() or 1)
-            np.testing.assert_allclose(found.example_map.sel(region=name)[place], (top - top.min()) / (np.ptp(top) or 1), atol=1e-6)
+            from_0_to_1 = (maps[row] - maps[row].min()) / (np.ptp(maps[row]) or 1)
+            np.testing.assert_allclose(found.example_map.sel(region=name)[place], from_0_to_1, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [40, 16, 23, 9])
@@ -147,7 +147,8 @@ def test_patches_are_those_of_a_loop_over_tiles(size):
         assert here.patch_image.values.tolist() == [PATHS[p[3]] for p in best] + [""] * (20 - len(best))
         np.testing.assert_allclose(here.patch_value[: len(best)], [p[0] for p in best], rtol=1e-5)
         assert here.patch_value[len(best) :].isnull().all()
-        assert list(zip(here.patch_y.values, here.patch_x.values, strict=True))[: len(best)] == [(p[1], p[2]) for p in best]
+        places = list(zip(here.patch_y.values, here.patch_x.values, strict=True))
+        assert places[: len(best)] == [(p[1], p[2]) for p in best]
     assert found.patch_value.max() > 0
 
 
@@ -166,6 +167,13 @@ def test_no_more_than_twenty_patches_are_kept_and_the_best():
 def test_a_constant_map_lies_on_nothing(value):
     maps = torch.full((2, 3, 3), value)
     assert (scaled(maps) == 0).all() and not above_mean(scaled(maps)).any()
+
+
+def test_only_what_exceeds_the_mean_of_the_positive_values_counts():
+    assert above_mean(torch.tensor([[[0.0, 1.0, 2.0, 3.0]], [[0.0, 0.0, 0.0, 1.0]]])).tolist() == [
+        [[False, False, False, True]],
+        [[False] * 4],
+    ]
 
 
 def test_scaling_is_by_each_maps_own_range():

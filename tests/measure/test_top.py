@@ -11,7 +11,8 @@ VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0])  # few, so t
 def streams(draw):
     """Values (G, N), how many to keep, and a cut of the N rows into shuffled batches and two shards."""
     subjects, rows = draw(st.integers(1, 3)), draw(st.integers(1, 12))
-    values = np.array(draw(st.lists(st.lists(VALUES, min_size=rows, max_size=rows), min_size=subjects, max_size=subjects)))
+    line = st.lists(VALUES, min_size=rows, max_size=rows)
+    values = np.array(draw(st.lists(line, min_size=subjects, max_size=subjects)))
     order = draw(st.permutations(range(rows)))
     cuts = sorted(draw(st.lists(st.integers(0, rows), max_size=4)))
     return values, draw(st.integers(1, 5)), np.split(np.array(order), cuts)

@@ -91,6 +91,17 @@ def test_an_attribution_may_be_any_function_even_captum_on_the_network(chain, im
         torch.testing.assert_close(found[target], expected[target])
 
 
+def test_a_function_may_differentiate(chain, images):
+    def gradient_size(model, layer, inputs, target):
+        with capture(model, [layer], gradients=True) as maps:
+            output = model(inputs)
+        return torch.autograd.grad(output[:, target].sum(), maps[layer])[0].abs().sum(1)
+
+    with torch.no_grad():
+        maps, _ = attribute(chain, "second", chain.prepare(images(2, 12)), [1], gradient_size)
+    assert maps[1].shape == (2, 6, 6) and maps[1].sum() > 0
+
+
 def test_a_function_that_runs_the_model_leaves_the_captured_maps_of_the_true_images(chain, images):
     inputs = chain.prepare(images(2, 12))
 
@@ -146,6 +157,7 @@ def test_a_layer_of_one_place_gives_maps_of_one_place(images):
     inputs = model.prepare(images(2, 32))
     for layer in ("avgpool", "classifier.0"):
         maps, _ = attribute(model, layer, inputs, [1])
-        expected = torch.stack([slow_grad_cam(model, layer, image, 1, lambda out: out.reshape(1, -1, 1, 1)) for image in inputs])
+        one_by_one = [slow_grad_cam(model, layer, image, 1, lambda out: out.reshape(1, -1, 1, 1)) for image in inputs]
+        expected = torch.stack(one_by_one)
         torch.testing.assert_close(maps[1], expected, rtol=1e-4, atol=1e-6)
         assert maps[1].shape == (2, 1, 1)

@@ -129,7 +129,9 @@ def test_gradients_exist_from_the_layer_up_only(model, layer, images, request):
     inputs = model.prepare(images(2, model.image_size))
     graph = {}
     handles = [
-        module.register_forward_hook(lambda _m, _i, out, name=name: graph.update({name: getattr(out, "requires_grad", None)}))
+        module.register_forward_hook(
+            lambda _m, _i, out, name=name: graph.update({name: getattr(out, "requires_grad", None)})
+        )
         for name, module in model.network.named_modules()
     ]
     with torch.enable_grad(), capture(model, [layer], gradients=True) as maps:

@@ -58,7 +58,8 @@ def test_no_more_of_the_model_runs_than_was_asked_for(chain, noise, ran):
     stream(chain, noise(2), [Everything(layers=("first",), outputs=True)], progress=False)
     assert names.count("first") == 1 and names.count("head") == 1
     names.clear()
-    stream(chain, noise(2), [Everything(layers=("third",), attributions=(("second", 0), ("second", 1)))], progress=False)
+    two_classes = Everything(layers=("third",), attributions=(("second", 0), ("second", 1)))
+    stream(chain, noise(2), [two_classes], progress=False)
     assert names.count("first") == 1 and names.count("head") == 1
 
 
@@ -77,7 +78,8 @@ def test_undecodable_images_are_listed_and_left_out(chain, noise, workers):
     kept = Everything(outputs=True)
     skipped = stream(chain, noise(200, broken=[4, 150]), [kept], workers=workers, batch_size=16, progress=False)
     assert skipped == ["4: truncated", "150: truncated"]
-    assert np.concatenate([batch.rows for batch in kept.batches]).tolist() == [k for k in range(200) if k not in (4, 150)]
+    rows = np.concatenate([batch.rows for batch in kept.batches])
+    assert rows.tolist() == [k for k in range(200) if k not in (4, 150)]
 
 
 def test_a_batch_of_nothing_but_undecodable_images_is_passed_over(chain, noise):
@@ -113,7 +115,8 @@ def test_numbers_that_are_not_finite_end_the_run_with_the_image(chain, noise):
         return maps
 
     with pytest.raises(FacexkitError, match=r"attribution map at 'second' of 'chain' is not finite for 4;"):
-        stream(chain, noise(5), [Everything(attributions=(("second", 0),))], attribution=broken_from_the_fifth, progress=False)
+        kept = Everything(attributions=(("second", 0),))
+        stream(chain, noise(5), [kept], attribution=broken_from_the_fifth, progress=False)
     with torch.no_grad():
         chain.network.head.bias[1] = torch.nan
     with pytest.raises(FacexkitError, match=r"the output of 'chain' is not finite for 0;"):
