@@ -73,7 +73,7 @@ def score_regions(
     if not (results[0].images > 0).any():
         raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
     names = [model.class_names[target] for target in targets]
-    made_by = provenance(model, faces, method=method, layer=layer or "", seed=seed)
+    made_by = provenance(model, faces, method=method, layer="" if method == "share" else layer or "", seed=seed)
     if not several:
         return results[0].assign_attrs(made_by, target_class=targets[0], class_name=names[0])
     joined = xr.concat(results, dim=xr.Variable("target_class", targets), combine_attrs="override")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,7 +106,7 @@ def load_model(
     mean, std = mean_and_std(made.normalize if normalize is None else normalize)
     model = FaceModel(
         made.network,
-        name=str(source),
+        name=re.sub(r"[^:]*/", "", str(source)),  # without the folders of its file
         image_size=image_size or made.image_size,
         mean=mean,
         std=std,

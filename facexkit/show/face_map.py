@@ -12,7 +12,7 @@ import xarray as xr
 
 from facexkit.faces.regions import TOP_TO_BOTTOM
 from facexkit.faces.template import POLYGONS, svg_path
-from facexkit.show.readings import Reading, difference, method_of, names_of, ranked, read_regions
+from facexkit.show.readings import Reading, difference, method_of, mirrored, names_of, ranked, read_regions
 
 UP = ("#eef1f2", "#aedceb", "#7ac3e0", "#4da8d2", "#278cc3", "#0f70b1", "#0a549b", "#123a7c", "#152259")
 DOWN = ("#eef1f2", "#eecfad", "#e2ae7c", "#d28e51", "#be702b", "#a5540d", "#883b00", "#6b2200", "#4d0c00")
@@ -115,10 +115,13 @@ def face_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = N
 
     Parameters
     ----------
-    results : one-class results; with two of one method their difference is the third map.
+    results : one-class results; with two of one method their difference is the third map. Of the two classes of a
+        two-class model, whose decision shares are the same, the first is drawn.
     titles : one a result; what tells them apart if None.
     top : how many regions are listed with their numbers under each map.
     """
+    if titles is None:
+        results = [scores for k, scores in enumerate(results) if not any(mirrored(r, scores) for r in results[:k])]
     drawings, step = small_maps(results, titles=titles, top=top), CARD + 30
     height = HEIGHT + 112 + 34 * top
     inner = "".join(d.replace("<svg ", f'<svg x="{k * step}" ', 1) for k, d in enumerate(drawings))

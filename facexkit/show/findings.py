@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from facexkit.show.readings import METHODS, Subject, ranked, read_regions, subjects
+from facexkit.show.readings import METHODS, Subject, mirrored, ranked, read_regions, subjects
 
 
 def findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
@@ -90,9 +90,7 @@ def _on_facex(subject: Subject) -> list[str]:
 def opposite(a: Subject, b: Subject) -> bool:
     """Return whether b is the other class of a two-class model, whose margin has the other sign."""
     one, two = a.by("share"), b.by("share")
-    if a.model != b.model or one is None or two is None:
-        return False
-    return np.allclose(one.score, two.score, rtol=0, atol=5e-3, equal_nan=True)
+    return one is not None and two is not None and mirrored(one, two)
 
 
 def _contrast(a: Subject, b: Subject) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -147,9 +146,8 @@ def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Datase
 
 
 def names_of(scores: xr.Dataset) -> tuple[str, str]:
-    """Return what people read for the class and for the model, which goes without the folders of its file."""
-    told = scores.attrs
-    return str(told.get("class_name", "class")), re.sub(r"[^:]*/", "", str(told.get("model", "model")))
+    """Return what people read for the class and for the model."""
+    return str(scores.attrs.get("class_name", "class")), str(scores.attrs.get("model", "model"))
 
 
 @dataclass
@@ -174,6 +172,13 @@ def subjects(results: xr.Dataset | Iterable[xr.Dataset]) -> list[Subject]:
     for subject in groups.values():
         subject.results.sort(key=lambda s: order.index(s.attrs["method"]) if s.attrs.get("method") in order else 9)
     return list(groups.values())
+
+
+def mirrored(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Return whether b has the decision shares of the other class of the same two-class model: all the same."""
+    kind = [(scores.attrs.get("method"), scores.attrs.get("model")) for scores in (a, b)]
+    same = kind[0] == kind[1] and kind[0][0] == "share" and a.attrs.get("target_class") != b.attrs.get("target_class")
+    return same and np.allclose(a.score, b.score, rtol=0, atol=5e-3, equal_nan=True)
 
 
 def difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:

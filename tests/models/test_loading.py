@@ -369,6 +369,7 @@ def test_the_public_gender_model_gives_what_onnx_says(gender_file):
     inputs = (images.numpy() - np.array([122.782, 117.001, 104.298])[:, None, None]) / 256
     expected = ReferenceEvaluator(onnx.load(gender_file)).run(None, {"images": inputs.astype(np.float32)})[0]
     model = load_model(f"onnx:{gender_file}", class_names=["female", "male"], device="cpu", **GENDER)
+    assert model.name == "onnx:gender-v1.onnx"
     for batch in (images[:1], images):
         ours = model(model.prepare(batch))
         np.testing.assert_allclose(ours, expected[: len(batch)], atol=1e-5)

@@ -102,12 +102,6 @@ def test_regions_rank_by_value_or_by_size_with_the_missing_last(make_scores):
     assert [r.region for r in ranked(scores, missing=True)][-1] == "hat"
 
 
-def test_a_models_folders_are_not_told(make_scores):
-    scores = make_scores(model="onnx:/home/someone/models/gender-v1.onnx")
-    assert "of onnx:gender-v1.onnx rests" in findings(scores)[0]
-    assert subjects(make_scores(model="nets/face.py:Net"))[0].model == "face.py:Net"
-
-
 def test_nothing_to_show_is_an_error():
     with pytest.raises(FacexkitError, match="no results"):
         findings([])
