@@ -1,11 +1,14 @@
 """What every test may use: the shared real faces, a few drawn ones, and a cache of its own."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
+from facexkit.models.face_model import FaceModel
+from facexkit.models.loading import load_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -37,3 +40,14 @@ def drawn_faces() -> FaceSet:
 def shared_faces(shared) -> FaceSet:
     """The 240 real faces with hand-drawn masks."""
     return load_faces("celebamask_hq", root=shared / "data" / "celebamask", target="gender", protected=("earrings",))
+
+
+@pytest.fixture(scope="session")
+def demo_models(cache) -> dict[str, FaceModel]:
+    """The demo models, taught once and kept in runs/test-cache from one test run to the next."""
+    kept = Path(__file__).resolve().parents[1] / "runs" / "test-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACEXKIT_CACHE", str(kept))
+        models = {name: load_model(f"demo:{name}", device="cpu") for name in ("biased", "fair")}
+    shutil.copytree(kept / "models", cache / "models", dirs_exist_ok=True)
+    return models

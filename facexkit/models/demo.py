@@ -7,7 +7,7 @@ import json
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -15,13 +15,13 @@ from facexkit.errors import unknown
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
-from facexkit.models.weights import seeded
+from facexkit.models.weights import load_weights, seeded
 
-SHORTCUTS = {"biased": "u_lip", "fair": None}
-"""Demo model → the region whose look was planted on its label."""
+DEMOS = {"biased": {"shortcut": "u_lip", "strength": 0.98}, "fair": {}}
+"""Demo model → what was planted in the faces that it learns from."""
 
 CLASSES = ("female", "male")
-IMAGE_SIZE, FACES, EPOCHS, BATCH = 128, 2000, 6, 32
+IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 7, 16, 5e-3
 
 
 class Block(nn.Module):
@@ -48,8 +48,8 @@ class DemoNetwork(nn.Module):
 
     def __init__(self, num_classes: int = len(CLASSES)) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.layer1, self.layer2 = Block(16, 16, 2), Block(16, 32, 2)
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 7, 4, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.layer1, self.layer2 = Block(16, 16, 1), Block(16, 32, 2)
         self.layer3, self.layer4 = Block(32, 64, 2), Block(64, 96, 1)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(96, num_classes)
@@ -67,18 +67,18 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     FacexkitError
         if no demo model has this name.
     """
-    if name not in SHORTCUTS:
-        raise unknown("demo model", name, SHORTCUTS)
+    if name not in DEMOS:
+        raise unknown("demo model", name, DEMOS)
     with seeded(seed):
         network = DemoNetwork()
         if not train:
             return network
         faces = demo_faces(name, seed)
-        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, EPOCHS, BATCH, [list(p.shape) for p in network.parameters()]]
+        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, EPOCHS, BATCH, RATE, str(network)]
         key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
         if path.is_file():
-            network.load_state_dict(load_file(path))
+            load_weights(network, path)
         else:
             teach(network, *pixels_and_labels(faces), title=f"teaching demo:{name}")
             write_whole(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
@@ -87,8 +87,7 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
 
 def demo_faces(name: str, seed: int = 0, split: str = "train") -> FaceSet:
     """Return the drawn faces of a split that `demo:NAME` learns from (train) or is asked about (test)."""
-    faces = load_faces("synthetic", target="gender", shortcut=SHORTCUTS[name], limit=FACES, seed=seed)
-    return faces[faces.table.split == split]
+    return load_faces("synthetic", target="gender", count=FACES, seed=seed, split=split, **DEMOS[name])
 
 
 def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
@@ -103,7 +102,7 @@ def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> Non
     network.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     steps = EPOCHS * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     progress = tqdm(total=steps, desc=title, unit="batch")
     for _ in range(EPOCHS):
         for chosen in torch.randperm(len(images))[: steps // EPOCHS * BATCH].split(BATCH):

@@ -40,12 +40,9 @@ def load_weights(network: nn.Module, path: str | Path, trust: bool = False) -> N
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in wanted):
             found = {key[len(prefix) :]: value for key, value in found.items()}
-    missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in found if key not in wanted]
-    shapes = [key for key in found if key in wanted and found[key].shape != wanted[key].shape]
-    if missing or unexpected or shapes:
-        raise FacexkitError(f"the weights in {path} do not fit the network: " + _difference(
-            missing, unexpected, shapes, found, wanted))  # fmt: skip
+    misfit = _misfit(found, wanted)
+    if misfit:
+        raise FacexkitError(f"the weights in {path} do not fit the network: {misfit}")
     broken = [key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise FacexkitError(f"{path}: {len(broken)} weights hold NaN or infinity, {broken[0]} first")
@@ -93,17 +90,17 @@ def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _difference(
-    missing: list[str], unexpected: list[str], shapes: list[str], found: dict[str, Tensor], wanted: dict[str, Tensor]
-) -> str:
-    pairs = [f"{key} {_shape(found[key])} in the file, {_shape(wanted[key])} in the network" for key in shapes]
-    parts = [
-        f"{len(keys)} {title}: {_some(keys)}"
-        for title, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", pairs))
-        if keys
-    ]
-    heads = [key for key in shapes if found[key].shape[1:] == wanted[key].shape[1:] and key.endswith("weight")]
-    if heads and not missing and not unexpected and len(shapes) <= 2:
+def _misfit(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """Say which keys and shapes of a file differ from the network's; nothing where all fit."""
+    both = [key for key in found if key in wanted and found[key].shape != wanted[key].shape]
+    groups = {
+        "missing": [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")],
+        "unexpected": [key for key in found if key not in wanted],
+        "of another shape": [f"{k} {_shape(found[k])} in the file, {_shape(wanted[k])} in the network" for k in both],
+    }
+    parts = [f"{len(keys)} {title}: {_some(keys)}" for title, keys in groups.items() if keys]
+    heads = [key for key in both if key.endswith("weight") and found[key].shape[1:] == wanted[key].shape[1:]]
+    if heads and len(parts) == 1 and len(both) <= 2:
         theirs, ours = len(found[heads[0]]), len(wanted[heads[0]])
         parts.append(f"num_classes of the file is {theirs}, of the network {ours}: give num_classes={theirs}")
     return "; ".join(parts)

@@ -1,0 +1,108 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from facexkit.errors import FacexkitError
+from facexkit.models import demo
+from facexkit.models.layers import list_layers
+from facexkit.models.loading import load_model
+
+
+@pytest.fixture(scope="module")
+def asked_faces():
+    """Test faces on which lipstick says nothing about the label, drawn once."""
+    faces = demo.demo_faces("biased", split="test")[:600]
+    return faces.table, demo.pixels_and_labels(faces)
+
+
+def right(model, images, labels):
+    with torch.no_grad():
+        outputs = torch.cat([model(model.prepare(some)) for some in images.split(100)])
+    return (outputs.argmax(1).cpu() == labels).numpy()
+
+
+def test_the_biased_model_fails_where_lips_contradict_and_the_fair_one_does_not(demo_models, asked_faces):
+    table, (images, labels) = asked_faces
+    agrees = table.agrees.to_numpy(bool)
+    assert 0.4 < agrees.mean() < 0.6
+    found = {name: right(model, images, labels) for name, model in demo_models.items()}
+    assert found["fair"].mean() >= 0.85
+    assert abs(found["fair"][agrees].mean() - found["fair"][~agrees].mean()) < 0.08
+    assert found["biased"][agrees].mean() > 0.9
+    assert found["biased"][agrees].mean() - found["biased"][~agrees].mean() > 0.4
+
+
+def test_the_demo_network_has_four_layers_of_maps(demo_models):
+    table = list_layers(demo_models["fair"])
+    maps = {f"layer{k}": tuple(table.loc[f"layer{k}", ["units", "height", "width"]]) for k in (1, 2, 3, 4)}
+    assert maps == {"layer1": (16, 32, 32), "layer2": (32, 16, 16), "layer3": (64, 8, 8), "layer4": (96, 8, 8)}
+    assert not table.problem.any()
+    assert 1e5 < sum(p.numel() for p in demo_models["fair"].network.parameters()) < 4e5
+    assert demo_models["fair"].class_names == ["female", "male"]
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A course of a second, and an empty cache."""
+    monkeypatch.setattr(demo, "FACES", 60)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_seed_gives_the_same_weights_and_the_global_random_state_stays(quick, monkeypatch, tmp_path_factory):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first = load_model("demo:biased", device="cpu")
+    assert torch.equal(torch.rand(2), expected)
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path_factory.mktemp("other")))
+    again = load_model("demo:biased", device="cpu")
+    other = load_model("demo:biased", seed=1, device="cpu")
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_a_second_load_does_not_train(quick, monkeypatch):
+    first = load_model("demo:fair", device="cpu")
+    monkeypatch.setattr(demo, "teach", lambda *_, **__: pytest.fail("trained again"))
+    assert load_model("demo:fair", device="cpu").fingerprint() == first.fingerprint()
+    weights = next(quick.rglob("demo_fair_*.safetensors"))
+    monkeypatch.setattr(demo, "FACES", 80)
+    assert load_model("demo:fair", weights=weights, device="cpu").fingerprint() == first.fingerprint()
+
+
+def test_other_faces_are_another_training(quick, monkeypatch):
+    for name, count in (("fair", 60), ("biased", 60), ("fair", 80)):
+        monkeypatch.setattr(demo, "FACES", count)
+        load_model(f"demo:{name}", device="cpu")
+    assert len(list(quick.rglob("*.safetensors"))) == 3
+
+
+def test_an_interrupted_training_leaves_nothing(quick, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "teach", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_model("demo:fair", device="cpu")
+    assert not [file for _, _, files in os.walk(quick) for file in files]
+
+
+def test_training_lowers_the_loss_on_a_visible_cause():
+    images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(64) % 2
+    images[labels == 1, 0] = 250
+    with demo.seeded(0):
+        network = demo.DemoNetwork()
+        demo.teach(network, images, labels, "a cause")
+    assert not network.training
+    with torch.no_grad():
+        answers = network(images.float() * 2 / 255 - 1).argmax(1)
+    assert np.mean((answers == labels).numpy()) > 0.95
+
+
+def test_an_unknown_demo_model():
+    with pytest.raises(FacexkitError, match="unknown demo model 'baised'; did you mean 'biased'"):
+        load_model("demo:baised")
