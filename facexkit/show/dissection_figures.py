@@ -23,7 +23,7 @@ from facexkit.show.figures import MARKS
 from facexkit.show.pictures import face_as_seen
 
 SIDE = 104
-DIMMED = 0.4
+DIMMED, BAR_WIDTH = 0.4, 0.6
 BAR, PALE = MARKS[0][0], "#a9b4c2"
 ROW, WIDTH = 1.2, 8.27  # inches
 
@@ -91,7 +91,7 @@ def draw_units(ax: Axes, found: xr.Dataset, ranked: xr.Dataset, faces: FaceSet, 
                 picture = lit_face(faces, path, maps[row, place], thresholds[row])
                 ax.imshow(picture, extent=(x, x + side - 0.08, y + 0.08, y + side), interpolation="none")
                 ax.text(x + 0.04, y + 0.12, f"{scores[row, place]:.2f}", color="white", fontsize=6.5)
-        _draw_bars(ax, ranked.isel(unit=unit), x=6.45, y=y + side)
+        _draw_bars(ax, ranked.isel(unit=unit), x=6.4, y=y + side)
     ax.set(xlim=(0, ax.figure.get_figwidth()), ylim=(0, ax.figure.get_figheight()), aspect="auto")
 
 
@@ -121,9 +121,9 @@ def _draw_bars(ax: Axes, unit: xr.Dataset, x: float, y: float, most: int = 6) ->
     order = np.argsort(-probability, kind="stable")[:most]
     for row, concept in enumerate(order[probability[order] > 0]):
         at, chosen = y - 0.06 - 0.18 * row, bool(unit.is_concept[concept])
-        ax.add_artist(Rectangle((x, at - 0.065), 0.9 * probability[concept], 0.13, color=BAR if chosen else PALE))
+        ax.add_artist(Rectangle((x, at - 0.065), BAR_WIDTH * probability[concept], 0.13, color=BAR if chosen else PALE))
         text = f"{probability[concept]:.2f} {title_of(str(unit.concept.to_numpy()[concept]))}"
-        ax.text(x + 0.9 * probability[concept] + 0.04, at, shorten(text, 24, placeholder="…"), va="center", fontsize=6.5,
+        ax.text(x + BAR_WIDTH * probability[concept] + 0.04, at, shorten(text, 25, placeholder="…"), va="center", fontsize=6.5,
                 color=INK, fontweight="bold" if chosen else "normal")  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
             at = np.arange(len(table)) + (place - (len(table.columns) - 1) / 2) * 0.8 / len(table.columns)
             ax.barh(at, table[name], height=0.7 / len(table.columns), color=MARKS[place % 4][0], label=name,
                     hatch=("", "///")[place % 2], edgecolor="white", linewidth=0.5)  # fmt: skip
-        ax.set_yticks(range(len(table)), [title_of(str(value)) for value in table.index], fontsize=9)
+        ax.set_yticks(range(len(table)), [title_of(value) for value in table.index], fontsize=9)
         ax.invert_yaxis()
         ax.set_xlabel("interpretable units", color=SOFT)
         ax.set_title(f"by {table.index.name}", fontsize=10, color=INK)

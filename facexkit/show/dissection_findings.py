@@ -65,8 +65,9 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
 
 
 def title_of(concept: str) -> str:
-    """Return what people read for a concept: "left eye", "Wearing Lipstick"."""
-    return TITLES.get(str(concept), str(concept).replace("_", " "))
+    """Return what people read for a concept, area or type: "left eye", "Wearing Lipstick", "mouth"."""
+    name = str(concept)
+    return name if name == "mouth" else TITLES.get(name, name.replace("_", " "))
 
 
 def group_title(attribute: str, group: str) -> str:
