@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 
 import facexkit as fx
-from facexkit.faces.faceset import FaceBatch, FaceSet
+from facexkit.faces.faceset import FaceBatch, FaceSet, MaskView
+from facexkit.measure.dissection import Candidates, IoUTally
 from facexkit.measure.facex import HighImpactPatches, RegionScores
+from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator
 from facexkit.probe.attribution import attribute
+from facexkit.probe.hooks import capture
 from facexkit.probe.stream import stream
+
+CONCEPTS = ("l_eye", "r_eye", "l_brow", "r_brow", "nose", "u_lip", "l_lip", "hair")
 
 
 @dataclass
@@ -32,7 +39,7 @@ class Row:
     Attributes
     ----------
     name : what is done.
-    prepare : setting → the work, which shows every face once.
+    prepare : setting → the work, which shows every face once, or returns how many it showed.
     limit : most that it may take, as a multiple of the row `beside`; None where there is no limit.
     beside : name of the row that it is compared with.
     """
@@ -97,11 +104,58 @@ def _passes(setting: Setting, targets: list[int]) -> Callable[[], object]:
     return lambda: stream(setting.model, decoded, accumulators(), progress=False)
 
 
+def dissection(setting: Setting) -> Callable[[], object]:
+    """Thresholds and tally as `dissect` makes them in one pass: layer4, eight concepts, counted at 224×224."""
+    paths, view = setting.faces.table.path.to_numpy(object), MaskView(CONCEPTS, setting.model.image_size)
+
+    def first_pass() -> Candidates:
+        return Candidates(TailQuantile("layer4", paths), view, memory=1 << 30)
+
+    decoded = Decoded(setting, [first_pass()])
+
+    def work() -> None:
+        candidates = first_pass()
+        stream(setting.model, decoded, [candidates], progress=False)
+        thresholds = candidates.result().threshold.to_numpy()
+        tally = IoUTally("layer4", thresholds, view, paths, "labelled", top_images=4)
+        candidates.replay(tally)
+        tally.result()
+
+    return work
+
+
+def plain_dissection(setting: Setting) -> Callable[[], int]:
+    """The same loop as one would write it down with numpy and OpenCV: an image at a time, all maps kept, on 8 faces."""
+    few, view = setting.faces[:8], MaskView(CONCEPTS, setting.model.image_size)
+    batches = list(few.batches(view.size, 1, [view], workers=0))
+
+    def work() -> int:
+        maps = []
+        for batch in batches:
+            with torch.no_grad(), capture(setting.model, ["layer4"], stop=True) as taken:
+                setting.model(setting.model.prepare(batch.images))
+            maps.append(taken["layer4"][0].numpy())
+        stacked = np.stack(maps)
+        thresholds = np.quantile(stacked.transpose(1, 0, 2, 3).reshape(stacked.shape[1], -1), 0.995, axis=1)
+        tally = np.zeros((2, len(thresholds), len(CONCEPTS)))
+        for image, batch in zip(stacked, batches, strict=True):
+            masks = batch.masks[view][0].numpy()
+            for unit, threshold in enumerate(thresholds):
+                active = cv2.resize(image[unit], (view.size, view.size)) > threshold
+                for concept, mask in enumerate(masks):
+                    tally[:, unit, concept] += (active & mask).sum(), (active | mask).sum()
+        return len(batches)
+
+    return work
+
+
 ROWS = [
     Row("bare ResNet-18", bare_forward),
     Row("Grad-CAM at layer4", grad_cam),
     Row("region scores and patches at layer4", region_scores, limit=1.3),
     Row("region scores and patches, two classes", region_scores_of_two),
+    Row("dissection at layer4, 8 concepts", dissection, limit=1.25),
+    Row("dissection, plain numpy and OpenCV", plain_dissection),
 ]
 """Add a row, and it is timed and printed."""
 
