@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from textwrap import shorten
 
 import cv2
@@ -41,7 +42,7 @@ def plot_units(
     """
     ranked = rank_concepts(found) if ranked is None else ranked
     order = by_iou(found)[:units] if isinstance(units, int) else np.asarray(units)
-    faces = seen_faces(found, faces, order)
+    seen = seen_faces(found, faces, order)
     figure = plt.figure(figsize=(WIDTH, ROW * len(order) + 0.6))
     best = found.isel(unit=order[0])
     figure.suptitle(
@@ -49,7 +50,7 @@ def plot_units(
         f"{title_of(best.best_concept.item())} best (IoU {best.best_iou.item():.2f})",
         fontweight="bold", color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
     )  # fmt: skip
-    draw_units(page_axes(figure), found, ranked, faces, order, top=figure.get_figheight() - 0.5)
+    draw_units(page_axes(figure), found, ranked, seen, order, top=figure.get_figheight() - 0.5)
     plt.close(figure)
     return figure
 
@@ -61,12 +62,12 @@ def by_iou(found: xr.Dataset) -> np.ndarray:
     return order[best[order] > 0]
 
 
-def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> FaceSet:
-    """Return the faces that the pictures of the units need, cropped as they were when they were dissected."""
-    if "crop" not in found.attrs:
-        return faces
-    chosen = found.isel(unit=units)
-    return crop_faces(faces[faces.table.path.isin(set(_of_best(chosen, "top_image").ravel()))], found.attrs["margin"])
+def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> Callable[[str], Image.Image]:
+    """Return what gives the small pictures that the units need by path, cropped as they were when they were dissected."""
+    if "crop" in found.attrs:
+        needed = set(_of_best(found.isel(unit=units), "top_image").ravel())
+        faces = crop_faces(faces[faces.table.path.isin(needed)], found.attrs["margin"])
+    return lru_cache(1000)(lambda path: face_as_seen(faces, path, SIDE))
 
 
 def page_axes(figure: Figure) -> Axes:
@@ -77,8 +78,10 @@ def page_axes(figure: Figure) -> Axes:
     return ax
 
 
-def draw_units(ax: Axes, found: xr.Dataset, ranked: xr.Dataset, faces: FaceSet, units: np.ndarray, top: float) -> None:
-    """Draw a row a unit from `top` inches downwards."""
+def draw_units(
+    ax: Axes, found: xr.Dataset, ranked: xr.Dataset, seen: Callable[[str], Image.Image], units: np.ndarray, top: float
+) -> None:
+    """Draw a row a unit from `top` inches downwards, with the pictures that `seen` gives by path."""
     chosen, side = found.isel(unit=units), ROW - 0.15
     names, scores = _of_best(chosen, "top_image"), _of_best(chosen, "top_iou")
     maps, thresholds = chosen.top_map.to_numpy(), chosen.threshold.to_numpy()
@@ -88,7 +91,7 @@ def draw_units(ax: Axes, found: xr.Dataset, ranked: xr.Dataset, faces: FaceSet, 
         for place, path in enumerate(paths):
             x = 1.95 + place * (side - 0.02)
             if path:
-                picture = lit_face(faces, path, maps[row, place], thresholds[row])
+                picture = lit_face(seen(path), maps[row, place], thresholds[row])
                 ax.imshow(picture, extent=(x, x + side - 0.08, y + 0.08, y + side), interpolation="none")
                 ax.text(x + 0.04, y + 0.12, f"{scores[row, place]:.2f}", color="white", fontsize=6.5)
         _draw_bars(ax, ranked.isel(unit=unit), x=6.4, y=y + side)
@@ -100,10 +103,10 @@ def _of_best(found: xr.Dataset, name: str) -> np.ndarray:
     return found[name].to_numpy()[np.arange(len(best)), best]
 
 
-def lit_face(faces: FaceSet, path: str, activation: np.ndarray, threshold: float) -> Image.Image:
+def lit_face(face: Image.Image, activation: np.ndarray, threshold: float) -> Image.Image:
     """Return a face whose active area, where the upsampled map exceeds the threshold, is lit and the rest dimmed."""
-    pixels = np.asarray(face_as_seen(faces, path, SIDE), np.float32)
-    active = cv2.resize(activation.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > threshold
+    pixels = np.asarray(face, np.float32)
+    active = cv2.resize(activation.astype(np.float32), face.size, interpolation=cv2.INTER_LINEAR) > threshold
     shown = np.where(active[..., None], pixels, pixels * DIMMED).astype(np.uint8)
     return Image.fromarray(shown).quantize(method=Image.Quantize.FASTOCTREE).convert("RGB")  # which a PDF keeps small
 

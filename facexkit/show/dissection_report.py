@@ -34,7 +34,7 @@ def write_dissection_report(
     """
     ranked = rank_concepts(found) if ranked is None else ranked
     order = by_iou(found)
-    faces = seen_faces(found, faces, order)
+    seen = seen_faces(found, faces, order)
     pages = [order[start : start + UNITS_A_PAGE] for start in range(0, len(order), UNITS_A_PAGE)]
     with PdfPages(buffer := io.BytesIO()) as pdf:
         _save(pdf, _first_page(found, ranked))
@@ -43,7 +43,7 @@ def write_dissection_report(
             ax = page_axes(figure)
             heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, page {number} of {len(pages) + 1}"
             ax.text(0.3, HEIGHT - 0.45, heading, color=SOFT, fontsize=9)
-            draw_units(ax, found, ranked, faces, units, top=HEIGHT - 0.6)
+            draw_units(ax, found, ranked, seen, units, top=HEIGHT - 0.6)
             _save(pdf, figure)
     write_whole(Path(path), buffer.getvalue())
     return Path(path)
