@@ -21,7 +21,7 @@ DEMOS = {"biased": {"shortcut": "u_lip", "strength": 0.98}, "fair": {}}
 """Demo model → what was planted in the faces that it learns from."""
 
 CLASSES = ("female", "male")
-IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 7, 16, 5e-3
+IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 7, 32, 7e-3
 
 
 class Block(nn.Module):
@@ -98,9 +98,22 @@ def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
 
 
 def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> None:
-    """Train with AdamW and a one-cycle rate on images shown as they are or mirrored."""
+    """Train with AdamW and a one-cycle rate on images shown as they are or mirrored.
+
+    One thread does it: the weights then do not depend on the number of cores, and threads that wait for each other
+    would make it many times slower on a machine that is busy.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _descend(network, images, labels, title)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _descend(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> None:
     network.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
     steps = EPOCHS * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     progress = tqdm(total=steps, desc=title, unit="batch")
