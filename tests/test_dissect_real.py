@@ -61,7 +61,8 @@ def test_counts_equal_a_loop_with_opencv(found, maps, shared_faces: FaceSet):
             active = up > threshold
             for column, concept in enumerate(concepts):
                 if concept in masks and masks[concept].any():
-                    mask = cv2.resize(masks[concept].astype(np.uint8), (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0
+                    pixels = masks[concept].astype(np.uint8)
+                    mask = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0
                     intersection[row, column] += (active & mask).sum()
                     union[row, column] += (active | mask).sum()
                     unsure[row, column] += (np.abs(up - threshold) < 1e-4 * abs(threshold)).sum()

@@ -73,7 +73,8 @@ def crop_faces(faces: FaceSet, margin: float = 0.2) -> FaceSet:
     cropped.images = _Cropped(faces.images, boxes)
     cropped.masks = None if faces.masks is None else _Cropped(faces.masks, boxes)
     uncropped = len(paths) - len(boxes)
-    cropped.notes.append(f"cropped to the face that MTCNN found, margin {margin:g}; {uncropped} without one are used whole")
+    note = f"cropped to the face that MTCNN found, margin {margin:g}; {uncropped} without one are used whole"
+    cropped.notes.append(note)
     cropped.source = {**faces.source, "crop": "mtcnn", "margin": margin, "uncropped": uncropped}
     return cropped
 

@@ -198,7 +198,8 @@ class Candidates(Accumulator):
         image, unit = (peak > torch.from_numpy(self.quantile.bound()).to(peak.device)).nonzero(as_tuple=True)
         masks = batch.masks[self.view].numpy()
         packed = zlib.compress(np.packbits(masks), 1)
-        self._keep(_KeptBatch(batch.rows, image.cpu(), unit.cpu(), maps[image, unit].cpu(), packed, masks.shape, present))
+        kept = maps[image, unit].cpu()
+        self._keep(_KeptBatch(batch.rows, image.cpu(), unit.cpu(), kept, packed, masks.shape, present))
 
     def _keep(self, batch: _KeptBatch) -> None:
         self.kept.append(batch)
@@ -285,20 +286,14 @@ def dissect(
     FacexkitError for an unknown layer or concept, sizes and shares out of range, a face set without masks, and a
     unit whose activation is not a finite number.
     """
-    if union not in UNION_RULES:
-        raise unknown("union", union, UNION_RULES)
-    if not 1 <= mask_size <= model.image_size:
-        raise FacexkitError(f"mask_size {mask_size} must lie between 1 and the model's input size {model.image_size}")
-    if crop not in CROPS:
-        raise unknown("crop", crop, CROPS)
-    if top_images < 1:
-        raise FacexkitError(f"top_images {top_images} must be at least 1")
+    _check(model, mask_size, union, top_images, crop)
     view = MaskView(concept_names(faces, concepts), mask_size)
     faces = crop_faces(faces, margin) if crop else faces
     paths = faces.table.path.to_numpy(object)
+    cut = {"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}
     made_by = provenance(
         model, faces, layer=layer, quantile=quantile, mask_size=mask_size, union_rule=union, concepts=list(view.names),
-        top_images=top_images, **({"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}),
+        top_images=top_images, **cut,
     )  # fmt: skip
     if saved is not None and (kept := saved_result(saved, made_by)) is not None:
         return kept
@@ -315,6 +310,17 @@ def dissect(
     if saved is not None:
         save_result(found, saved)
     return found
+
+
+def _check(model: FaceModel, mask_size: int, union: str, top_images: int, crop: str | None) -> None:
+    if union not in UNION_RULES:
+        raise unknown("union", union, UNION_RULES)
+    if not 1 <= mask_size <= model.image_size:
+        raise FacexkitError(f"mask_size {mask_size} must lie between 1 and the model's input size {model.image_size}")
+    if crop not in CROPS:
+        raise unknown("crop", crop, CROPS)
+    if top_images < 1:
+        raise FacexkitError(f"top_images {top_images} must be at least 1")
 
 
 def concept_names(faces: FaceSet, concepts: Sequence[str] | None = None) -> tuple[str, ...]:

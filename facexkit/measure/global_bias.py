@@ -58,9 +58,9 @@ def global_bias(
     probability(g) = strength(g) / Σ strengths. A unit that answers to all groups alike has 1 / groups everywhere.
 
     effect = η² = Σ n(g)·(strength(g) − mean)² / Σ (r·s − mean)², the share of the variance of r·s that lies between the
-    groups: .01 is small, .06 medium, .14 large (Cohen 1988), for any number and size of groups. p_value = (1 + how many
-    of `permutations` shufflings of the labels have an η² as high) / (1 + permutations) (Phipson & Smyth 2010); q_value =
-    p after Benjamini & Hochberg (1995) over the units of the attribute.
+    groups: .01 is small, .06 medium, .14 large (Cohen 1988), for any number and size of groups. p_value = (1 + how
+    many of `permutations` shufflings of the labels have an η² as high) / (1 + permutations) (Phipson & Smyth 2010);
+    q_value = p after Benjamini & Hochberg (1995) over the units of the attribute.
 
     Parameters
     ----------
@@ -82,12 +82,9 @@ def global_bias(
     ------
     FacexkitError for an unknown column, or one that makes no groups.
     """
-    attributes = [attributes] if isinstance(attributes, str) else list(attributes or faces.protected)
-    if not attributes:
-        raise FacexkitError("global_bias needs attributes=['gender'], or a face set that was loaded with protected=")
     if (permutations is not None and permutations < 1) or not 0 < alpha < 1:
         raise FacexkitError(f"permutations {permutations} must be at least 1, and alpha {alpha} between 0 and 1")
-    every_label = {name: group_labels(faces, name) for name in attributes}
+    every_label = _every_label(faces, [attributes] if isinstance(attributes, str) else attributes or faces.protected)
     skipped = list(found.attrs.get("skipped", ())) if found is not None else []
     if found is None:
         ranges = UnitRange(layer, faces.table)
@@ -105,8 +102,15 @@ def global_bias(
         best = part.group.to_numpy()[part.probability.argmax("group").to_numpy()]
         parts.append(part.assign(leans_to=("unit", np.where(part.q_value < alpha, best, "").astype(object))))
     made_by = provenance(model, faces, layer=layer, permutations=permutations, seed=seed, alpha=alpha, skipped=skipped)
-    joined = xr.concat(parts, pd.Index(attributes, dtype=object, name="attribute"), join="outer", fill_value={"images": 0})
+    names = pd.Index(every_label, dtype=object, name="attribute")
+    joined = xr.concat(parts, names, join="outer", fill_value={"images": 0})
     return joined.assign_coords(unit=found.unit.to_numpy()).assign_attrs(made_by)
+
+
+def _every_label(faces: FaceSet, attributes: Sequence[str]) -> dict[str, np.ndarray]:
+    if not attributes:
+        raise FacexkitError("global_bias needs attributes=['gender'], or a face set that was loaded with protected=")
+    return {name: group_labels(faces, name) for name in attributes}
 
 
 def group_labels(faces: FaceSet, attribute: str) -> np.ndarray:
@@ -120,18 +124,20 @@ def group_labels(faces: FaceSet, attribute: str) -> np.ndarray:
     groups = len(set(labels) - {""})
     if not 2 <= groups <= len(labels) // 2:
         raise FacexkitError(
-            f"column {attribute!r} has {groups} different values on {len(labels)} images; a comparison needs two groups "
-            "or more, of several images each"
+            f"column {attribute!r} has {groups} different values on {len(labels)} images; a comparison needs two or more "
+            "groups of several images each"
         )
     return labels
 
 
 def _check_found(found: xr.Dataset, layer: str, faces: FaceSet) -> None:
     if found.attrs.get("layer", layer) != layer or not set(found.image.to_numpy()) <= set(faces.table.path):
-        raise FacexkitError(f"found= is not of layer {layer!r} and the face set {faces.name!r}; leave it out, or dissect these")
+        raise FacexkitError(f"found= is not of layer {layer!r} of {faces.name!r}; leave it out, or dissect these")
 
 
-def _lean(strength: np.ndarray, labels: np.ndarray, permutations: int, seed: int, title: str, progress: bool) -> xr.Dataset:
+def _lean(
+    strength: np.ndarray, labels: np.ndarray, permutations: int, seed: int, title: str, progress: bool
+) -> xr.Dataset:
     groups, codes = np.unique(labels.astype(str), return_inverse=True)
     sizes = np.bincount(codes)
     mean = np.eye(len(groups))[codes].T @ strength / sizes[:, None]

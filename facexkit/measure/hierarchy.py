@@ -40,8 +40,7 @@ def rank_concepts(
     Returns
     -------
     Dataset: probability (unit, concept), 0 outside the unit's area; is_concept (unit, concept); area (unit), "" for a
-    unit that has no concept because it is dead or meets none; and of `found` best_concept, best_iou, interpretable, iou,
-    images. Coordinates along concept: concept_area, concept_type.
+    unit that is dead or meets no concept; and of `found` best_concept, best_iou, interpretable, iou, images. Coordinates along concept: concept_area, concept_type.
     """
     concepts = found.concept.to_numpy().astype(str)
     area_of = {concept: area for area, members in (areas or AREAS).items() for concept in members}

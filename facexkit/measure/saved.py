@@ -21,12 +21,10 @@ def save_result(result: xr.Dataset, path: str | Path) -> Path:
     if path.exists() and not path.suffix == ".zarr":
         raise FacexkitError(f"{path} is there and is no .zarr folder; name another place for the result")
     path.parent.mkdir(parents=True, exist_ok=True)
-    texts = {name: result[name].astype(object) for name in result.variables if result[name].dtype.kind in "UT"}
+    result = _with_objects(result)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as side, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
-        result.assign_coords({name: texts.pop(name) for name in [*texts] if name in result.coords}).assign(texts).to_zarr(
-            str(Path(side, "new")), mode="w"
-        )
+        result.to_zarr(str(Path(side, "new")), mode="w")
         if path.exists():
             os.replace(path, Path(side, "old"))
         os.replace(Path(side, "new"), path)
@@ -37,14 +35,15 @@ def read_result(path: str | Path) -> xr.Dataset:
     """Read what `save_result` wrote, whole."""
     try:
         with xr.open_zarr(str(path)) as stored:
-            result = stored.load()
+            return _with_objects(stored.load())
     except (OSError, ValueError, KeyError) as error:
         raise FacexkitError(f"{path} holds no result ({error}); make it again") from error
-    return result.map(_as_objects).assign_coords({name: _as_objects(value) for name, value in result.coords.items()})
 
 
-def _as_objects(values: xr.DataArray) -> xr.DataArray:
-    return values.astype(object) if values.dtype.kind in "UT" else values
+def _with_objects(result: xr.Dataset) -> xr.Dataset:
+    """Return the result with its texts as objects, which any zarr stores."""
+    texts = {name: result[name].astype(object) for name in result.variables if result[name].dtype.kind in "UT"}
+    return result.assign_coords({name: texts.pop(name) for name in [*texts] if name in result.coords}).assign(texts)
 
 
 def saved_result(path: str | Path, made_by: dict[str, object]) -> xr.Dataset | None:

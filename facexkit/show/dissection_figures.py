@@ -63,7 +63,7 @@ def by_iou(found: xr.Dataset) -> np.ndarray:
 
 
 def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> Callable[[str], Image.Image]:
-    """Return what gives the small pictures that the units need by path, cropped as they were when they were dissected."""
+    """Return what gives the units' small pictures by path, cropped as they were when they were dissected."""
     if "crop" in found.attrs:
         needed = set(_of_best(found.isel(unit=units), "top_image").ravel())
         faces = crop_faces(faces[faces.table.path.isin(needed)], found.attrs["margin"])
@@ -126,8 +126,8 @@ def _draw_bars(ax: Axes, unit: xr.Dataset, x: float, y: float, most: int = 6) ->
         at, chosen = y - 0.06 - 0.18 * row, bool(unit.is_concept[concept])
         ax.add_artist(Rectangle((x, at - 0.065), BAR_WIDTH * probability[concept], 0.13, color=BAR if chosen else PALE))
         text = f"{probability[concept]:.2f} {title_of(str(unit.concept.to_numpy()[concept]))}"
-        ax.text(x + BAR_WIDTH * probability[concept] + 0.04, at, shorten(text, 25, placeholder="…"), va="center", fontsize=6.5,
-                color=INK, fontweight="bold" if chosen else "normal")  # fmt: skip
+        ax.text(x + BAR_WIDTH * probability[concept] + 0.04, at, shorten(text, 25, placeholder="…"), va="center",
+                fontsize=6.5, color=INK, fontweight="bold" if chosen else "normal")  # fmt: skip
 
 
 def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
@@ -155,7 +155,8 @@ def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.spines[["top", "right"]].set_visible(False)
     if len(ranked) > 1:
-        figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=len(ranked))
+        names = axes[0].get_legend_handles_labels()
+        figure.legend(*names, frameon=False, loc="outside lower center", ncols=len(ranked))
     figure.suptitle(f"Interpretable units: {', '.join(counts)}", fontweight="bold", color=INK)
     plt.close(figure)
     return figure
@@ -168,8 +169,9 @@ def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
     ----------
     biases : what `global_bias` gave, by the title of its panel.
     """
+    size = (1 + 4.4 * len(biases), 4.2)
     figure, axes = plt.subplots(
-        1, len(biases), figsize=(1 + 4.4 * len(biases), 4.2), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        1, len(biases), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     said = []
     for ax, (name, bias) in zip(axes[0], biases.items(), strict=True):
@@ -182,7 +184,8 @@ def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
             own = leans & (best == place)
             colour, mark = MARKS[place % 4]
             ax.plot(highest[own], effect[own], mark, color=colour, markersize=6, alpha=0.8,
-                    fillstyle="full" if place < 4 else "none", label=f"{group_title(attribute, group)} ({own.sum()})")  # fmt: skip
+                    fillstyle="full" if place < 4 else "none",
+                    label=f"{group_title(attribute, group)} ({own.sum()})")  # fmt: skip
         ax.axvline(1 / part.sizes["group"], color=SOFT, linewidth=0.8, linestyle=":")
         ax.set_title(name, fontsize=10, color=INK)
         ax.set_xlabel("probability of the group\n(dotted: all groups alike)", color=SOFT)

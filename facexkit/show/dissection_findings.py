@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from facexkit.faces.regions import TITLES
+from facexkit.measure.dissection import INTERPRETABLE
 
 
 def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str] = ()) -> list[str]:
@@ -23,7 +24,8 @@ def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str]
         known, best = result.interpretable.to_numpy(), result.best_concept.to_numpy()
         of = f" of {name}" if name else ""
         detect = "detects" if known.sum() == 1 else "detect"
-        sentence = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of} {detect} a concept (IoU above 0.04)"
+        units = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of}"
+        sentence = f"{units} {detect} a concept (IoU above {INTERPRETABLE:g})"
         values, counts = np.unique(best[known].astype(str), return_counts=True)
         most = [f"{title_of(values[k])} ({counts[k]})" for k in np.argsort(-counts, kind="stable")[:4]]
         said.append(sentence + (f": {', '.join(most)}." if most else "."))
@@ -56,9 +58,10 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
             sentence += f"{f' of {name}' if name else ''} lean to a group"
             if to:
                 first = int(np.argmax(np.where(leans != "", effect, -1)))
+                unit, probability = part.unit.to_numpy()[first], float(part.probability[first].max())
                 sentence += (
-                    f" ({to}); the strongest is unit {part.unit.to_numpy()[first]}, to {titles[leans[first]]}: probability "
-                    f"{float(part.probability[first].max()):.2f}, and {effect[first]:.0%} of the variance of its response"
+                    f" ({to}); the strongest is unit {unit}, to {titles[leans[first]]}: probability {probability:.2f}, "
+                    f"and {effect[first]:.0%} of the variance of its response"
                 )
             said.append(f"{sentence} (q < {bias.attrs['alpha']:g}; {images} images).")
     return said

@@ -58,11 +58,12 @@ def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
     told = found.attrs
     figure = plt.figure(figsize=(WIDTH, HEIGHT))
     page = page_axes(figure)
-    page.text(0.5, HEIGHT - 0.8, f"Which unit of {told['layer']} detects which concept", fontsize=17, fontweight="bold", color=INK)
+    title = f"Which unit of {told['layer']} detects which concept"
+    page.text(0.5, HEIGHT - 0.8, title, fontsize=17, fontweight="bold", color=INK)
     rows = [
         ("model", f"{model_of(found)} ({told['model_fingerprint']})"),
         ("faces", f"{told['faces']}, {found.sizes['image']:,} images ({told['faces_fingerprint']})"),
-        ("thresholds", f"upper {100 * told['quantile']:g} % of each unit's values; masks {told['mask_size']}×{told['mask_size']}"),
+        ("thresholds", f"upper {100 * told['quantile']:g} % of each unit's values; masks of {told['mask_size']} pixels a side"),
         ("skipped", f"{len(told['skipped'])} images could not be decoded"),
     ]
     for row, (name, text) in enumerate(rows):
@@ -71,7 +72,8 @@ def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
     for row, sentence in enumerate(dissection_findings({"": found})):
         page.text(0.5, HEIGHT - 2.5 - 0.5 * row, sentence, color=INK, fontsize=10.5, wrap=True, va="top")
     tables = [histograms({"units": ranked}, by)[:20] for by in ("concept", "area", "type")]
-    for place, table in zip(((0.26, 0.3, 0.66, 0.4), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17)), tables, strict=True):
+    places = ((0.26, 0.3, 0.66, 0.4), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17))
+    for place, table in zip(places, tables, strict=True):
         ax = figure.add_axes(place)
         bars = ax.barh(np.arange(len(table)), table.units, color=BAR, height=0.7)
         ax.bar_label(bars, fontsize=8, padding=2, color=INK)

@@ -63,10 +63,11 @@ def write_face_dissect(
     """Write what Face Dissect's own code writes, `layer` in the names standing for the layer's name.
 
     `layer.mmap` float64 N×U×h×w (8·N·U·h·w bytes) and `layer_feature_size.npy`, its shape; `layer_quantile.npy` (U,);
-    `layer_tally.npz`: `tally` (U, C) IoU, `maps` (U, C, 20) places of the images with the highest IoU of their own, −1 for
-    none, `scores` (U, C, 20) that IoU, and `concepts`; `layer_conv.pdf`; `layer_top_concept_probs.txt` and
+    `layer_tally.npz`: `tally` (U, C) IoU, `maps` (U, C, 20) places of the images with the highest IoU of their own, −1
+    for none, `scores` (U, C, 20) that IoU, and `concepts`; `layer_conv.pdf`; `layer_top_concept_probs.txt` and
     `layer_NL_concept_probs.txt`, a block of `concept : probability` lines a unit; for each attribute
-    `layer_model_bias(ATTRIBUTE).npz`: `probability` (U, G), `groups`, `images` (G,), `p_value`, `q_value`, `effect` (U,).
+    `layer_model_bias(ATTRIBUTE).npz`: `probability` (U, G), `groups`, `images` (G,), `p_value`, `q_value` and `effect`
+    (U,).
 
     Parameters
     ----------
@@ -81,14 +82,7 @@ def write_face_dissect(
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{layer}.mmap"]
     seen = crop_faces(faces, found.attrs["margin"]) if "crop" in found.attrs else faces
-    beside = folder / f".{layer}.mmap.{os.getpid()}"
-    try:
-        maps = MapFile(layer, beside, images.get_indexer(faces.table.path))
-        stream(model, seen, [maps], **how)
-        shape = maps.result()
-        os.replace(beside, files[0])
-    finally:
-        beside.unlink(missing_ok=True)
+    shape = _write_maps(model, seen, layer, files[0], images.get_indexer(faces.table.path), how)
 
     def keep(name: str, content: bytes) -> None:
         files.append(folder / f"{layer}_{name}")
@@ -113,6 +107,18 @@ def write_face_dissect(
         groups = [f"{part.attribute.item()} {group}" for part in parts for group in part.group.to_numpy()]
         keep("NL_concept_probs.txt", _blocks(joined, groups, np.ones(joined.shape, bool)))
     return files
+
+
+def _write_maps(model: FaceModel, faces: FaceSet, layer: str, path: Path, places: np.ndarray, how: dict) -> np.ndarray:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        maps = MapFile(layer, beside, places)
+        stream(model, faces, [maps], **how)
+        shape = maps.result()
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return shape
 
 
 def _numpy(save: Callable, *array: np.ndarray, **arrays: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ from facexkit.faces.faceset import FaceSet
 
 
 class Pasted:
-    """Real faces pasted into a larger picture, their place as the mask (at half the size), and a picture without one."""
+    """Real faces pasted into a larger picture, their place as the mask at half the size, and a picture without one."""
 
     names = ("place",)
 

@@ -73,10 +73,12 @@ def test_probabilities_and_effects_are_those_of_the_definition():
             rs = pd.Series(s * rankdata(s) / len(s), index=labels)
             means = rs.groupby(level=0).mean()
             here = part.sel(unit=unit)
-            assert here.images.where(here.images > 0, drop=True).to_series().to_dict() == labels.value_counts().to_dict()
+            counts = here.images.to_series()
+            assert counts[counts > 0].to_dict() == labels.value_counts().to_dict()
             np.testing.assert_allclose(here.probability.dropna("group"), means / means.sum())
             assert list(here.probability.dropna("group").group.to_numpy()) == list(means.index)
-            eta2 = 1 - rs.groupby(level=0).apply(lambda v: ((v - v.mean()) ** 2).sum()).sum() / ((rs - rs.mean()) ** 2).sum()
+            within = sum(((group - group.mean()) ** 2).sum() for _, group in rs.groupby(level=0))
+            eta2 = 1 - within / ((rs - rs.mean()) ** 2).sum()
             assert here.effect.item() == pytest.approx(eta2)
 
 
@@ -164,7 +166,7 @@ def planted() -> tuple[FaceSet, FaceModel, FaceModel]:
     labels = torch.from_numpy((train.table.gender == "male").to_numpy().astype(int))
     tells = np.flatnonzero((train.table.gender == "male") == (train.table.skin_tone == "dark"))
     biased, fair = (taught(images[chosen], labels[chosen]) for chosen in (tells, np.arange(len(tells))))
-    return faces[faces.table.split == "test"][:200], biased, fair
+    return faces[faces.table.split == "test"][:140], biased, fair
 
 
 def test_units_lean_to_a_planted_skin_tone_and_fewer_in_a_fair_model(planted):

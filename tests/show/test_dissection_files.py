@@ -59,7 +59,8 @@ def test_tables_and_arrays_say_the_same(results, tmp_path):
         xr.testing.assert_identical(kept, made)
     concepts = pd.read_csv(tmp_path / "concepts.csv").set_index(["unit", "concept"])
     assert concepts.iou[7, "nose"] == pytest.approx(float(found.iou.sel(unit=7, concept="nose")))
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "concepts.parquet"), concepts.reset_index(), check_dtype=False)
+    parquet = pd.read_parquet(tmp_path / "concepts.parquet")
+    pd.testing.assert_frame_equal(parquet, concepts.reset_index(), check_dtype=False)
     sums = pd.read_csv(tmp_path / "hierarchy.csv").groupby("unit").probability.sum()
     np.testing.assert_allclose(sums, 1)
     groups = pd.read_csv(tmp_path / "bias.csv").groupby(["attribute", "unit"]).probability.sum()
@@ -123,7 +124,8 @@ def test_the_report_names_every_unit_that_meets_a_concept(results, faces, tmp_pa
     assert path.read_bytes().count(b"/Type /Page\n") + path.read_bytes().count(b"/Type /Page ") == 1 + -(-met // 9)
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", str(path), "-"], capture_output=True, text=True, check=True).stdout
-        assert set(map(int, re.findall(r"^unit (\d+)$", text, re.MULTILINE))) == set(np.flatnonzero(results["found"].best_iou > 0))
+        named = {int(unit) for unit in re.findall(r"^unit (\d+)$", text, re.MULTILINE)}
+        assert named == set(np.flatnonzero(results["found"].best_iou > 0))
         assert "untaught" in text and "folder/" not in text
 
 
