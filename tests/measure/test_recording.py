@@ -41,7 +41,7 @@ class AllRanks(nn.Module):
         return self.head(vector)
 
 
-LAYERS = {"wide": (5, 8, 15), "tokens": (7, 3, 3), "vector": (6, 1, 1)}
+LAYERS = {"wide": (5, 8, 15), "tokens": (7, 3, 3), "vector": (6, 1, 1), "head": (2, 1, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,9 @@ def test_a_value_too_large_for_float16_is_named_and_fits_bfloat16(faces_of, tmp_
     nn.init.zeros_(network[1].weight)
     network[1].weight.data[1, 0], network[1].bias.data[:] = factor, 0
     model = FaceModel(network, name="loud", image_size=SIDE, device="cpu")
-    loud = faces_of([np.zeros((SIDE, SIDE, 3), np.uint8), np.full((SIDE, SIDE, 3), 200, np.uint8)])
+    dark, half_bright = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    half_bright[:, : SIDE // 2] = 200
+    loud = faces_of([dark, half_bright])
     with pytest.raises(FacexkitError, match=r"layer '1', unit 1, image '1\.png': an activation is too large for .*16"):
         record(model, loud, "1", store=tmp_path / "s", progress=False)
     assert list(tmp_path.iterdir()) == []
