@@ -42,7 +42,7 @@ def read_result(path: str | Path) -> xr.Dataset:
 
 def _with_objects(result: xr.Dataset) -> xr.Dataset:
     """Return the result with its texts as objects, which any zarr stores."""
-    texts = {name: result[name].astype(object) for name in result.variables if result[name].dtype.kind in "UT"}
+    texts = {name: (v.dims, v.to_numpy().astype(object)) for name, v in result.variables.items() if v.dtype.kind in "UT"}
     return result.assign_coords({name: texts.pop(name) for name in [*texts] if name in result.coords}).assign(texts)
 
 

@@ -57,6 +57,8 @@ def test_tables_and_arrays_say_the_same(results, tmp_path):
     found, ranked, bias = (read_result(tmp_path / f"{name}.zarr") for name in ("dissection", "hierarchy", "bias"))
     for kept, made in zip((found, ranked, bias), results.values(), strict=True):
         xr.testing.assert_identical(kept, made)
+        assert {variable.dtype.kind for variable in kept.variables.values()} <= set("Oifb")
+    xr.testing.assert_identical(rank_concepts(found), ranked)
     concepts = pd.read_csv(tmp_path / "concepts.csv").set_index(["unit", "concept"])
     assert concepts.iou[7, "nose"] == pytest.approx(float(found.iou.sel(unit=7, concept="nose")))
     parquet = pd.read_parquet(tmp_path / "concepts.parquet")
