@@ -47,7 +47,7 @@ def test_the_answer_is_the_callers_own():
 
 
 def test_preparing_leaves_the_images_as_they_are():
-    images = torch.full((1, 3, 2, 2), 100.0)
+    images = torch.full((1, 3, 2, 2), 100.0).to(memory_format=torch.channels_last)
     prepared("half", images)
     assert images.eq(100).all()
 
