@@ -123,7 +123,8 @@ def test_a_network_that_does_not_run_at_the_size_says_so_and_keeps_no_hook():
 
 def test_a_changed_table_does_not_change_the_models():
     model = FaceModel(nn.Sequential(nn.Flatten()), name="net", image_size=2, device="cpu")
-    list_layers(model).loc["0", "problem"] = "mine"
+    table = list_layers(model)
+    table.loc["0", "problem"] = "mine"
     assert not model.layers.problem.any()
 
 
