@@ -21,7 +21,7 @@ DEMOS = {"biased": {"shortcut": "u_lip", "strength": 0.98}, "fair": {}}
 """Demo model → what was planted in the faces that it learns from."""
 
 CLASSES = ("female", "male")
-IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 7, 32, 7e-3
+IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 5, 32, 8e-3
 
 
 class Block(nn.Module):

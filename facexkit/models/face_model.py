@@ -126,8 +126,9 @@ class FaceModel:
         """Return the module called `name` if its output can be explained; else an error that says why not."""
         if name not in self.layers.index:
             if name in dict(self.network.named_modules()):
-                raise FacexkitError(f"layer {name!r} of {self.name!r} gives nothing: it is not called in a forward pass")
-            raise unknown("layer", name, self.layers.index, "List them with `facexkit layers` or fx.list_layers(model).")
+                raise FacexkitError(f"layer {name!r} of {self.name!r} gives nothing: a forward pass does not call it")
+            advice = "List them with `facexkit layers` or fx.list_layers(model)."
+            raise unknown("layer", name, self.layers.index, advice)
         problem = self.layers.problem[name]
         if problem:
             raise FacexkitError(f"layer {name!r} of {self.name!r} cannot be used: {problem}")

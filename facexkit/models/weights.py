@@ -68,8 +68,8 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file fails in as many ways as there are readers
         if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise FacexkitError(
-                f"weights: {path} holds pickled objects, which can run somebody's code when opened; if you know who made "
-                "it, give trust=True, or save network.state_dict() instead"
+                f"weights: {path} holds pickled objects, which can run somebody's code when opened; if you know who "
+                "made it, give trust=True, or save network.state_dict() instead"
             ) from error
         reason = "" if isinstance(error, pickle.UnpicklingError) else f": {str(error).partition(chr(10))[0]}"
         raise FacexkitError(f"weights: {path} cannot be read; it is damaged or no file of weights{reason}") from error

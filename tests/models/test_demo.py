@@ -91,8 +91,8 @@ def test_an_interrupted_training_leaves_nothing(quick, monkeypatch):
 
 
 def test_training_lowers_the_loss_on_a_visible_cause():
-    images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(64) % 2
+    images = torch.randint(256, (256, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(256) % 2
     images[labels == 1, 0] = 250
     with demo.seeded(0):
         network = demo.DemoNetwork()

@@ -38,9 +38,14 @@ def test_classes_are_found_by_name_and_by_position():
 
 @pytest.mark.parametrize(
     ("target", "says"),
-    [("mael", "unknown class 'mael'; did you mean 'male'"), (3, "3 is out of range.*has 3 outputs"), (-1, "out of range"),
-     (0.5, "unknown class"), (None, "unknown class")],
-)  # fmt: skip
+    [
+        ("mael", "unknown class 'mael'; did you mean 'male'"),
+        (3, "3 is out of range.*has 3 outputs"),
+        (-1, "out of range"),
+        (0.5, "unknown class"),
+        (None, "unknown class"),
+    ],
+)
 def test_a_wrong_class_is_refused(target, says):
     with pytest.raises(FacexkitError, match=says):
         linear_model(class_names=["female", "male", "other"]).class_index(target)

@@ -101,7 +101,7 @@ def test_layers_that_cannot_be_maps_say_why():
 def test_a_layer_that_is_never_called_is_not_listed_and_says_why():
     model = FaceModel(Odd(), name="odd", image_size=8, device="cpu")
     assert "unused" not in model.layers.index and "choice" not in model.layers.index
-    with pytest.raises(FacexkitError, match="'unused'.*not called"):
+    with pytest.raises(FacexkitError, match="'unused'.*does not call it"):
         model.layer("unused")
     with pytest.raises(FacexkitError, match="unknown layer 'cnov'; did you mean 'conv'"):
         model.layer("cnov")

@@ -53,7 +53,8 @@ NET = """
 
 def test_the_random_resnet_is_the_one_of_the_peer_numbers():
     model = load_model("torchvision:resnet18", num_classes=2, seed=0, device="cpu")
-    assert sum(p.abs().sum(dtype=torch.float64) for p in model.network.parameters()) == pytest.approx(224561.4407, abs=1e-3)
+    total = sum(p.abs().sum(dtype=torch.float64) for p in model.network.parameters())
+    assert total == pytest.approx(224561.4407, abs=1e-3)
     assert model.network.fc.weight.shape == (2, 512)
     assert (model.image_size, model.class_names) == (224, ["class 0", "class 1"])
     torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
@@ -209,7 +210,8 @@ def test_a_pickled_module_needs_trust(small, tmp_path):
     torch.save(small[0], tmp_path / "w.pth")
     with says("pickled objects", "trust=True"):
         load_small(tmp_path / "w.pth")
-    assert torch.equal(load_small(tmp_path / "w.pth", trust=True).network.features[0].bias, small[1]["features.0.bias"])
+    network = load_small(tmp_path / "w.pth", trust=True).network
+    assert torch.equal(network.features[0].bias, small[1]["features.0.bias"])
 
 
 BAD_FILES = {
@@ -217,8 +219,8 @@ BAD_FILES = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "w.pt", "a Git LFS pointer"),
     "noise": (bytes(random.Random(0).randbytes(4096)), "w.pt", "damaged or no file of weights"),
     "empty": (b"", "w.pt", "damaged or no file of weights"),
-    "bad safetensors": (b"\x10\x00\x00\x00\x00\x00\x00\x00nonsense", "w.safetensors", "damaged or no file of weights"),
-    "other pickle": (pickle.dumps({"accuracy": 0.9}, protocol=2), "w.pt", "w.pt cannot be read; it is damaged or no file of weights"),
+    "bad safetensors": (b"\x10" + bytes(7) + b"nonsense", "w.safetensors", "damaged or no file of weights"),
+    "other pickle": (pickle.dumps({"a": 0.9}, protocol=2), "w.pt", "w.pt cannot be read; it is damaged"),
 }
 
 
@@ -261,7 +263,12 @@ def test_a_python_file_needs_trust_and_is_not_run_without(user_file, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-FORMS = {"Net": "", "make": "def make(): return Net()", "net": "net = Net()", "Partial": "import functools; Partial = functools.partial(Net, 3)"}
+FORMS = {
+    "Net": "",
+    "make": "def make(): return Net()",
+    "net": "net = Net()",
+    "Partial": "import functools; Partial = functools.partial(Net, 3)",
+}
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -296,14 +303,16 @@ def test_a_file_finds_its_neighbours_and_not_those_of_another(tmp_path):
         text += "net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, UNITS))\n"
         (tmp_path / folder / "net.py").write_text(text)
     modules, path = set(sys.modules), list(sys.path)
-    models = [load_model(f"{tmp_path / f / 'net.py'}:net", image_size=4, trust=True, device="cpu") for f in ("one", "two")]
+    files = [tmp_path / folder / "net.py" for folder in ("one", "two")]
+    models = [load_model(f"{file}:net", image_size=4, trust=True, device="cpu") for file in files]
     assert [len(model.class_names) for model in models] == [3, 4]
     assert set(sys.modules) - modules <= {"onnx2torch"} and sys.path == path
 
 
+RETURNS = "from torch import nn\nclass make(nn.Module):\n    def forward(self, x):\n        return {}"
 BAD_CODE = {
     "syntax": ("import torch\ndef make(:\n    pass", "net.py, line 2: SyntaxError"),
-    "import": ("import torch\n\nimport no_such_module", "net.py, line 3: ModuleNotFoundError: No module named 'no_such_module'"),
+    "import": ("import torch\n\nimport no_such_module", "net.py, line 3: ModuleNotFoundError: .*'no_such_module'"),
     "body": ("def make():\n    x = {}\n    return x['key']", "net.py, line 3: KeyError"),
     "argument": ("def make(depth):\n    return depth", "TypeError.*depth"),
     "exit": ("import sys\nsys.exit('bye')", "line 2: SystemExit: bye"),
@@ -311,8 +320,8 @@ BAD_CODE = {
     "no network": ("def make():\n    return 'net'", "is a str, not a torch.nn.Module"),
     "constant": ("make = 3", "is a int, not a torch.nn.Module"),
     "forward": ("from torch import nn\nmake = nn.Linear(5, 2)", "does not run on two 224×224.*RuntimeError"),
-    "tuple": ("from torch import nn\nclass make(nn.Module):\n    def forward(self, x):\n        return x, x", "returns a tuple.*output=KEY"),
-    "dict": ("from torch import nn\nclass make(nn.Module):\n    def forward(self, x):\n        return {'a': x}", "returns a dict with 'a'.*output=KEY"),
+    "tuple": (RETURNS.format("x, x"), "returns a tuple.*output=KEY"),
+    "dict": (RETURNS.format("{'a': x}"), "returns a dict with 'a'.*output=KEY"),
 }  # fmt: skip
 
 
