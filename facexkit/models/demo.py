@@ -17,7 +17,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.models.weights import load_weights, seeded
 
-DEMOS = {"biased": {"shortcut": "u_lip", "strength": 0.98}, "fair": {}}
+DEMOS = {"biased": {"shortcut": "u_lip", "strength": 0.95}, "fair": {}}
 """Demo model → what was planted in the faces that it learns from."""
 
 CLASSES = ("female", "male")
