@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from facexkit.errors import FacexkitError
-from facexkit.stages import run_stages
+from facexkit.stages import headlines, run_stages
 from facexkit.stages.notebooks import choose_stages, keep_static, list_stages, to_html
 from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
 
@@ -67,6 +67,11 @@ def test_a_run_leaves_notebooks_pages_manifest_and_index(two_stages, tmp_path):
     assert manifest["parameters"]["limit"] == 3 and manifest["parameters"]["quantile"] == 0.005
     assert nbformat.read(out / "04_beta.ipynb", 4).cells[-1].outputs[0].data["text/plain"] == "4"
     assert not [path.name for path in out.iterdir() if path.name.startswith(".") or "running" in path.name]
+
+
+def test_a_stage_that_heads_the_page_comes_before_later_ones():
+    stages = [{"findings": ["a"], "headline": True}, {"findings": ["b"]}, {"findings": []}, {"findings": ["c", "d"]}]
+    assert headlines({"stages": stages}) == ["a", "c", "b"] and headlines({"stages": stages}, most=1) == ["a"]
 
 
 def test_what_a_finding_says_is_escaped_on_the_index_page(two_stages, tmp_path):

@@ -21,8 +21,9 @@ TITLES = {
     "r_eye": "right eye", "l_brow": "left brow", "r_brow": "right brow", "l_ear": "left ear", "r_ear": "right ear",
     "mouth": "inner mouth", "u_lip": "upper lip", "l_lip": "lower lip", "hair": "hair", "hat": "hat",
     "ear_r": "earring", "neck_l": "necklace", "neck": "neck", "cloth": "clothes",
+    "brows": "brows", "eyes": "eyes", "ears": "ears", "lips": "lips",
 }  # fmt: skip
-"""What people read for each region name."""
+"""What people read for each region and union."""
 
 UNIONS = {"brows": ("l_brow", "r_brow"), "eyes": ("l_eye", "r_eye"), "ears": ("l_ear", "r_ear"), "lips": ("u_lip", "l_lip")}
 """Regions that are also asked for together."""

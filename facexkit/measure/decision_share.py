@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet, MaskView
-from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, index_map
+from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS, index_map
 from facexkit.measure.bootstrap import ratio_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.stream import check_skipped, skips
@@ -66,7 +66,8 @@ def decision_shares(
     Returns
     -------
     one Dataset a target, see `score_regions`. `per_image` (image, region) is the part of each sampled image, scaled
-    so that its mean over the images is the share.
+    so that its mean over the images is the share. `union_score` (union) is the sum over the regions of brows, eyes,
+    ears and lips, exchanged one at a time.
 
     Raises
     ------
@@ -213,20 +214,18 @@ def _shares(
     np.add.at(whole, first, square[:, None])
     np.logical_or.at(has, first, exchanged)
     known = has.any(0)
-    low, high = ratio_interval(np.column_stack([part, part.sum(1)]), whole, seed)
-    values = {
-        "score": part.sum(0) / whole.sum(),
-        "score_low": low[:-1],
-        "score_high": high[:-1],
+    members = np.array([[region in parts for parts in UNIONS.values()] for region in REGIONS])
+    summed = np.column_stack([part, part @ members, part.sum(1)])
+    low, high = ratio_interval(summed, whole, seed)
+    shares = np.stack([summed.sum(0) / whole.sum(), low, high])
+    shares = np.where(np.concatenate([known, known @ members, [True]]), shares, np.nan)
+    ends, cuts = ("", "_low", "_high"), [len(REGIONS), len(REGIONS) + len(UNIONS)]
+    values: dict[str, object] = {
+        "images": ("region", has.sum(0)),
+        "union_images": ("union", np.stack([has[:, own].any(1).sum() for own in members.T])),
+        "per_image": (("image", "region"), np.where(known, part / whole.mean(), np.nan)),
     }
-    return xr.Dataset(
-        {name: ("region", np.where(known, value, np.nan)) for name, value in values.items()}
-        | {
-            "images": ("region", has.sum(0)),
-            "per_image": (("image", "region"), np.where(known, part / whole.mean(), np.nan)),
-            "total": part.sum() / whole.sum(),
-            "total_low": low[-1],
-            "total_high": high[-1],
-        },
-        coords={"region": list(REGIONS), "image": sample.paths},
-    )
+    for end, row in zip(ends, shares, strict=True):
+        own, union, (total,) = np.split(row, cuts)
+        values |= {f"score{end}": ("region", own), f"union_score{end}": ("union", union), f"total{end}": total}
+    return xr.Dataset(values, {"region": list(REGIONS), "union": list(UNIONS), "image": sample.paths})

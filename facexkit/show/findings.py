@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from facexkit.show.readings import METHODS, Subject, mirrored, ranked, read_regions, subjects
+from facexkit.faces.regions import UNIONS
+from facexkit.show.readings import METHODS, Subject, mirrored, ranked, read_parts, subjects
 
 
 def findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
@@ -41,14 +42,15 @@ def _on_share(subject: Subject) -> list[str]:
     share, method = subject.by("share"), METHODS["share"]
     if share is None:
         return []
-    best = ranked(share)
+    best = ranked(share, parts=True)
     if not best or best[0].value <= 0 or best[0].low <= 0:
-        largest = f": the largest share is the {best[0].title}'s, {best[0].sentence}" if best else ""
+        largest = f": the largest share is that of the {best[0].title}, {best[0].sentence}" if best else ""
         return [f"No single region can be shown to carry the decision {_named(subject)}{largest}."]
     first, rest = best[0], [reading for reading in best[1:3] if reading.low > 0]
     behind = f" ({first.behind})" if first.behind else ""
+    exchanging = "exchanging them one by one" if first.region in UNIONS else "exchanging it alone"
     said = [
-        f"The decision {_named(subject)} rests most on the {first.title}: exchanging it alone moves the decision "
+        f"The decision {_named(subject)} rests most on the {first.title}: {exchanging} moves the decision "
         f"{first.text} of the way{behind}."
     ]
     if rest:
@@ -76,10 +78,11 @@ def _on_facex(subject: Subject) -> list[str]:
             f"The attribution map of {_named(subject)} lies most on the {first.title}: FaceX score {first.sentence}. "
             "It says where the map is high, which need not be what moves the decision."
         ]
-    leader = next((reading.region for reading in ranked(share)[:1] if not reading.low <= 0), None)
-    if leader == first.region:
+    leader = next((reading.region for reading in ranked(share, parts=True)[:1] if not reading.low <= 0), None)
+    led = [reading for reading in best if reading.region in UNIONS.get(leader, (leader,))]
+    if first in led:
         return [f"FaceX agrees on the first place: the {first.title} scores {first.sentence}."]
-    beaten = read_regions(facex)[leader] if leader else None
+    beaten = led[0] if led else None
     beside = f"; the {beaten.title} has {beaten.text}" if beaten else ""
     return [
         f"The methods disagree: FaceX scores the {first.title} highest ({first.text}{beside}). Rely on the decision "
@@ -97,14 +100,14 @@ def _contrast(a: Subject, b: Subject) -> str:
     """Return where two classes or models differ most by decision share, if anywhere by a point."""
     if a.by("share") is None or b.by("share") is None:
         return ""
-    first, second = read_regions(a.by("share")), read_regions(b.by("share"))
+    first, second = read_parts(a.by("share")), read_parts(b.by("share"))
     gaps = {region: np.nan_to_num(abs(first[region].value - second[region].value)) for region in first}
     region = max(gaps, key=gaps.__getitem__)
     if gaps[region] < 0.01:
         return ""
     return (
-        f"The largest difference is the {first[region].title}: exchanging it moves {_named(a)} {first[region].text} "
-        f"of the way and {_named(b)} {second[region].text}."
+        f"The largest difference is in the {first[region].title}: exchanging {'them' if region in UNIONS else 'it'} moves "
+        f"{_named(a)} {first[region].text} of the way and {_named(b)} {second[region].text}."
     )
 
 

@@ -19,8 +19,7 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     Parameters
     ----------
     folder : the run folder; paths in the manifest are relative to it.
-    manifest : `title`; and, where known, `headline` (sentences; else the first finding of each stage, last stage
-        first), `created`, `command`, `model`, `faces` (words), `parameters` and `versions` (name to value), and
+    manifest : `title`; and, where known, `headline` (sentences), `created`, `command`, `model`, `faces` (words), `parameters` and `versions` (name to value), and
         `stages`: a list of `name`, `title`, `notebook`, `html` (paths), `seconds`, `findings` (sentences), `pictures`
         (`path` of an SVG, PNG or JPEG, `alt`, `wide` if it needs the whole width), `files` (`path`, `what`).
 
@@ -30,8 +29,7 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     """
     folder = Path(folder)
     stages = [dict(stage, shown=_pictures(folder, stage.get("pictures", ()))) for stage in manifest.get("stages", ())]
-    first = [stage["findings"][0] for stage in reversed(stages) if stage.get("findings")]
-    headline = list(manifest.get("headline") or first or [manifest["title"]])
+    headline = list(manifest.get("headline") or [manifest["title"]])
     facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
     page = templates().get_template("index.html")
     text = page.render(manifest=manifest, stages=stages, headline=headline, facts=facts, link=_link)

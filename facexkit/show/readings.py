@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.regions import REGIONS, TITLES
+from facexkit.faces.regions import REGIONS, TITLES, UNIONS
 
 
 @dataclass(frozen=True)
@@ -106,24 +106,42 @@ def read_regions(scores: xr.Dataset) -> dict[str, Reading]:
     """Return the reading of every region of a one-class result, in the order of `REGIONS`."""
     if "target_class" in scores.dims:
         raise FacexkitError("this result holds several classes; take one with one_class_each(scores)")
-    scores = scores.reindex(region=list(REGIONS), fill_value={"images": 0})
-    nothing = np.full(len(REGIONS), np.nan)
+    return _readings(scores.reindex(region=list(REGIONS), fill_value={"images": 0}))
+
+
+def _readings(scores: xr.Dataset) -> dict[str, Reading]:
+    regions = scores.region.values.tolist()
+    nothing = np.full(len(regions), np.nan)
     value, low, high = (scores[k].values if k in scores else nothing for k in ("score", "score_low", "score_high"))
-    images = scores.images.values if "images" in scores else np.zeros(len(REGIONS), int)
+    images = scores.images.values if "images" in scores else np.zeros(len(regions), int)
     method, signed = method_of(scores), bool(scores.attrs.get("difference"))
-    columns = zip(REGIONS, value.tolist(), low.tolist(), high.tolist(), images.tolist(), strict=True)
+    columns = zip(regions, value.tolist(), low.tolist(), high.tolist(), images.tolist(), strict=True)
     return {row[0]: Reading(*row, method, signed) for row in columns}
 
 
-def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False) -> list[Reading]:
+def read_parts(scores: xr.Dataset) -> dict[str, Reading]:
+    """Return the readings of what a sentence names: regions, and in the place of paired ones (both lips) their union."""
+    readings = read_regions(scores)
+    if "union" not in scores.dims:
+        return readings
+    paired = {region for union in UNIONS.values() for region in union}
+    unions = scores[[name for name in scores if name.startswith("union_")]].drop_vars("region", errors="ignore")
+    unions = unions.rename({"union": "region"} | {name: str(name).removeprefix("union_") for name in unions})
+    return {region: own for region, own in readings.items() if region not in paired} | _readings(
+        unions.assign_attrs(scores.attrs)
+    )
+
+
+def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False, parts: bool = False) -> list[Reading]:
     """Return the regions' readings, the largest first.
 
     Parameters
     ----------
     by : "value", or "size" for the absolute value.
     missing : whether regions without data follow at the end; else they are left out.
+    parts : whether unions stand in the place of their regions, see `read_parts`.
     """
-    readings = read_regions(scores).values()
+    readings = (read_parts if parts else read_regions)(scores).values()
     size = abs if by == "size" else float
     have = sorted((r for r in readings if np.isfinite(r.value)), key=lambda r: -size(r.value))
     return have + [r for r in readings if missing and not np.isfinite(r.value)]

@@ -88,8 +88,10 @@ def run_stages(
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
-    """Return the first finding of each of the last stages that found something, the last stage's first."""
-    return [stage["findings"][0] for stage in reversed(manifest["stages"]) if stage.get("findings")][:most]
+    """Return the first finding of the stages that head a page, then of the last ones that found something."""
+    found = [stage for stage in reversed(manifest["stages"]) if stage.get("findings")]
+    found.sort(key=lambda stage: not stage.get("headline"))
+    return [stage["findings"][0] for stage in found[:most]]
 
 
 def _add_stage(manifest: dict, stage: object, seconds: float, parameters: dict, found: dict) -> None:

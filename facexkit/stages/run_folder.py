@@ -31,6 +31,7 @@ def conclude(
     files: Sequence[tuple[str | Path, str]] = (),
     faces: object = None,
     model: object = None,
+    headline: bool = False,
 ) -> Conclusion:
     """Hand a stage's findings to the run: its index page and manifest tell them.
 
@@ -42,10 +43,12 @@ def conclude(
     pictures : (path, alternative text) of picture files inside `out`; one alone is shown in the page's width.
     files : (path, what it is) of other files inside `out`.
     faces, model : the face set and the model, whose names and fingerprints are recorded.
+    headline : whether the first finding stands at the head of the run's page, before those of other stages.
     """
     folder = Path(out).resolve()
     inside = lambda path: os.path.relpath(Path(path).resolve(), folder).replace(os.sep, "/")  # noqa: E731
-    found = {
+    found: dict[str, object] = {
+        "headline": headline,
         "findings": [str(finding) for finding in findings],
         "pictures": [{"path": inside(path), "alt": alt, "wide": len(pictures) == 1} for path, alt in pictures],
         "files": [{"path": inside(path), "what": what} for path, what in files],

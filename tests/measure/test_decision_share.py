@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM
+from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS
 from facexkit.measure.decision_share import are_probabilities, margin
 from facexkit.measure.region_scores import score_regions
 from facexkit.models.face_model import FaceModel
@@ -85,6 +85,14 @@ def test_shares_are_those_of_loops_over_pairs_regions_and_pixels(faces_of, model
             else:
                 assert np.isnan(here.score) and np.isnan(here.score_low) and here.per_image.isnull().all()
         assert found.total == pytest.approx(sum(expected.values()), abs=1e-4)
+        for union, parts in UNIONS.items():
+            here = found.sel(union=union)
+            assert here.union_images == len(set.union(*(met[name] for name in parts)))
+            if here.union_images:
+                assert here.union_score == pytest.approx(sum(expected[name] for name in parts), abs=1e-4)
+                assert here.union_score_low < here.union_score < here.union_score_high
+            else:
+                assert np.isnan(here.union_score)
         np.testing.assert_allclose(found.output, [f(image) for image in images], rtol=1e-4)
     assert not {"hat", "cloth"} & {name for name in REGIONS if met[name]}
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 
 SHARES = dict.fromkeys(REGIONS, 0.01) | {"u_lip": 0.24, "l_lip": 0.41, "hair": 0.09, "skin": 0.06, "nose": -0.02}
 FACEX = {region: 0.05 + 0.03 * place for place, region in enumerate(REGIONS)} | {"nose": 0.87}
@@ -65,6 +65,10 @@ def make_scores(odd_faces):
         }  # fmt: skip
         if method == "share":
             found |= {"total": 0.97, "total_low": 0.93, "total_high": 1.01}
+            sums = np.array([sum(values[region] for region in union) for union in UNIONS.values()])
+            for end, more in {"": 0, "_low": -0.06, "_high": 0.06}.items():
+                found[f"union_score{end}"] = ("union", sums + more)
+            found["union_images"] = ("union", np.full(len(UNIONS), len(paths)))
         else:
             attrs["tile"] = 16
             lit = rng.random((len(REGIONS), 4, 4, 4))
@@ -77,7 +81,8 @@ def make_scores(odd_faces):
                 "example_image": (("region", "example"), names[:, :4]),
                 "example_map": (("region", "example", "y", "x"), lit),
             }
-        return xr.Dataset(found, {"region": list(REGIONS), "image": paths}, attrs)
+        unions = {"union": list(UNIONS)} if method == "share" else {}
+        return xr.Dataset(found, {"region": list(REGIONS), "image": paths, **unions}, attrs)
 
     return make
 

@@ -29,21 +29,26 @@ def test_numbers_in_words(said, words):
 def test_the_finding_names_the_first_region_with_its_numbers(make_scores):
     first, following, total = findings(make_scores())
     assert first == (
-        "The decision “female” of demo:biased rests most on the lower lip: exchanging it alone moves the decision "
-        "41 % of the way (95 % interval 37–45 %, 24 images)."
+        "The decision “female” of demo:biased rests most on the lips: exchanging them one by one moves the decision "
+        "65 % of the way (95 % interval 59–71 %, 24 images)."
     )
-    assert "the upper lip (24 %) and the hair (9.0 %)" in following and "add up to 74 %" in following
+    assert "the hair (9.0 %) and the skin (6.0 %)" in following and "add up to 80 %" in following
     assert "97 % (95 % interval 93–101 %)" in total
 
 
 def test_findings_rest_on_the_decision_share_and_say_where_facex_disagrees(make_scores):
     said = findings([make_scores("facex"), make_scores("share")])
-    assert "lower lip" in said[0] and "41 %" in said[0]
+    assert "the lips" in said[0] and "65 %" in said[0]
     assert said[-1].startswith("The methods disagree: FaceX scores the nose highest (0.87; the lower lip has 0.41)")
     agreeing = dict.fromkeys(REGIONS, 0.2) | {"l_lip": 0.7}
     assert findings([make_scores("facex", agreeing), make_scores("share")])[-1] == (
         "FaceX agrees on the first place: the lower lip scores 0.70 (95 % interval 0.66–0.74, 24 images)."
     )
+
+
+def test_a_result_without_unions_names_single_regions(make_scores):
+    alone = make_scores().drop_dims("union")
+    assert "rests most on the lower lip: exchanging it alone moves the decision 41 %" in findings(alone)[0]
 
 
 def test_facex_alone_claims_no_more_than_where_the_map_is_high(make_scores):
@@ -59,15 +64,15 @@ def test_maps_without_a_positive_value_are_no_finding(make_scores):
 def test_a_share_that_may_be_zero_is_no_finding(make_scores):
     said = findings(make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"hair": 0.03}))
     assert said == [
-        "No single region can be shown to carry the decision “female” of demo:biased: the largest share is the "
-        "hair's, 3.0 % (95 % interval −1.0 % to 7.0 %, 24 images)."
+        "No single region can be shown to carry the decision “female” of demo:biased: the largest share is "
+        "that of the hair, 3.0 % (95 % interval −1.0 % to 7.0 %, 24 images)."
     ]
 
 
 def test_the_largest_difference_between_two_models_is_said(four_results):
     assert findings(four_results)[-1] == (
-        "The largest difference is the lower lip: exchanging it moves “female” of demo:biased 41 % of the way and "
-        "“female” of demo:fair 2.0 %."
+        "The largest difference is in the lips: exchanging them moves “female” of demo:biased 65 % of the way and "
+        "“female” of demo:fair 3.0 %."
     )
 
 
