@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ class LandmarkParser:
             warnings.simplefilter("ignore")
             from facenet_pytorch import MTCNN
 
-            self.detector = MTCNN(select_largest=True, device="cpu")
+            self.detector = MTCNN(select_largest=True, device="cpu").to(memory_format=torch.channels_last)
 
     def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
         """Return the warped template of each image's largest face, uint8 (H, W); None where there is no face."""
@@ -47,23 +48,35 @@ class LandmarkParser:
 
     def largest_faces(self, images: list[Image.Image]) -> list[np.ndarray | None]:
         """Return of each image's largest face the box's two corners and the five points, float (7, 2); None without."""
-        scales = [DETECTION_SIDE / max(image.size) for image in images]
-        squares = [Image.new("RGB", (DETECTION_SIDE, DETECTION_SIDE)) for _ in images]
+        return [faces[0] if len(faces) else None for faces in self.every_face(images)]
+
+    def every_face(
+        self, images: list[Image.Image], side: int = DETECTION_SIDE, face_sides: Sequence[int] = FACE_SIDES
+    ) -> list[np.ndarray]:
+        """Return the faces of each image, largest first: the box's two corners and the five points, float (F, 7, 2).
+
+        Parameters
+        ----------
+        side, face_sides : as `DETECTION_SIDE` and `FACE_SIDES`.
+        """
+        scales = [side / max(image.size) for image in images]
+        squares = [Image.new("RGB", (side, side)) for _ in images]
         for image, scale, square in zip(images, scales, squares, strict=True):
-            size = [max(1, round(side * scale)) for side in image.size]
+            size = [max(1, round(length * scale)) for length in image.size]
             square.paste(image.resize(size, Image.Resampling.BILINEAR))
-        found: list[np.ndarray | None] = [None] * len(images)
+        found = [np.empty((0, 7, 2)) for _ in images]
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # the detector's many small layers wait for threads longer than they take
         try:
-            for self.detector.min_face_size in FACE_SIDES:
-                left = [k for k, face in enumerate(found) if face is None]
+            for self.detector.min_face_size in face_sides:
+                left = [k for k, faces in enumerate(found) if not len(faces)]
                 if not left:
                     break
                 boxes, _, points = self.detector.detect([squares[k] for k in left], landmarks=True)
                 for k, box, five in zip(left, boxes, points, strict=True):
                     if five is not None:
-                        found[k] = np.concatenate([np.reshape(box[0], (2, 2)), five[0]]).astype(float) / scales[k]
+                        corners = np.reshape(box.astype(float), (-1, 2, 2))
+                        found[k] = np.concatenate([corners, five.astype(float)], axis=1) / scales[k]
         finally:
             torch.set_num_threads(threads)
         return found
