@@ -6,7 +6,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import cache_folder, write_whole
-from facexkit.faces.faceset import ImageSource
+from facexkit.faces.faceset import ImageSource, MaskSource
 from facexkit.faces.regions import REGIONS
 
 REGION_FILE = re.compile(rf"(.*)_({'|'.join(REGIONS)})")
@@ -74,6 +74,32 @@ class MaskFiles:
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the images that have no mask file."""
         return [path for path in paths if path not in self.files]
+
+
+class JoinedMasks:
+    """Two sources of masks as one: regions and concepts, say.
+
+    Parameters
+    ----------
+    first, second : sources for the same images.
+    rename : the second's names → what they are called here; where both have a name, the two must be told apart.
+    """
+
+    def __init__(self, first: MaskSource, second: MaskSource, rename: Mapping[str, str] | None = None) -> None:
+        self.first, self.second, self.rename = first, second, dict(rename or {})
+        theirs = [self.rename.get(name, name) for name in second.names]
+        self.names = (*first.names, *theirs)
+        if both := [name for name in theirs if name in first.names]:
+            raise FacexkitError(f"both sources have masks called {', '.join(both)}; give rename={{{both[0]!r}: …}}")
+
+    def read(self, path: str) -> dict[str, np.ndarray]:
+        """Return the masks that the image has in either, bool (H, W) by name."""
+        theirs = self.second.read(path).items()
+        return self.first.read(path) | {self.rename.get(name, name): mask for name, mask in theirs}
+
+    def digest(self, path: str) -> bytes:
+        """Return bytes that change when the masks of either do."""
+        return self.first.digest(path) + self.second.digest(path) + repr(sorted(self.rename.items())).encode()
 
 
 def read_index_mask(file: Path) -> dict[str, np.ndarray]:

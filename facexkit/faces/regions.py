@@ -42,14 +42,17 @@ FACE_DICTIONARY = {
 
 REGION_AREAS = {
     "eye": ("eye_g", "l_eye", "r_eye", "eyes", "l_brow", "r_brow", "brows"),
-    "nose": ("nose",),
-    "mouth": ("mouth", "u_lip", "l_lip", "lips"),
+    "nose": ("nose", "nose_part"),
+    "mouth": ("mouth", "u_lip", "l_lip", "lips", "mouth_part"),
     "skin": ("skin",),
     "ear": ("l_ear", "r_ear", "ears", "ear_r"),
     "hair": ("hair", "hat"),
     "neck": ("neck_l", "neck", "cloth"),
 }
 """The regions and their unions by face area, as the Face Dictionary groups its concepts."""
+
+PARTS = {"nose": "nose_part", "mouth": "mouth_part"}
+"""What the Face Dictionary's parts that share a region's name are called beside the regions."""
 
 
 def index_map(masks: np.ndarray) -> np.ndarray:

@@ -267,7 +267,7 @@ def dissect(
     quantile : share of a unit's values that lie above its threshold.
     mask_size : side length at which pixels are counted, up to the model's input size; masks are resized to nearest.
     concepts : names among the face set's masks and the unions brows, eyes, ears, lips; None for all of them but the
-        background.
+        background. `faces.masks = fx.JoinedMasks(faces.masks, others)` dissects two vocabularies at once.
     union : "labelled" or "active", see `IoUTally`.
     top_images : how many images to name for each unit and concept.
     crop, margin : "mtcnn" cuts out the faces first, see `crop_faces`; attrs["uncropped"] counts those used whole.

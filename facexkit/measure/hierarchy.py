@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import rankdata
 
-from facexkit.faces.regions import FACE_DICTIONARY, REGION_AREAS, REGIONS, UNIONS
+from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGION_AREAS, REGIONS, UNIONS
 
 AREAS = {
     area: tuple(dict.fromkeys((*FACE_DICTIONARY.get(area, ()), *REGION_AREAS.get(area, ()))))
@@ -96,8 +96,9 @@ def concept_types(concepts: Sequence[str], types: Mapping[str, str] | None = Non
 
     Nose and mouth are regions, but parts beside other concepts of the Face Dictionary.
     """
-    dictionary = {concept for members in FACE_DICTIONARY.values() for concept in members}
-    regions = {*REGIONS, *UNIONS} - (dictionary if dictionary.difference(REGIONS) & set(concepts) else set())
+    dictionary = {concept for members in FACE_DICTIONARY.values() for concept in members} | {*PARTS.values()}
+    beside = dictionary.difference(REGIONS) & set(concepts) and not set(PARTS.values()) & set(concepts)
+    regions = {*REGIONS, *UNIONS} - (dictionary if beside else set())
     known = {c: "action unit" if c.startswith("AU_") else "part" if c.islower() else "attribute" for c in dictionary}
     known |= dict.fromkeys(regions, "region") | dict(types or {})
     return np.array([known.get(concept, OTHER) for concept in concepts], object)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from facexkit.errors import FacexkitError
 from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
@@ -42,12 +43,15 @@ def plot_units(
     """
     ranked = rank_concepts(found) if ranked is None else ranked
     order = by_iou(found)[:units] if isinstance(units, int) else np.asarray(units)
+    if not len(order):
+        raise FacexkitError(f"no unit of {found.attrs['layer']!r} meets any concept, so there is none to draw")
     seen = seen_faces(found, faces, order)
     figure = plt.figure(figsize=(WIDTH, ROW * len(order) + 0.6))
     best = found.isel(unit=order[0])
     figure.suptitle(
-        f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} detects "
-        f"{title_of(best.best_concept.item())} best (IoU {best.best_iou.item():.2f})",
+        f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} "
+        f"{'detects' if best.interpretable else 'is no detector; it meets'} {title_of(best.best_concept.item())} best "
+        f"(IoU {best.best_iou.item():.3f})",
         fontweight="bold", color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
     )  # fmt: skip
     draw_units(page_axes(figure), found, ranked, seen, order, top=figure.get_figheight() - 0.5)

@@ -9,7 +9,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces import cache, masks
 from facexkit.faces.faceset import MaskView
 from facexkit.faces.formats import load_faces
-from facexkit.faces.masks import mask_folder
+from facexkit.faces.masks import JoinedMasks, mask_folder
 from facexkit.faces.regions import REGIONS
 
 INDEX = np.array([[0, 1, 1, 2], [0, 13, 18, 2]], np.uint8)
@@ -205,3 +205,22 @@ def test_many_mask_files_are_listed_quickly_and_rightly(tmp_path):
     source = mask_folder(tmp_path, paths, lambda path: path.removesuffix(".jpg").zfill(5))
     assert pd.Series(paths).isin(source.files.keys()).all() and source.files["7.jpg"]["nose"] == "00007_nose.png"
     assert masks.MaskFiles(tmp_path, {}).names == ("background",)
+
+
+def test_joined_masks_are_those_of_both_sources_under_names_of_their_own(drawn_faces):
+    regions, concepts = drawn_faces.masks, drawn_faces.masks.concepts
+    both, path = regions.both, drawn_faces.table.path[0]
+    assert set(both.names) == {*regions.names, *concepts.names, "nose_part", "mouth_part"}
+    assert len(both.names) == len(regions.names) + len(concepts.names)
+    read = both.read(path)
+    for name, mask in regions.read(path).items():
+        np.testing.assert_array_equal(read.pop(name), mask)
+    for name, mask in concepts.read(path).items():
+        np.testing.assert_array_equal(read.pop({"nose": "nose_part", "mouth": "mouth_part"}.get(name, name)), mask)
+    assert not read
+    assert len({source.digest(path) for source in (regions, concepts, both)}) == 3
+
+
+def test_joined_masks_of_one_name_are_told_apart_by_the_caller(drawn_faces):
+    with pytest.raises(FacexkitError, match="both sources have masks called nose, mouth"):
+        JoinedMasks(drawn_faces.masks, drawn_faces.masks.concepts)

@@ -16,6 +16,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet, MaskView
 from facexkit.measure.active_area import ActiveArea
 from facexkit.measure.dissection import Candidates, IoUTally, dissect
+from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
@@ -282,3 +283,21 @@ def test_dissect_refuses_what_cannot_be(small, wrong, message):
     model, faces = small
     with pytest.raises(FacexkitError, match=message):
         dissect(model, faces, **({"layer": "1", "mask_size": 24, "progress": False} | wrong))
+
+
+def test_two_vocabularies_at_once_are_dissected_as_each_alone(small_model, drawn_faces):
+    faces = drawn_faces[:8]
+    sources = {"regions": faces.masks, "concepts": faces.masks.concepts, "both": faces.masks.both}
+    found = {}
+    for name, faces.masks in sources.items():
+        found[name] = dissect(small_model, faces, "conv2", mask_size=32, progress=False)
+    parts = {"nose": "nose_part", "mouth": "mouth_part"}
+    for name, renamed in (("regions", {}), ("concepts", parts)):
+        alone = found[name]
+        same = found["both"].sel(concept=[renamed.get(c, c) for c in alone.concept.to_numpy()])
+        for counted in ("intersection", "union", "images", "has_concept"):
+            np.testing.assert_array_equal(same[counted], alone[counted])
+    ranked = rank_concepts(found["both"])
+    kinds = dict(zip(ranked.concept.to_numpy(), zip(ranked.concept_area.to_numpy(), ranked.concept_type.to_numpy())))
+    assert kinds["mouth"] == ("mouth", "region") and kinds["mouth_part"] == ("mouth", "part")
+    assert kinds["nose_part"] == ("nose", "part") and kinds["Smiling"] == ("mouth", "attribute")
