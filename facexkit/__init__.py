@@ -39,6 +39,8 @@ _HOMES = {
     "crop_faces": "facexkit.faces.cropping",
     "align_faces": "facexkit.faces.alignment",
     "fairface": "facexkit.measure.fairface",
+    "align_faces": "facexkit.faces.alignment",
+    "fairface": "facexkit.measure.fairface",
     "dissect": "facexkit.measure.dissection",
     "rank_concepts": "facexkit.measure.hierarchy",
     "histograms": "facexkit.measure.hierarchy",

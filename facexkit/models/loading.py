@@ -44,6 +44,8 @@ class Made:
 
 
 SOURCES: dict[str, Callable[[str, Wish], Made]] = {}
+ELSEWHERE = {"fairface": "facexkit.models.fairface"}
+"""Sources that register themselves when their module is imported, which is when they are first asked for."""
 
 
 def register_source(prefix: str) -> Callable:
@@ -73,7 +75,7 @@ def load_model(
     Parameters
     ----------
     source : `torchvision:NAME`; `path/to/file.py:NAME`, where NAME is a module, or a class or function that makes one
-        (needs `trust`); `onnx:PATH`; `demo:biased` or `demo:fair`.
+        (needs `trust`); `onnx:PATH`; `fairface:7` or `fairface:4`; `demo:biased` or `demo:fair`.
     weights : a state dict; for torchvision also the name of its published weights ("imagenet" for the default ones),
         which it downloads. None: random, by `seed` (torchvision), as the file makes them, or the source's own.
     num_classes : number of outputs. Torchvision models get a new head; a class or function that has this parameter
@@ -97,12 +99,14 @@ def load_model(
         raise FacexkitError(f"image_size must be at least 1 pixel, not {image_size}")
     prefix, _, rest = str(source).partition(":")
     wish = Wish(weights, num_classes, seed, trust)
+    if prefix in ELSEWHERE:
+        importlib.import_module(ELSEWHERE[prefix])
     if prefix in SOURCES:
         made = SOURCES[prefix](rest, wish)
     elif ".py" in str(source):
         made = _from_file(str(source), wish)
     else:
-        raise unknown("model source", source, [f"{known}:…" for known in SOURCES] + ["path/to/file.py:NAME"])
+        raise unknown("model source", source, [f"{known}:…" for known in SOURCES | ELSEWHERE] + ["path/to/file.py:NAME"])
     mean, std = mean_and_std(made.normalize if normalize is None else normalize)
     model = FaceModel(
         made.network,

@@ -1,0 +1,200 @@
+"""Faces found in photographs and brought to one frame, as FairFace's own script does it with dlib."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm.auto import tqdm
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.cache import write_whole
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.images import ImageFolder
+from facexkit.faces.landmarks import DETECTION_SIDE, FACE_SIDES, LandmarkParser
+from facexkit.faces.readers import images_in
+
+AT_ONCE = 16
+MOST_SIDE, DLIB_SIDE = 1600, 800
+"""A photograph is brought to so many pixels at most; dlib looks for faces in as many as in FairFace's script."""
+
+TARGETS = {
+    "mtcnn": ((0.2255, 0.2160), (0.7547, 0.2160), (0.4901, 0.5156), (0.2541, 0.7802), (0.7261, 0.7802)),
+    "dlib": ((0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)),
+}
+"""Where a detector's five points lie on the mean face, as shares of the frame without padding.
+
+dlib's are the ones in its `get_face_chip_details`: corners of the eyes, base of the nose. MTCNN finds other points; theirs
+are read off the mean face of 68 points there: the middle of an eye's six, nose tip (30), corners of the mouth (48, 54).
+"""
+
+Detector = Callable[[list[Image.Image]], list[np.ndarray]]
+"""Images → of each the five points of all its faces, float (F, 5, 2) in pixels."""
+
+
+def align_faces(
+    photographs: FaceSet | str | Path,
+    out: str | Path,
+    detector: str = "mtcnn",
+    size: int = 300,
+    padding: float = 0.25,
+    smallest: float = 0.08,
+    max_skipped: float = 0.01,
+) -> FaceSet:
+    """Find all faces of photographs; save each as `STEM_face0.jpg`, …, aligned as dlib's `get_face_chip` does it.
+
+    Parameters
+    ----------
+    photographs : a face set, or a folder of images.
+    out : folder for the faces, `faces.csv` (the result's table) and `photographs.csv` (each one's number of faces).
+    detector : "mtcnn", largest face first; or "dlib", as in FairFace's script, slow without a GPU.
+    size : side of an aligned face in pixels.
+    padding : room around the face on each side, as a share of the frame without it.
+    smallest : MTCNN looks for faces from this share of the photograph's longer side on.
+    max_skipped : largest share of photographs that may be undecodable.
+
+    Returns
+    -------
+    the aligned faces: `path`, `photograph` (its path), `photograph_row` and the photograph's labels. The last note
+    counts them, and names photographs without a face.
+
+    Raises
+    ------
+    FacexkitError for an unknown or missing detector, photographs that cannot be decoded or that share a name, an `out`
+    inside the folder of the photographs, or no face at all.
+    """
+    out = Path(out).expanduser()
+    if not isinstance(photographs, FaceSet):
+        photographs = _folder(Path(photographs).expanduser(), out)
+    if detector not in DETECTORS:
+        raise unknown("detector", detector, DETECTORS)
+    if not (size >= 1 and padding >= 0 and 0 < smallest <= 1):
+        raise FacexkitError(f"size {size} must be at least 1, padding {padding} at least 0, smallest {smallest} in 0–1")
+    target = (np.array(TARGETS[detector]) + padding) / (1 + 2 * padding) * size
+    seen, table = _save_faces(photographs, out, DETECTORS[detector](smallest), target, size)
+    note = _account(seen, max_skipped)
+    labels = photographs.table.drop(columns=table.columns, errors="ignore").iloc[table.photograph_row]
+    table = table.join(labels.reset_index(drop=True))
+    for name, part in (("photographs", seen), ("faces", table)):
+        write_whole(out / f"{name}.csv", part.to_csv(index=False).encode())
+    return FaceSet(
+        table,
+        ImageFolder(out),
+        name=f"{photographs.name}, aligned",
+        target=photographs.target,
+        protected=photographs.protected,
+        notes=[*photographs.notes, note],
+        source=photographs.source | {"aligned": detector, "size": size, "padding": padding, "smallest": smallest},
+    )
+
+
+def cut_out(image: Image.Image, points: np.ndarray, target: np.ndarray, size: int) -> Image.Image:
+    """Return the square of `size` pixels in which the image's `points` (5, 2) lie at `target` (5, 2), about.
+
+    As in dlib, z ↦ a·z + b (complex: turn, scale, move) takes `target` nearest to `points`; around the image is black.
+    """
+    goal, place = (each @ (1, 1j) for each in (target, points))
+    spread = goal - goal.mean()
+    a = np.vdot(spread, place - place.mean()) / np.vdot(spread, spread)
+    b = place.mean() - a * goal.mean()
+    shrink = max(1, int(abs(a)))  # a pixel of the square covers so many of the image: average them first
+    a, b = a / shrink, (b + 0.5 + 0.5j) / shrink - 0.5 - 0.5j
+    back = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+    pixels = np.asarray(image.reduce(shrink) if shrink > 1 else image)
+    return Image.fromarray(cv2.warpAffine(pixels, back, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+
+
+def _save_faces(
+    photographs: FaceSet, out: Path, detect: Detector, target: np.ndarray, size: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a photograph, and a row a face; the next photographs are read while faces are looked for in these."""
+    paths = photographs.table.path
+    stems = paths.map(lambda path: str(PurePosixPath(path).with_suffix("")))
+    if (twice := stems.duplicated(keep=False)).any():
+        named = ", ".join(paths[twice][:4])
+        raise FacexkitError(f"faces of different photographs would get one name: {named}; rename the photographs")
+
+    def read(path: str) -> Image.Image | str:
+        try:
+            image = photographs.images.read(path)
+        except OSError as error:
+            return str(error) or type(error).__name__
+        image.thumbnail((MOST_SIDE, MOST_SIDE))
+        return image
+
+    def save(path: str, image: Image.Image, points: np.ndarray) -> None:
+        cut_out(image, points, target, size).save(content := io.BytesIO(), "JPEG", quality=95)
+        write_whole(out / path, content.getvalue())
+
+    seen, rows, saved = [], [], []
+    with ThreadPoolExecutor(2) as pool:
+        coming = pool.map(read, paths[:AT_ONCE])
+        for start in tqdm(range(0, len(paths), AT_ONCE), desc="aligning faces", unit="batch"):
+            images, coming = list(coming), pool.map(read, paths[start + AT_ONCE : start + 2 * AT_ONCE])
+            good = {row: image for row, image in enumerate(images, start) if not isinstance(image, str)}
+            found = dict(zip(good, detect([*good.values()]) if good else (), strict=True))
+            for row, image in enumerate(images, start):
+                seen.append((paths[row], len(found.get(row, ())), "" if row in good else image))
+                for number, points in enumerate(found.get(row, ())):
+                    rows.append((f"{stems[row]}_face{number}.jpg", paths[row], row))
+                    saved.append(pool.submit(save, rows[-1][0], image, points))
+    for each in saved:
+        each.result()
+    table = pd.DataFrame(rows, columns=["path", "photograph", "photograph_row"])
+    return pd.DataFrame(seen, columns=["photograph", "faces", "problem"]), table
+
+
+def _mtcnn(smallest: float) -> Detector:
+    parser, side = LandmarkParser(), max(DETECTION_SIDE, math.ceil(FACE_SIDES[-1] / smallest))
+    return lambda images: [faces[:, 2:] for faces in parser.every_face(images, side, [round(side * smallest)])]
+
+
+def _dlib(_smallest: float) -> Detector:
+    if not (find_spec("dlib") and find_spec("face_recognition_models")):
+        raise FacexkitError("detector 'dlib' needs dlib and its models: pip install dlib face-recognition-models")
+    import dlib
+
+    folder = Path(find_spec("face_recognition_models").submodule_search_locations[0], "models")
+    find = dlib.cnn_face_detection_model_v1(str(folder / "mmod_human_face_detector.dat"))
+    predict = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
+
+    def five_points(image: Image.Image) -> np.ndarray:
+        scale = DLIB_SIDE / max(image.size)
+        pixels = np.array(image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR))
+        shapes = [predict(pixels, found.rect).parts() for found in find(pixels, 1)]
+        return np.array([[(point.x, point.y) for point in shape] for shape in shapes]).reshape(-1, 5, 2) / scale
+
+    return lambda images: [five_points(image) for image in images]
+
+
+DETECTORS: dict[str, Callable[[float], Detector]] = {"mtcnn": _mtcnn, "dlib": _dlib}
+
+
+def _folder(root: Path, out: Path) -> FaceSet:
+    if out.resolve().is_relative_to(root.resolve()):
+        raise FacexkitError(f"the faces would be saved among the photographs, in {out}; name a folder outside of {root}")
+    if not (paths := images_in(root)):
+        raise FacexkitError(f"there is no image in {root}; name a folder of photographs, or give a face set")
+    return FaceSet(pd.DataFrame({"path": paths}), ImageFolder(root), name=root.name, source={"root": str(root)})
+
+
+def _account(seen: pd.DataFrame, max_skipped: float) -> str:
+    """Say how many faces were found, and which photographs have none; raise where too much is missing."""
+    broken, empty = seen[seen.problem != ""], seen[(seen.problem == "") & (seen.faces == 0)]
+    named = "; ".join(broken.photograph + ": " + broken.problem)
+    if len(broken) > max_skipped * len(seen):
+        raise FacexkitError(f"{len(broken)} of {len(seen)} photographs cannot be decoded, more than the share "
+                            f"max_skipped={max_skipped:g}: {named:.400}; replace them or take them out")
+    if not seen.faces.sum():
+        raise FacexkitError(f"no face found in {len(seen)} photographs; a lower smallest= finds smaller faces")
+    parts = [f"{seen.faces.sum()} faces aligned from {len(seen)} photographs"]
+    parts += [f"{len(empty)} without a face: {', '.join(empty.photograph)}"] if len(empty) else []
+    return "; ".join(parts + ([f"{len(broken)} cannot be decoded: {named}"] if len(broken) else []))

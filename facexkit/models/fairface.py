@@ -1,0 +1,61 @@
+"""FairFace's classifiers of race, gender and age: ResNet-34 with 18 outputs, and how these are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torchvision
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.weights import load_weights, seeded
+
+RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
+AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+BLOCKS = {
+    "7": {"race": RACES, "gender": ("Male", "Female"), "age": AGES},
+    "4": {"race4": ("White", "Black", "Asian", "Indian")},
+}
+"""Model → the outputs that are read, in order: what a block tells, and its classes.
+
+The four-race model has 18 outputs as well; like FairFace's own script, nobody reads its last 14.
+"""
+FILES = {"7": "res34_fair_align_multi_7_20190809.pt", "4": "res34_fair_align_multi_4_20190809.pt"}
+OUTPUTS = 18
+
+
+@register_source("fairface")
+def _from_fairface(races: str, wish: Wish) -> Made:
+    if races not in BLOCKS:
+        raise unknown("FairFace model", races, BLOCKS)
+    if wish.weights is None:
+        raise FacexkitError(
+            f"fairface:{races} needs weights=: the public file {FILES[races]}, or the folder that has it; the README of "
+            "github.com/dchen236/FairFace links to it. Without it: torchvision:resnet34 with num_classes=18, untrained"
+        )
+    path = Path(wish.weights).expanduser()
+    with seeded(wish.seed):
+        network = torchvision.models.resnet34(num_classes=OUTPUTS)
+    load_weights(network, path / FILES[races] if path.is_dir() else path, wish.trust)
+    read = [name for names in BLOCKS[races].values() for name in names]
+    return Made(network, 224, "imagenet", [*read, *(f"unread {k}" for k in range(len(read), OUTPUTS))])
+
+
+def decode(outputs: np.ndarray, races: str) -> dict[str, np.ndarray]:
+    """Return the probabilities of each block of the model "7" or "4": softmax over the block's outputs.
+
+    Parameters
+    ----------
+    outputs : (N, 18) logits.
+
+    Returns
+    -------
+    for "7" `race` (N, 7), `gender` (N, 2) and `age` (N, 9); for "4" `race4` (N, 4); float of the outputs' precision.
+    """
+    found, start = {}, 0
+    for block, names in BLOCKS[races].items():
+        part = outputs[:, start : start + len(names)]
+        powers = np.exp(part - part.max(1, keepdims=True))
+        found[block], start = powers / powers.sum(1, keepdims=True), start + len(names)
+    return found
