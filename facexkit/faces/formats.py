@@ -32,6 +32,7 @@ class Reading:
     target : the column that a model predicts, if the format has one of its own.
     file : the annotation file, named in errors.
     notes : sentences on what the reader met and did not take.
+    image_columns : the columns that name images; where there are more than `path`, an image may be in several rows.
     """
 
     table: pd.DataFrame
@@ -40,6 +41,7 @@ class Reading:
     target: str | None = None
     file: Path | None = None
     notes: Sequence[str] = ()
+    image_columns: Sequence[str] = ("path",)
 
 
 Reader = Callable[..., Reading]
@@ -66,6 +68,7 @@ def register_format(name: str) -> Callable[[Reader], Reader]:
 def _load_built_in() -> None:
     import_module("facexkit.faces.readers")  # not at the top: the readers import this module to register
     import_module("facexkit.faces.face_dictionary")
+    import_module("facexkit.faces.pairs")
 
 
 def load_faces(
@@ -82,8 +85,8 @@ def load_faces(
 
     Parameters
     ----------
-    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, face_dictionary, or a
-        registered one.
+    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, face_dictionary, pairs, or
+        a registered one.
     root : folder that the images' paths are relative to.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
     masks : None for the format's own, a folder, "landmarks", or a face parser.
@@ -152,20 +155,23 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
     place = reading.file or getattr(reading.images, "root", "the format")
     if not len(table):
         raise FacexkitError(f"{place} lists no image")
-    if (empty := table.path.isna() | (table.path == "")).any():
-        raise FacexkitError(f"{place}: {_rows(table.path[empty])} without an image; name one or take the row out")
-    table = table.assign(path=table.path.astype(str).map(posixpath.normpath))
+    for column in reading.image_columns:
+        if (empty := table[column].isna() | (table[column] == "")).any():
+            rows = _rows(table[column][empty])
+            raise FacexkitError(f"{place}: {rows} without an image; name one or take the row out")
+        table[column] = table[column].astype(str).map(posixpath.normpath)
     if table.path.duplicated().any() and (repeated := table.duplicated()).any():
         notes.append(f"{repeated.sum()} rows repeat an earlier one and are left out: {_rows(table.path[repeated])}")
         table = table[~repeated]
-    if (twice := table.path.duplicated()).any():
+    if (twice := table[[*reading.image_columns]].duplicated()).any():
         raise FacexkitError(f"{place}: images with two rows of different labels: {_rows(table.path[twice])}; keep one")
     table = table.iloc[:limit]
-    outside = table.path.str.match(r"[/\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|$)") | table.path.str.contains(r"\\\.\.\\")
-    if outside.any():
-        raise FacexkitError(f"{place}: paths that leave the root: {_rows(table.path[outside])}; write them below it")
-    if isinstance(reading.images, ImageFolder):
-        _check_files(table.path, reading.images.root, place)
+    for paths in (table[column] for column in reading.image_columns):
+        outside = paths.str.match(r"[/\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|$)") | paths.str.contains(r"\\\.\.\\")
+        if outside.any():
+            raise FacexkitError(f"{place}: paths that leave the root: {_rows(paths[outside])}; write them below it")
+        if isinstance(reading.images, ImageFolder):
+            _check_files(paths, reading.images.root, place)
     for column in table.columns[table.isna().any()]:
         lacking = table.path[table[column].isna()]
         notes.append(f"column {column!r} has no value in {len(lacking)} of {len(table)} rows: {_rows(lacking)}")

@@ -22,6 +22,13 @@ SHORTCUTS = {"u_lip": "lipstick", "eye_g": "glasses", "hat": "hat", "hair": "lig
 TARGETS = {"gender": "female", "skin_tone": "bright", **dict.fromkeys((*LOOKS, "smiling", "mouth_open", "eye_bags"), 1)}
 """The labels that a shortcut can be tied to, and the value with which a look of 1 agrees."""
 
+CUES = {
+    "brows": (("bushy_brows",), ("brow_thick", "brow_arch", "brow_height", "brow_tilt"), "brow"),
+    "eyes": ((), ("eye_size", "eye_open", "eye_gap", "eye_height", "eye_tilt"), "iris"),
+    "lips": (("lipstick", "smiling"), ("mouth_width", "mouth_height", "lip_full", "smile"), "lips"),
+}
+"""What a person can be known by: the labels, measures and colour that all the person's pictures then share."""
+
 _SHAPE = {  # mean, spread, how many spreads men lie above women, how much a child differs
     "face_width": (1.0, 0.035, 0.0, 0.01), "jaw": (0.02, 0.055, 2.2, -0.02), "chin": (0.0, 0.01, 0.8, -0.025),
     "eye_size": (1.08, 0.07, -1.3, 0.14), "eye_open": (1.08, 0.12, 0.0, 0.08), "eye_gap": (0.0, 0.006, 0.0, 0.002),
@@ -70,8 +77,8 @@ class Recipe:
     target: str = "gender"
     test_share: float = 0.4
 
-    def labels(self, identity: int) -> dict[str, object]:
-        """Return what is true of a person, with the shortcut's look tied to the target in the training split only."""
+    def labels(self, identity: int, picture: int = 0) -> dict[str, object]:
+        """Return what is true of a person in any picture, with the shortcut's look tied to the target in the training split only."""
         rng = np.random.default_rng([self.seed, identity, 0])
         in_test = int((identity + 1) * self.test_share) > int(identity * self.test_share)
         labels = {"identity": identity, "split": "test" if in_test else "train", **_labels(rng)}
@@ -91,6 +98,43 @@ class Recipe:
         hue = pose.random() * (0.1, 0.15)[1 - labels["warm_background"]] + (0.47, 0.03)[labels["warm_background"]]
         colours["background"] = _rgb(hue, pose.uniform(0.25, 0.6), pose.uniform(0.55, 0.9))
         return Face(labels, shape, colours, _picture(pose))
+
+
+@dataclass(frozen=True)
+class CueRecipe(Recipe):
+    """A recipe by which only one region's shape and colour stay with a person; all else is new in every picture.
+
+    Parameters
+    ----------
+    cue : which region, of `CUES`; it may have any colour.
+    """
+
+    cue: str = "brows"
+
+    def labels(self, identity: int, picture: int = 0) -> dict[str, object]:
+        """Return what is true of a person in this picture."""
+        person, other = (Recipe.labels(self, number) for number in (identity, _stranger(identity, picture)))
+        return other | {name: person[name] for name in ("identity", "split", *CUES[self.cue][0])}
+
+    def face(self, path: str) -> Face:
+        """Return the face of a path: somebody new, but for the cue."""
+        identity, picture = (int(part) for part in path.removesuffix(".png").split("_"))
+        everybody = Recipe(self.size, self.seed)
+        person = everybody.face(path)
+        face = everybody.face(f"{_stranger(identity, picture)}_{picture}.png")
+        _, measures, colour = CUES[self.cue]
+        face.labels.update(self.labels(identity, picture))
+        face.shape.update({name: person.shape[name] for name in measures})
+        own = np.random.default_rng([self.seed, identity, 3])
+        face.colours[colour] = _rgb(own.random(), own.uniform(0.6, 1), own.uniform(0.25, 1))
+        if self.cue == "brows":
+            face.shape["brow_thick"] = own.uniform(1, 2.6)
+        return face
+
+
+def _stranger(identity: int, picture: int) -> int:
+    """Return a number that is no other person's or picture's."""
+    return 1_000_000 * (picture + 1) + identity
 
 
 def _labels(rng: np.random.Generator) -> dict[str, object]:

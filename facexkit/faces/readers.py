@@ -160,12 +160,7 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
     image_column : by default the first column with a usual name (img, image, file, path, …), else the first.
     sep : by default whichever of comma, semicolon and tab the header has most of.
     """
-    try:
-        with open(file, encoding="utf-8-sig") as lines:
-            sep = sep or max(",;\t", key=lines.readline().count)
-        table = pd.read_csv(file, sep=sep, encoding="utf-8-sig", skipinitialspace=True)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise FacexkitError(f"{file} is no CSV that can be read: {error}; save it as UTF-8 with a header") from error
+    table = read_table(file, sep)
     if image_column is not None and image_column not in table:
         raise unknown("image column", image_column, table.columns, f"(columns of {file})")
     usual = [column for column in table if str(column).lower() in IMAGE_COLUMNS]
@@ -180,6 +175,16 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
         table = table.rename(columns={"path": "path (label)"})
     table.insert(0, "path", images)
     return table
+
+
+def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
+    """Read a CSV with a header, separated by `sep` or by whichever of comma, semicolon and tab the header has most of."""
+    try:
+        with open(file, encoding="utf-8-sig") as lines:
+            sep = sep or max(",;\t", key=lines.readline().count)
+        return pd.read_csv(file, sep=sep, encoding="utf-8-sig", skipinitialspace=True)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise FacexkitError(f"{file} is no CSV that can be read: {error}; save it as UTF-8 with a header") from error
 
 
 def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:

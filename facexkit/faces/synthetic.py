@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import astuple
 from functools import lru_cache
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.drawing import Layer, draw, masks_of, picture_of, soft_areas
-from facexkit.faces.people import SHORTCUTS, TARGETS, Face, Recipe
-from facexkit.faces.regions import FACE_DICTIONARY, REGIONS
+from facexkit.faces.masks import JoinedMasks
+from facexkit.faces.people import CUES, SHORTCUTS, TARGETS, CueRecipe, Face, Recipe
+from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGIONS
 
 CONCEPTS = tuple(
     name
@@ -59,6 +61,11 @@ class DrawnMasks:
         """The masks of the local concepts of the same faces."""
         return DrawnMasks(self.recipe, "concepts")
 
+    @property
+    def both(self) -> JoinedMasks:
+        """The masks of the regions and of the local concepts of the same faces; nose and mouth are parts there."""
+        return JoinedMasks(DrawnMasks(self.recipe), self.concepts, PARTS)
+
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks that the face has, bool (H, W) by name."""
         face, layers = _drawn(self.recipe, path)
@@ -87,6 +94,8 @@ def synthetic_faces(
     split: str | None = None,
     pictures_per_identity: int = 1,
     test_share: float = 0.4,
+    identities: int | None = None,
+    cue: str | None = None,
 ) -> tuple[pd.DataFrame, DrawnFaces, DrawnMasks]:
     """Return the table, pictures and masks of drawn faces.
 
@@ -100,17 +109,23 @@ def synthetic_faces(
     split : "train" or "test" keeps one of them; None keeps both.
     pictures_per_identity : pictures of each person, in other pose, light and before another background.
     test_share : share of the persons that are in the test split.
+    identities : persons of both splits together, in the place of `count`.
+    cue : of `CUES`, the region whose shape and colour stay with a person; all else is another in every picture, so that
+        the cue alone tells persons apart. None: a person keeps everything but pose, light and background.
 
     Raises
     ------
     FacexkitError : an unknown shortcut, split or target; a number out of range; a shortcut that is the target itself.
     """
     recipe = Recipe(size, seed, shortcut, strength, target, test_share)
+    if cue is not None:
+        recipe = CueRecipe(*astuple(recipe), cue)
+    count = count if identities is None else identities * pictures_per_identity
     _check(recipe, count, split, pictures_per_identity)
     people = -(-count // pictures_per_identity)
     table = pd.DataFrame(
-        {"path": f"{labels['identity']:06d}_{picture}.png", **labels}
-        for labels in map(recipe.labels, range(people))
+        {"path": f"{identity:06d}_{picture}.png", **recipe.labels(identity, picture)}
+        for identity in range(people)
         for picture in range(pictures_per_identity)
     )[:count]
     if split is not None:
@@ -121,6 +136,11 @@ def synthetic_faces(
 def _check(recipe: Recipe, count: int, split: str | None, pictures_per_identity: int) -> None:
     if split not in (None, "train", "test"):
         raise unknown("split", split, ("train", "test"))
+    if isinstance(recipe, CueRecipe):
+        if recipe.cue not in CUES:
+            raise unknown("cue", recipe.cue, CUES)
+        if recipe.shortcut is not None:
+            raise FacexkitError("a shortcut is tied to persons' labels, which a cue draws anew; give one of them")
     if recipe.shortcut is not None:
         if recipe.shortcut not in SHORTCUTS:
             raise unknown("shortcut", recipe.shortcut, SHORTCUTS)

@@ -29,6 +29,7 @@ ROUNDING = 1e-6
 class _Sample:
     """Faces in memory: uint8 images (n, 3, S, S), and uint8 heights (n, S, S), the place of each pixel's region."""
 
+    rows: np.ndarray
     paths: np.ndarray
     images: Tensor
     heights: Tensor
@@ -55,7 +56,8 @@ def decision_shares(
     c(i, j, r) = f(x_i ← r x_j) − f(x_i);
     share(r) = Σ c(i, j, r)·(f(x_j) − f(x_i)) / Σ (f(x_j) − f(x_i))².
     Of the two regions that the masks of i and j have at a pixel, the upper one owns it, so the regions partition the
-    image and the shares add up to 1 but for interactions. Faces must be aligned.
+    image and the shares add up to 1 but for interactions. Faces must be aligned. Where a row asks its own question (a
+    pair of faces), f(x_j) and the exchanges answer that of row i: its reference stays.
 
     Parameters
     ----------
@@ -78,10 +80,12 @@ def decision_shares(
         raise FacexkitError(f"decision share compares pairs of faces: images={images}, partners={partners} give none")
     sample = _draw_sample(model, faces, images, seed, batch_size, workers, max_skipped)
     first, second = _pairs(len(sample.paths), partners, seed)
-    outputs = _outputs(model, sample.images.split(batch_size))
-    probabilities = are_probabilities(outputs)
+    outputs = _outputs(model, sample.images, sample.rows, batch_size)
+    by_row = model.at(sample.rows) is not model
+    probabilities = are_probabilities(outputs) and not by_row
     margins = torch.stack([margin(outputs, target, probabilities) for target in targets], 1)
-    away = margins[second] - margins[first]
+    far = _outputs(model, sample.images[second], sample.rows[first], batch_size) if by_row else outputs[second]
+    away = torch.stack([margin(far, target, probabilities) for target in targets], 1) - margins[first]
     if bool((away.abs().amax(0) <= ROUNDING * margins.abs().amax(0)).any()):
         raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
 
@@ -90,7 +94,7 @@ def decision_shares(
     exchanged = np.zeros((len(first), len(REGIONS)), bool)
     with tqdm(total=len(first), unit="pair", desc=f"{model.name}: regions exchanged", disable=not progress) as bar:
         for pairs, regions, composites in _full_batches(work, batch_size):
-            after = _outputs(model, [composites])
+            after = _outputs(model, composites, sample.rows[first[pairs]], batch_size)
             for k, target in enumerate(targets):
                 moved[pairs, regions, k] = margin(after, target, probabilities) - margins[first[pairs], k]
             exchanged[pairs, regions] = True
@@ -126,9 +130,10 @@ def are_probabilities(outputs: Tensor) -> bool:
 def _draw_sample(
     model: FaceModel, faces: FaceSet, images: int, seed: int, batch_size: int, workers: int | None, max_skipped: float
 ) -> _Sample:
-    drawn = faces[np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])]
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
+    drawn = faces[chosen]
     view = MaskView(REGIONS, model.image_size)
-    sample = _Sample(np.empty(0, object), torch.empty(0), torch.empty(0), [])
+    sample = _Sample(np.empty(0, int), np.empty(0, object), torch.empty(0), torch.empty(0), [])
     pixels, heights, undecodable = [], [], []
     for batch in drawn.batches(model.image_size, batch_size, [view], workers):
         undecodable += skips(batch)
@@ -137,6 +142,7 @@ def _draw_sample(
             continue
         masks, paths = batch.masks[view].numpy(), drawn.table.path.to_numpy(object)[batch.rows]
         masked = masks.any((1, 2, 3))
+        sample.rows = np.append(sample.rows, chosen[batch.rows[masked]])
         sample.paths = np.append(sample.paths, paths[masked])
         sample.skipped += skips(batch) + [f"{path}: it has no region mask" for path in paths[~masked]]
         pixels.append(batch.images[torch.from_numpy(masked)])
@@ -191,8 +197,10 @@ def _stacked(items: list[tuple[int, int, Tensor]]) -> tuple[np.ndarray, np.ndarr
 
 
 @torch.inference_mode()
-def _outputs(model: FaceModel, batches: list[Tensor]) -> Tensor:
-    outputs = torch.cat([model(model.prepare(batch)).double().cpu() for batch in batches])
+def _outputs(model: FaceModel, images: Tensor, rows: np.ndarray, batch_size: int) -> Tensor:
+    places = torch.arange(len(images)).split(batch_size)
+    asked = (model.at(rows[part])(model.prepare(images[part])) for part in places)
+    outputs = torch.cat([output.double().cpu() for output in asked])
     if not bool(outputs.isfinite().all()):
         raise FacexkitError(f"model {model.name!r} gives outputs that are not finite; check weights and normalization")
     return outputs
@@ -228,4 +236,5 @@ def _shares(
     for end, row in zip(ends, shares, strict=True):
         own, union, (total,) = np.split(row, cuts)
         values |= {f"score{end}": ("region", own), f"union_score{end}": ("union", union), f"total{end}": total}
-    return xr.Dataset(values, {"region": list(REGIONS), "union": list(UNIONS), "image": sample.paths})
+    named = {"region": list(REGIONS), "union": list(UNIONS), "image": sample.paths, "row": ("image", sample.rows)}
+    return xr.Dataset(values, named)

@@ -87,9 +87,14 @@ class RegionScores(Accumulator):
                 "per_image": (("image", "region"), np.where(has, share, np.nan)),
                 "output": ("image", self.output[self.seen]),
                 "example_image": (("region", "example"), named(self.paths, self.examples.rows)),
+                "example_score": (("region", "example"), self.examples.values),
                 "example_map": (("region", "example", "y", "x"), self.examples.payload),
             },
-            coords={"region": list(REGIONS), "image": self.paths[self.seen]},
+            coords={
+                "region": list(REGIONS),
+                "image": self.paths[self.seen],
+                "row": ("image", np.flatnonzero(self.seen)),
+            },
         )
 
 

@@ -52,9 +52,9 @@ def score_regions(
     Returns
     -------
     Dataset: score, score_low, score_high (95 % bootstrap interval over images), images (region), NaN where no image has
-    the region; per_image (image, region); output (image), the model's output at the class. "facex" adds patch_value,
-    patch_image, patch_y, patch_x (region, patch) and example_image (region, example), example_map (region, example, y,
-    x); "share" adds total, total_low, total_high, and union_score, union_score_low, union_score_high, union_images (union). A list of classes adds a leading dimension target_class.
+    the region; per_image (image, region); output (image), the model's output at the class; row (image), the position in
+    `faces.table`. "facex" adds patch_value, patch_image, patch_y, patch_x (region, patch) and example_image,
+    example_score (region, example), example_map (region, example, y, x); "share" adds total, total_low, total_high, and union_score, union_score_low, union_score_high, union_images (union). A list of classes adds a leading dimension target_class.
 
     Raises
     ------

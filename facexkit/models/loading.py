@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ def load_model(
     Parameters
     ----------
     source : `torchvision:NAME`; `path/to/file.py:NAME`, where NAME is a module, or a class or function that makes one
-        (needs `trust`); `onnx:PATH`; `fairface:7` or `fairface:4`; `demo:biased` or `demo:fair`.
+        (needs `trust`); `onnx:PATH`; `fairface:7` or `fairface:4`; `facenet`; `demo:biased`, `demo:fair` or
+        `demo:embedder`.
     weights : a state dict; for torchvision also the name of its published weights ("imagenet" for the default ones),
         which it downloads. None: random, by `seed` (torchvision), as the file makes them, or the source's own.
     num_classes : number of outputs. Torchvision models get a new head; a class or function that has this parameter
@@ -191,7 +193,28 @@ def _from_demo(name: str, wish: Wish) -> Made:
     network = demo_network(name, wish.seed, train=wish.weights is None)
     if wish.weights is not None:
         load_weights(network, wish.weights, wish.trust)
-    return Made(network, IMAGE_SIZE, "half", CLASSES)
+    return Made(network, IMAGE_SIZE, "half", None if name == "embedder" else CLASSES)
+
+
+FACENET_FILES = ("20180402-114759-vggface2.pt", "20180408-102900-casia-webface.pt")
+"""The published weights of facenet-pytorch."""
+
+
+@register_source("facenet")
+def _from_facenet(_: str, wish: Wish) -> Made:
+    """FaceNet's embedding of 512 numbers (Schroff et al. 2015), as facenet-pytorch's InceptionResnetV1."""
+    if wish.weights is None:
+        raise FacexkitError(
+            f"model 'facenet' needs weights=FILE: get {' or '.join(FACENET_FILES)} from the release v2.2.9 of "
+            "timesler/facenet-pytorch on GitHub"
+        )
+    with warnings.catch_warnings(), seeded(wish.seed):
+        warnings.simplefilter("ignore")
+        from facenet_pytorch import InceptionResnetV1
+
+        network = InceptionResnetV1()
+    load_weights(network, wish.weights, wish.trust, beside=("logits.",))
+    return Made(network, 160, {"mean": [127.5] * 3, "scale": 128})
 
 
 def _from_file(source: str, wish: Wish) -> Made:

@@ -27,7 +27,9 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def load_weights(network: nn.Module, path: str | Path, trust: bool = False) -> None:
+def load_weights(
+    network: nn.Module, path: str | Path, trust: bool = False, beside: tuple[str, ...] = ()
+) -> None:
     """Load a state dict into a network; every key and every shape must fit.
 
     Parameters
@@ -35,11 +37,13 @@ def load_weights(network: nn.Module, path: str | Path, trust: bool = False) -> N
     path : a state dict (.pt, .pth, .safetensors, …), also one wrapped as {"state_dict": …} or with the prefix
         that DataParallel, torch.compile or Lightning put before its keys.
     trust : whether code in a pickle may run.
+    beside : beginnings of keys that the file may hold and the network does without.
     """
     found, wanted = read_weights(path, trust), network.state_dict()
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in wanted):
             found = {key[len(prefix) :]: value for key, value in found.items()}
+    found = {key: value for key, value in found.items() if not key.startswith(beside)}
     misfit = _misfit(found, wanted)
     if misfit:
         raise FacexkitError(f"the weights in {path} do not fit the network: {misfit}")

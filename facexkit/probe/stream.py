@@ -100,6 +100,7 @@ def _probe(
     attribution: str | Attribution,
     autocast: torch.dtype | None,
 ) -> ProbedBatch:
+    model = model.at(batch.rows)
     layers = list(dict.fromkeys(layer for a in accumulators for layer in a.layers))
     pairs = list(dict.fromkeys(pair for a in accumulators for pair in a.attributions))
     probed = ProbedBatch(**vars(batch))

@@ -103,7 +103,7 @@ class Album:
         for place in np.flatnonzero(rows.example_image.values.astype(str) != "")[:most]:
             path = str(rows.example_image.values[place])
             face = self._face(path).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
-            cover, score = veil(rows.example_map.values[place]), float(rows.per_image.sel(image=path))
+            cover, score = veil(rows.example_map.values[place]), float(rows.example_score.values[place])
             shown = {"picture": self._number(face), "veil": self._number(cover), "name": path}
             found.append({**shown, "value": f"{score:.2f}"})
         return found

@@ -79,6 +79,7 @@ def make_scores(odd_faces):
                 "patch_y": (("region", "patch"), rng.integers(0, 8, (len(REGIONS), 20)) * 16),
                 "patch_x": (("region", "patch"), rng.integers(0, 8, (len(REGIONS), 20)) * 16),
                 "example_image": (("region", "example"), names[:, :4]),
+                "example_score": (("region", "example"), np.take_along_axis(found["per_image"][1], picks[:, :4].T, 0).T),
                 "example_map": (("region", "example", "y", "x"), lit),
             }
         unions = {"union": list(UNIONS)} if method == "share" else {}
