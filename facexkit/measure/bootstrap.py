@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 REPLICATES = 1000
 LEVEL = 0.95
+
+
+def resamples(images: int, seed: int = 0, replicates: int = REPLICATES) -> Iterator[np.ndarray]:
+    """Yield for each replicate how often each image is drawn, with replacement: int64 (images,)."""
+    rng = np.random.default_rng(seed)
+    for _ in range(replicates):
+        yield np.bincount(rng.integers(0, images, images), minlength=images)
+
+
+def percentile_interval(replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 2.5 % and 97.5 % quantiles (Efron 1979) over the first axis, NaN left out; NaN where all are."""
+    low, high = np.full((2, *replicates.shape[1:]), np.nan)
+    known = ~np.isnan(replicates).all(0)
+    tail = (1 - LEVEL) / 2
+    if known.any():
+        low[known], high[known] = np.nanquantile(replicates[:, known], [tail, 1 - tail], axis=0)
+    return low, high
 
 
 def ratio_interval(
@@ -21,18 +40,10 @@ def ratio_interval(
 
     Returns
     -------
-    low, high : float (K,), the 2.5 % and 97.5 % quantiles (Efron 1979); NaN where the denominators sum to 0.
+    low, high : float (K,); NaN where the denominators sum to 0.
     """
-    images = len(numerator)
-    rng = np.random.default_rng(seed)
     ratios = np.full((replicates, max(numerator.shape[1], denominator.shape[1])), np.nan)
-    for replicate in range(replicates):
-        weights = np.bincount(rng.integers(0, images, images), minlength=images)
+    for ratio, weights in zip(ratios, resamples(len(numerator), seed, replicates), strict=True):
         above, below = weights @ numerator, weights @ denominator
-        np.divide(above, below, out=ratios[replicate], where=np.broadcast_to(below > 0, ratios[replicate].shape))
-    known = ~np.isnan(ratios).all(0)
-    low, high = np.full((2, ratios.shape[1]), np.nan)
-    tail = (1 - LEVEL) / 2
-    if known.any():
-        low[known], high[known] = np.nanquantile(ratios[:, known], [tail, 1 - tail], axis=0)
-    return low, high
+        np.divide(above, below, out=ratio, where=np.broadcast_to(below > 0, ratio.shape))
+    return percentile_interval(ratios)

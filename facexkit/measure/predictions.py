@@ -69,6 +69,20 @@ def _classes(labels: pd.Series, class_names: Sequence[str]) -> np.ndarray | None
     return None
 
 
+def true_classes(faces: FaceSet, model: FaceModel) -> np.ndarray:
+    """Return the output column that each face's target means, −1 where it has no label; an error where that is unknown."""
+    if faces.target is None:
+        raise FacexkitError(f"the face set {faces.name!r} has no target; load it with target=COLUMN")
+    classes = _classes(faces.table[faces.target], model.class_names)
+    if classes is None:
+        values = ", ".join(map(str, faces.table[faces.target].dropna().unique()[:5]))
+        raise FacexkitError(
+            f"the values of {faces.target!r} ({values}) are neither the classes of {model.name!r} "
+            f"({', '.join(model.class_names[:5])}) nor their numbers; name them with class_names="
+        )
+    return classes
+
+
 def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the share of right predictions in each group.
 

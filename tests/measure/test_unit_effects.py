@@ -1,0 +1,95 @@
+"""Units switched off one after the other, beside loops that run the whole network for each."""
+
+import numpy as np
+import pytest
+import torch
+
+import facexkit as fx
+from facexkit.errors import FacexkitError
+from facexkit.measure.unit_effects import AblatedPredictions
+from facexkit.probe.stream import stream
+
+
+@pytest.fixture(scope="module")
+def labelled(small_faces):
+    """The small faces with a class each (one unknown) and two groups of unequal size (one face without)."""
+    faces = small_faces[:]
+    rng = np.random.default_rng(1)
+    faces.table = faces.table.assign(
+        kind=[f"class {k}" for k in rng.integers(0, 3, len(faces))], side=np.where(rng.random(len(faces)) < 0.35, "left", "right")
+    )
+    faces.table.loc[4, "kind"] = None
+    faces.table.loc[9, "side"] = None
+    faces.target = "kind"
+    return faces
+
+
+def slow_accuracies(model, faces, ablated):
+    """Accuracy in all and by group, one image at a time through the whole network."""
+    right = {"": [], "left": [], "right": []}
+    for path, kind, side in zip(faces.table.path, faces.table.kind, faces.table.side, strict=True):
+        if isinstance(kind, str) and isinstance(side, str):
+            image = faces.images.read(path).resize((32, 32), 2)
+            inputs = model.prepare(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
+            with torch.no_grad(), fx.ablate(model, "conv2", ablated) if ablated else torch.no_grad():
+                hit = model.class_names[int(model(inputs).argmax())] == kind
+            right[""].append(hit)
+            right[side].append(hit)
+    return {name: np.mean(hits) for name, hits in right.items()}
+
+
+def test_effects_are_those_of_a_loop_through_the_whole_network(small_model, labelled):
+    sets = {"one": [0], "two": [3, 5], "most": [0, 1, 2, 3, 4, 5, 6]}
+    found = fx.unit_effects(small_model, labelled, "conv2", by="side", units=sets, batch_size=7, progress=False)
+    before = slow_accuracies(small_model, labelled, [])
+    assert found.accuracy_before == pytest.approx(before[""])
+    gap = {}
+    for name, units in sets.items():
+        expected, here = slow_accuracies(small_model, labelled, units), found.sel(unit=name)
+        gap[name] = abs(expected["left"] - expected["right"]) - abs(before["left"] - before["right"])
+        assert here.accuracy == pytest.approx(expected[""])
+        assert here.accuracy_change == pytest.approx(expected[""] - before[""])
+        assert here.gap_change == pytest.approx(gap[name])
+        for group in ("left", "right"):
+            assert here.group_accuracy.sel(group=group) == pytest.approx(expected[group])
+        assert here.gap_change_low <= here.gap_change_high and here.accuracy_change_low <= here.accuracy_change_high
+    assert [gap[name] for name in found.unit.to_numpy()] == sorted(gap.values())
+    assert found.images.sum() == len(labelled) - 2
+
+
+def test_without_a_choice_every_unit_is_switched_off_alone(small_model, labelled):
+    found = fx.unit_effects(small_model, labelled, "conv2", by="side", progress=False)
+    alone = fx.unit_effects(small_model, labelled, "conv2", by="side", units=[6], progress=False)
+    assert sorted(found.unit.to_numpy()) == list(range(8))
+    for name in ("accuracy_change", "gap_change", "gap_change_low", "gap_change_high"):
+        assert found.sel(unit=6)[name] == alone.sel(unit=6)[name]
+
+
+def test_shards_merge_in_any_order(small_model, labelled):
+    whole, *parts = (AblatedPredictions(small_model, "conv2", [[1], [2, 3]], "mean") for _ in range(4))
+    stream(small_model, labelled, [whole], batch_size=5, progress=False)
+    for place, part in enumerate(parts):
+        rows = np.arange(place, len(labelled), 3)
+        shard = labelled[rows]
+        stream(small_model, shard, [part], batch_size=4, progress=False)
+        part.rows = [rows[own] for own in part.rows]
+    parts[2].merge(parts[0])
+    parts[2].merge(parts[1])
+    for one, other in zip(parts[2].result(), whole.result(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_cannot_be_compared_is_refused(small_model, labelled):
+    with pytest.raises(FacexkitError, match="units \\[8\\]"):
+        fx.unit_effects(small_model, labelled, "conv2", by="side", units=[8])
+    with pytest.raises(FacexkitError, match="unknown label column 'sides'; did you mean 'side'"):
+        fx.unit_effects(small_model, labelled, "conv2", by="sides")
+    with pytest.raises(FacexkitError, match="unknown layer 'conv9'"):
+        fx.unit_effects(small_model, labelled, "conv9", by="side")
+    other = labelled[:]
+    other.target = "side"
+    with pytest.raises(FacexkitError, match="neither the classes of 'small net'"):
+        fx.unit_effects(small_model, other, "conv2", by="side")
+    other.target = None
+    with pytest.raises(FacexkitError, match="has no target"):
+        fx.unit_effects(small_model, other, "conv2", by="side")
