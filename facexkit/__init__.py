@@ -32,6 +32,7 @@ _HOMES = {
     "error_rates": "facexkit.measure.verification",
     "group_scores": "facexkit.measure.verification",
     "split_scores": "facexkit.measure.verification",
+    "audit": "facexkit.measure.audit",
     "unit_effects": "facexkit.measure.unit_effects",
     "predict": "facexkit.measure.predictions",
     "accuracy_by": "facexkit.measure.predictions",

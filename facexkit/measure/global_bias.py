@@ -10,8 +10,9 @@ import xarray as xr
 from scipy.stats import false_discovery_control
 from tqdm.auto import tqdm
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.groups import group_labels
 from facexkit.measure.hierarchy import ranked_strength
 from facexkit.measure.recording import UnitSummary
 from facexkit.measure.records import provenance
@@ -110,24 +111,7 @@ def global_bias(
 def _every_label(faces: FaceSet, attributes: Sequence[str]) -> dict[str, np.ndarray]:
     if not attributes:
         raise FacexkitError("global_bias needs attributes=['gender'], or a face set that was loaded with protected=")
-    return {name: group_labels(faces, name) for name in attributes}
-
-
-def group_labels(faces: FaceSet, attribute: str) -> np.ndarray:
-    """Return each image's group as text, "" without a label; an error where the column makes no groups."""
-    if attribute not in faces.table or attribute == "path":
-        raise unknown("label column", attribute, faces.table.columns.drop("path"))
-    column = faces.table[attribute]
-    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    labels = column.astype(object).where(column.notna(), "").astype(str).to_numpy(object)
-    groups = len(set(labels) - {""})
-    if not 2 <= groups <= len(labels) // 2:
-        raise FacexkitError(
-            f"column {attribute!r} has {groups} different values on {len(labels)} images; a comparison needs two or more "
-            "groups of several images each"
-        )
-    return labels
+    return {name: group_labels(faces.table, name) for name in attributes}
 
 
 def _check_found(found: xr.Dataset, layer: str, faces: FaceSet) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy.special import softmax
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.decision_share import are_probabilities
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.stream import stream
@@ -43,19 +46,36 @@ def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFr
 
     Returns
     -------
-    the table with `predicted`, the name of the class with the largest output, `output`, that output, and, where the
-    target's values are the class names or their numbers, `correct`. Images that cannot be decoded are left out.
+    the table with `predicted`, the name of the class with the largest output, `output`, that output, `confidence`, its
+    probability, and, where the target's values are the class names or their numbers, `correct`. Images that cannot be
+    decoded are left out.
     """
     outputs = Outputs()
     stream(model, faces, [outputs], batch_size=batch_size)
     rows, values = outputs.result()
     best = values.argmax(1)
-    table = faces.table.iloc[rows].assign(predicted=np.array(model.class_names)[best], output=values.max(1))
+    sure = values if are_probabilities(torch.from_numpy(values)) else softmax(values, axis=1)
+    table = faces.table.iloc[rows].assign(
+        predicted=np.array(model.class_names)[best], output=values.max(1), confidence=sure.max(1)
+    )
     if faces.target is not None:
         classes = _classes(table[faces.target], model.class_names)
         if classes is not None:
             table["correct"] = np.where(classes < 0, np.nan, classes == best)
     return table.reset_index(drop=True)
+
+
+def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, batch_size: int = 32) -> pd.DataFrame:
+    """Return what an audit needs of the faces with a label: the table with truth, prediction and confidence."""
+    faces = faces[:]
+    faces.target = faces.target if target is None else target
+    if faces.target not in (None, *faces.table):
+        raise unknown("label column", faces.target, faces.table.columns)
+    true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
+    table = predict(model, faces, batch_size).rename(columns={"predicted": "prediction"})
+    truth = _classes(table[faces.target], model.class_names)
+    known = truth >= 0
+    return table[known].assign(truth=np.array(model.class_names)[truth[known]]).reset_index(drop=True)
 
 
 def _classes(labels: pd.Series, class_names: Sequence[str]) -> np.ndarray | None:

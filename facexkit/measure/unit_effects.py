@@ -10,7 +10,7 @@ import xarray as xr
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import percentile_interval, resamples
-from facexkit.measure.global_bias import group_labels
+from facexkit.measure.groups import group_labels
 from facexkit.measure.predictions import true_classes
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
@@ -83,7 +83,7 @@ def unit_effects(
     """
     every = range(int(model.layers.units.get(layer, 0))) if units is None else units
     sets = dict(every) if isinstance(every, Mapping) else {unit: [unit] for unit in every}
-    truth, labels = true_classes(faces, model), group_labels(faces, by)
+    truth, labels = true_classes(faces, model), group_labels(faces.table, by)
     if not sets:
         model.layer(layer)
         raise FacexkitError("unit_effects needs units: numbers, {name: numbers}, or None for all of the layer")
