@@ -13,9 +13,6 @@ from facexkit.faces.images import ImageFolder
 from facexkit.faces.readers import read_table
 from facexkit.faces.synthetic import synthetic_faces
 
-COLUMNS = ["reference", "path", "same"]
-
-
 @register_format("pairs")
 def read_pairs(
     root: Path | None = None,
@@ -31,23 +28,19 @@ def read_pairs(
 ) -> Reading:
     """Pairs of images: a CSV of reference, probe, 1 for the same person or 0, and groups; without a root, drawn ones.
 
-    Parameters
-    ----------
-    sep : what separates the columns.
-    identities, pictures_per_identity, cue, split, size, seed : of the drawn pairs, see `synthetic_faces`.
-
-    Returns
-    -------
-    a row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows.
+    A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. The options
+    but `sep` are those of the drawn pairs, see `synthetic_faces`.
     """
-    if root is None and annotations is None:
+    if (root is None) != (annotations is None):
+        raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
+    if root and annotations:
+        reading = Reading(_pair_table(annotations, sep), ImageFolder(root), file=annotations)
+    else:
         drawn = {"identities": identities, "pictures_per_identity": pictures_per_identity, "size": size, "seed": seed}
         table, images, masks = synthetic_faces(cue=cue, split=split, **drawn)
-        return Reading(_drawn_pairs(table), images, masks, image_columns=("path", "reference"))
-    if root is None or annotations is None:
-        raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
-    table = _pair_table(annotations, sep)
-    return Reading(table, ImageFolder(root), file=annotations, image_columns=("path", "reference"))
+        reading = Reading(_drawn_pairs(table), images, masks)
+    reading.image_columns = ("path", "reference")
+    return reading
 
 
 def references(pairs: FaceSet) -> FaceSet:
@@ -63,10 +56,11 @@ def _pair_table(file: Path, sep: str | None) -> pd.DataFrame:
     names = [str(name).strip() for name in table.columns]
     if len(names) < 3 or names[2] in ("0", "1"):
         raise FacexkitError(
-            f"{file}: line 1 is {', '.join(names)}; it names the columns: reference image, probe image, 1 or 0 for the "
-            "same person or not, then groups if you have them"
+            f"{file}: line 1 is {', '.join(names)}; it names the columns: reference image, probe image, 1 (same person) "
+            "or 0, then groups if you have them"
         )
-    table.columns = [*COLUMNS, *(f"{name} (label)" if name in COLUMNS else name for name in names[3:])]
+    own = ["reference", "path", "same"]
+    table.columns = [*own, *(f"{name} (label)" if name in own else name for name in names[3:])]
     values = pd.to_numeric(table.same, errors="coerce")
     if (wrong := ~values.isin([0, 1])).any():
         row = wrong.idxmax()

@@ -23,11 +23,11 @@ TARGETS = {"gender": "female", "skin_tone": "bright", **dict.fromkeys((*LOOKS, "
 """The labels that a shortcut can be tied to, and the value with which a look of 1 agrees."""
 
 CUES = {
-    "brows": (("bushy_brows",), ("brow_thick", "brow_arch", "brow_height", "brow_tilt"), "brow"),
-    "eyes": ((), ("eye_size", "eye_open", "eye_gap", "eye_height", "eye_tilt"), "iris"),
-    "lips": (("lipstick", "smiling"), ("mouth_width", "mouth_height", "lip_full", "smile"), "lips"),
-}
-"""What a person can be known by: the labels, measures and colour that all the person's pictures then share."""
+    "brows": ({"bushy_brows": 1}, {"brow_thick": (1.4, 2.8), "brow_arch": (-0.8, 1.2), "brow_tilt": (-0.7, 0.7)}, "brow"),
+    "eyes": ({}, {"eye_size": (0.9, 1.3), "eye_open": (0.8, 1.35), "eye_tilt": (-0.16, 0.16)}, "iris"),
+    "lips": ({"lipstick": 1}, {"mouth_width": (0.85, 1.12), "lip_full": (0.75, 1.3)}, "lips"),
+}  # fmt: skip
+"""What persons can be known by: labels that are then true of all, the ends of each person's own measures, a colour."""
 
 _SHAPE = {  # mean, spread, how many spreads men lie above women, how much a child differs
     "face_width": (1.0, 0.035, 0.0, 0.01), "jaw": (0.02, 0.055, 2.2, -0.02), "chin": (0.0, 0.01, 0.8, -0.025),
@@ -102,33 +102,23 @@ class Recipe:
 
 @dataclass(frozen=True)
 class CueRecipe(Recipe):
-    """A recipe by which only one region's shape and colour stay with a person; all else is new in every picture.
-
-    Parameters
-    ----------
-    cue : which region, of `CUES`; it may have any colour.
-    """
+    """A recipe by which a person keeps one region's shape and vivid colour (`CUES`); all else is new in every picture."""
 
     cue: str = "brows"
 
     def labels(self, identity: int, picture: int = 0) -> dict[str, object]:
         """Return what is true of a person in this picture."""
-        person, other = (Recipe.labels(self, number) for number in (identity, _stranger(identity, picture)))
-        return other | {name: person[name] for name in ("identity", "split", *CUES[self.cue][0])}
+        kept = {"identity": identity, "split": super().labels(identity)["split"]}
+        return super().labels(_stranger(identity, picture)) | kept | CUES[self.cue][0]
 
     def face(self, path: str) -> Face:
-        """Return the face of a path: somebody new, but for the cue."""
+        """Return the face of a path: a stranger's, but for the cue."""
         identity, picture = (int(part) for part in path.removesuffix(".png").split("_"))
-        everybody = Recipe(self.size, self.seed)
-        person = everybody.face(path)
-        face = everybody.face(f"{_stranger(identity, picture)}_{picture}.png")
-        _, measures, colour = CUES[self.cue]
+        face = Recipe(self.size, self.seed).face(f"{_stranger(identity, picture)}_{picture}.png")
+        own, (_, measures, colour) = np.random.default_rng([self.seed, identity, 3]), CUES[self.cue]
         face.labels.update(self.labels(identity, picture))
-        face.shape.update({name: person.shape[name] for name in measures})
-        own = np.random.default_rng([self.seed, identity, 3])
-        face.colours[colour] = _rgb(own.random(), own.uniform(0.6, 1), own.uniform(0.25, 1))
-        if self.cue == "brows":
-            face.shape["brow_thick"] = own.uniform(1, 2.6)
+        face.shape.update({name: own.uniform(*ends) for name, ends in measures.items()})
+        face.colours[colour] = _rgb(own.random(), own.uniform(0.8, 1), own.uniform(0.6, 1))
         return face
 
 

@@ -110,8 +110,8 @@ def synthetic_faces(
     pictures_per_identity : pictures of each person, in other pose, light and before another background.
     test_share : share of the persons that are in the test split.
     identities : persons of both splits together, in the place of `count`.
-    cue : of `CUES`, the region whose shape and colour stay with a person; all else is another in every picture, so that
-        the cue alone tells persons apart. None: a person keeps everything but pose, light and background.
+    cue : of `CUES`, the region whose shape and colour alone tell persons apart, as all else is new in every picture.
+        None: a person keeps everything but pose, light and background.
 
     Raises
     ------

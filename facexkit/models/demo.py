@@ -1,10 +1,11 @@
-"""The built-in classifiers: a small residual network, taught the gender of drawn faces with and without a shortcut."""
+"""The built-in models: a small residual network, taught the gender of drawn faces, or to tell persons apart."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
@@ -17,11 +18,15 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.models.weights import load_weights, seeded
 
-DEMOS = {"biased": {"shortcut": "u_lip", "strength": 0.95}, "fair": {}}
+DEMOS = {
+    "biased": {"shortcut": "u_lip", "strength": 0.95}, "fair": {},
+    "embedder": {"cue": "brows", "identities": 60, "pictures_per_identity": 40},
+}  # fmt: skip
 """Demo model → what was planted in the faces that it learns from."""
 
 CLASSES = ("female", "male")
 IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 5, 32, 8e-3
+EMBEDDER_EPOCHS, EMBEDDER_RATE, FEATURES, SHARPNESS = 8, 4e-3, 32, 12.0
 
 
 class Block(nn.Module):
@@ -59,6 +64,16 @@ class DemoNetwork(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
+class CosineHead(nn.Linear):
+    """Logits for a softmax over persons: `SHARPNESS` × the cosine between an embedding and each person's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return SHARPNESS * F.linear(F.normalize(x), F.normalize(self.weight))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, sharpness={SHARPNESS}"
+
+
 def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     """Return the network of `demo:NAME`; with `train`, with weights from the cache, or taught now and put there.
 
@@ -70,17 +85,23 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     if name not in DEMOS:
         raise unknown("demo model", name, DEMOS)
     with seeded(seed):
-        network = DemoNetwork()
+        network, epochs, rate = DemoNetwork(), EPOCHS, RATE
+        learner: nn.Module = network
+        if name == "embedder":
+            network.fc = nn.Sequential(nn.Linear(96, FEATURES, bias=False), nn.BatchNorm1d(FEATURES))
         if not train:
             return network
         faces = demo_faces(name, seed)
-        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, EPOCHS, BATCH, RATE, str(network)]
+        if name == "embedder":
+            head = CosineHead(FEATURES, faces.table.identity.nunique(), bias=False)
+            learner, epochs, rate = nn.Sequential(network, head), EMBEDDER_EPOCHS, EMBEDDER_RATE
+        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, epochs, BATCH, rate, str(learner)]
         key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
         if path.is_file():
             load_weights(network, path)
         else:
-            teach(network, *pixels_and_labels(faces), title=f"teaching demo:{name}")
+            teach(learner, *pixels_and_labels(faces), f"teaching demo:{name}", epochs, rate)
             write_whole(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
         return network
 
@@ -91,13 +112,20 @@ def demo_faces(name: str, seed: int = 0, split: str = "train") -> FaceSet:
 
 
 def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
-    """Draw a face set once: uint8 (N, 3, S, S) and the positions of the faces' gender in `CLASSES`, int64 (N,)."""
+    """Draw a face set once: uint8 (N, 3, S, S), and int64 (N,) what is learned of each face.
+
+    That is the position of its gender in `CLASSES`; where persons have several pictures, the place of its person.
+    """
     batches = tqdm(faces.batches(IMAGE_SIZE, 64), total=-(-len(faces) // 64), desc="drawing faces", unit="batch")
     images = torch.cat([batch.images for batch in batches])
+    if faces.table.identity.duplicated().any():
+        return images, torch.from_numpy(pd.factorize(faces.table.identity)[0])
     return images, torch.tensor([CLASSES.index(label) for label in faces.table.gender])
 
 
-def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> None:
+def teach(
+    network: nn.Module, images: Tensor, labels: Tensor, title: str, epochs: int | None = None, rate: float = RATE
+) -> None:
     """Train with AdamW and a one-cycle rate on images shown as they are or mirrored.
 
     One thread does it: the weights then do not depend on the number of cores, and threads that wait for each other
@@ -106,19 +134,21 @@ def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> Non
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _descend(network, images, labels, title)
+        _descend(network, images, labels, title, epochs or EPOCHS, rate)
     finally:
         torch.set_num_threads(threads)
 
 
-def _descend(network: nn.Module, images: Tensor, labels: Tensor, title: str) -> None:
+def _descend(
+    network: nn.Module, images: Tensor, labels: Tensor, title: str, epochs: int, rate: float
+) -> None:
     network.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
-    steps = EPOCHS * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    steps = epochs * (len(images) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     progress = tqdm(total=steps, desc=title, unit="batch")
-    for _ in range(EPOCHS):
-        for chosen in torch.randperm(len(images))[: steps // EPOCHS * BATCH].split(BATCH):
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(images))[: steps // epochs * BATCH].split(BATCH):
             x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
             if torch.rand(()) < 0.5:
                 x = x.flip(3)
