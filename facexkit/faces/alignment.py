@@ -30,10 +30,10 @@ TARGETS = {
     "mtcnn": ((0.2255, 0.2160), (0.7547, 0.2160), (0.4901, 0.5156), (0.2541, 0.7802), (0.7261, 0.7802)),
     "dlib": ((0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 0.2291), (0.4901, 0.6278)),
 }
-"""Where a detector's five points lie on the mean face, as shares of the frame without padding.
+"""Where a detector's five points lie on the mean face of dlib's `get_face_chip_details`, as shares of the frame.
 
-dlib's are the ones in its `get_face_chip_details`: corners of the eyes, base of the nose. MTCNN finds other points; theirs
-are read off the mean face of 68 points there: the middle of an eye's six, nose tip (30), corners of the mouth (48, 54).
+dlib's own are corners of the eyes and the base of the nose. MTCNN finds other points, which are read off the 68 that the
+same function holds: the middle of an eye's six, the tip of the nose (30) and the corners of the mouth (48 and 54).
 """
 
 Detector = Callable[[list[Image.Image]], list[np.ndarray]]
@@ -41,20 +41,15 @@ Detector = Callable[[list[Image.Image]], list[np.ndarray]]
 
 
 def align_faces(
-    photographs: FaceSet | str | Path,
-    out: str | Path,
-    detector: str = "mtcnn",
-    size: int = 300,
-    padding: float = 0.25,
-    smallest: float = 0.08,
-    max_skipped: float = 0.01,
+    photographs: FaceSet | str | Path, out: str | Path, detector: str = "mtcnn", *, size: int = 300, padding: float = 0.25,
+    smallest: float = 0.08, max_skipped: float = 0.01,
 ) -> FaceSet:
     """Find all faces of photographs; save each as `STEM_face0.jpg`, …, aligned as dlib's `get_face_chip` does it.
 
     Parameters
     ----------
     photographs : a face set, or a folder of images.
-    out : folder for the faces, `faces.csv` (the result's table) and `photographs.csv` (each one's number of faces).
+    out : folder for the faces, and their table as `faces.csv`.
     detector : "mtcnn", largest face first; or "dlib", as in FairFace's script, slow without a GPU.
     size : side of an aligned face in pixels.
     padding : room around the face on each side, as a share of the frame without it.
@@ -63,8 +58,8 @@ def align_faces(
 
     Returns
     -------
-    the aligned faces: `path`, `photograph` (its path), `photograph_row` and the photograph's labels. The last note
-    counts them, and names photographs without a face.
+    the aligned faces; table: `path`, `photograph` (its path), `photograph_row` and the photograph's labels. The last
+    note names photographs without a face.
 
     Raises
     ------
@@ -79,12 +74,10 @@ def align_faces(
     if not (size >= 1 and padding >= 0 and 0 < smallest <= 1):
         raise FacexkitError(f"size {size} must be at least 1, padding {padding} at least 0, smallest {smallest} in 0–1")
     target = (np.array(TARGETS[detector]) + padding) / (1 + 2 * padding) * size
-    seen, table = _save_faces(photographs, out, DETECTORS[detector](smallest), target, size)
-    note = _account(seen, max_skipped)
-    labels = photographs.table.drop(columns=table.columns, errors="ignore").iloc[table.photograph_row]
-    table = table.join(labels.reset_index(drop=True))
-    for name, part in (("photographs", seen), ("faces", table)):
-        write_whole(out / f"{name}.csv", part.to_csv(index=False).encode())
+    table, without = _save_faces(photographs, out, DETECTORS[detector](smallest), target, size)
+    note = _account(len(photographs), len(table), without, max_skipped)
+    table = table.join(photographs.table.drop(columns=table.columns, errors="ignore"), on="photograph_row")
+    write_whole(out / "faces.csv", table.to_csv(index=False).encode())
     return FaceSet(
         table,
         ImageFolder(out),
@@ -114,13 +107,15 @@ def cut_out(image: Image.Image, points: np.ndarray, target: np.ndarray, size: in
 
 def _save_faces(
     photographs: FaceSet, out: Path, detect: Detector, target: np.ndarray, size: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a row a photograph, and a row a face; the next photographs are read while faces are looked for in these."""
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Return a row a face, and the photographs without one, each with why it cannot be decoded, or "".
+
+    The next photographs are read while faces are looked for in these.
+    """
     paths = photographs.table.path
     stems = paths.map(lambda path: str(PurePosixPath(path).with_suffix("")))
-    if (twice := stems.duplicated(keep=False)).any():
-        named = ", ".join(paths[twice][:4])
-        raise FacexkitError(f"faces of different photographs would get one name: {named}; rename the photographs")
+    if len(twice := paths[stems.duplicated(keep=False)]):
+        raise FacexkitError(f"faces of different photographs get one name: {', '.join(twice[:4])}; rename these")
 
     def read(path: str) -> Image.Image | str:
         try:
@@ -134,7 +129,7 @@ def _save_faces(
         cut_out(image, points, target, size).save(content := io.BytesIO(), "JPEG", quality=95)
         write_whole(out / path, content.getvalue())
 
-    seen, rows, saved = [], [], []
+    rows, saved, without = [], [], []
     with ThreadPoolExecutor(2) as pool:
         coming = pool.map(read, paths[:AT_ONCE])
         for start in tqdm(range(0, len(paths), AT_ONCE), desc="aligning faces", unit="batch"):
@@ -142,14 +137,14 @@ def _save_faces(
             good = {row: image for row, image in enumerate(images, start) if not isinstance(image, str)}
             found = dict(zip(good, detect([*good.values()]) if good else (), strict=True))
             for row, image in enumerate(images, start):
-                seen.append((paths[row], len(found.get(row, ())), "" if row in good else image))
+                if not len(found.get(row, ())):
+                    without.append((paths[row], "" if row in good else image))
                 for number, points in enumerate(found.get(row, ())):
                     rows.append((f"{stems[row]}_face{number}.jpg", paths[row], row))
                     saved.append(pool.submit(save, rows[-1][0], image, points))
     for each in saved:
         each.result()
-    table = pd.DataFrame(rows, columns=["path", "photograph", "photograph_row"])
-    return pd.DataFrame(seen, columns=["photograph", "faces", "problem"]), table
+    return pd.DataFrame(rows, columns=["path", "photograph", "photograph_row"]), without
 
 
 def _mtcnn(smallest: float) -> Detector:
@@ -186,15 +181,14 @@ def _folder(root: Path, out: Path) -> FaceSet:
     return FaceSet(pd.DataFrame({"path": paths}), ImageFolder(root), name=root.name, source={"root": str(root)})
 
 
-def _account(seen: pd.DataFrame, max_skipped: float) -> str:
+def _account(photographs: int, faces: int, without: list[tuple[str, str]], max_skipped: float) -> str:
     """Say how many faces were found, and which photographs have none; raise where too much is missing."""
-    broken, empty = seen[seen.problem != ""], seen[(seen.problem == "") & (seen.faces == 0)]
-    named = "; ".join(broken.photograph + ": " + broken.problem)
-    if len(broken) > max_skipped * len(seen):
-        raise FacexkitError(f"{len(broken)} of {len(seen)} photographs cannot be decoded, more than the share "
-                            f"max_skipped={max_skipped:g}: {named:.400}; replace them or take them out")
-    if not seen.faces.sum():
-        raise FacexkitError(f"no face found in {len(seen)} photographs; a lower smallest= finds smaller faces")
-    parts = [f"{seen.faces.sum()} faces aligned from {len(seen)} photographs"]
-    parts += [f"{len(empty)} without a face: {', '.join(empty.photograph)}"] if len(empty) else []
-    return "; ".join(parts + ([f"{len(broken)} cannot be decoded: {named}"] if len(broken) else []))
+    broken, empty = [f"{path}: {why}" for path, why in without if why], [path for path, why in without if not why]
+    if len(broken) > max_skipped * photographs:
+        raise FacexkitError(f"{len(broken)} of {photographs} photographs cannot be decoded, more than the share "
+                            f"max_skipped={max_skipped:g}: {'; '.join(broken[:5])}; replace them or take them out")
+    if not faces:
+        raise FacexkitError(f"no face found in {photographs} photographs; a lower smallest= finds smaller faces")
+    said = f"{faces} faces aligned from {photographs} photographs"
+    said += f"; {len(empty)} without a face: {', '.join(empty)}" if empty else ""
+    return said + (f"; {len(broken)} cannot be decoded: {'; '.join(broken)}" if broken else "")

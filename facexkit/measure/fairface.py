@@ -31,14 +31,8 @@ ROWS_AT_ONCE, VALUES_AT_ONCE = 4096, 4 << 20
 
 
 def fairface(
-    faces: FaceSet,
-    seven: FaceModel | None = None,
-    four: FaceModel | None = None,
-    *,
-    layers: str | Sequence[str] = (),
-    pooled: bool = True,
-    out: str | Path | None = None,
-    **how: object,
+    faces: FaceSet, seven: FaceModel | None = None, four: FaceModel | None = None, *, out: str | Path,
+    layers: str | Sequence[str] = (), pooled: bool = True, **how: object,
 ) -> pd.DataFrame:
     """Ask FairFace's two models about every face in one pass over the images, and write what its own script writes.
 
@@ -46,47 +40,40 @@ def fairface(
     ----------
     faces : aligned faces, see `align_faces`.
     seven, four : the seven-race model, which tells gender and age too, and the four-race model; one may be left out.
+    out : folder for `test_outputs.csv` in FairFace's form, `test_outputs.parquet` with one column a probability, and
+        `fairface_activations.csv` and `.parquet`, `image_paths` and one column a unit, from the second layer on called
+        `fairface_activations_LAYER`. All are written to the side and put there at the end.
     layers : layers to record: NAME of the first model given, or "7.NAME" and "4.NAME".
     pooled : whether a column is the mean of a unit's map; else maps are flattened (unit, row, column).
-    out : folder for `test_outputs.csv` in FairFace's form, `test_outputs.parquet` with one column a probability, and
-        `fairface_activations.csv` and `.parquet` with `image_paths` and one column a unit; from the second layer on they
-        are called `fairface_activations_LAYER`. All are written to the side and put there at the end.
     how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
 
     Returns
     -------
     table indexed by the row in the face set: `face_name_align`, the most probable `race`, `race4`, `gender` and `age`,
-    and one column a probability (`race White`, …). attrs: what made it, `skipped`, and `files` if there is `out`.
+    and one column a probability (`race White`, …); what made it, and the images that were `skipped`, in its attrs.
 
     Raises
     ------
-    FacexkitError for models that are not FairFace's or differ in their input, layers without `out`, an unknown layer,
-    and activations that are not finite.
+    FacexkitError for models that are none or unlike, an unknown layer, activations that are not finite.
     """
     pair, races = both_models(seven, four)
     layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    if layers and out is None:
-        raise FacexkitError("activations go to files as the pass goes on; name a folder with out=")
-    paths, outputs = faces.table.path.to_numpy(object), Outputs()
-    with ExitStack() as opened:
-        if out is not None:
-            Path(out).mkdir(parents=True, exist_ok=True)
-            side = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=".fairface.")))
-        tables = []
-        for place, layer in enumerate(layers):
-            stem = side / ("fairface_activations" + (f"_{layer}" if place else ""))
+    paths, outputs, tables = faces.table.path.to_numpy(object), Outputs(), []
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".fairface.") as side, ExitStack() as opened:
+        for layer in layers:
+            stem = Path(side, "fairface_activations" + (f"_{layer}" if tables else ""))
             tables.append(ActivationTable(layer if layer[:2] in ("7.", "4.") else f"{races[0]}.{layer}", paths, stem, pooled))
             opened.callback(tables[-1].close)
         skipped = stream(pair, faces, [outputs, *tables], **how)
         said = predictions(*outputs.result(), races, paths)
         said.attrs = provenance(pair, faces, layers=layers, pooled=pooled, skipped=skipped)
-        if out is not None:
-            write_predictions(said, side / "test_outputs")
-            for table in tables:
-                table.result()
-            said.attrs["files"] = [str(Path(out, file.name)) for file in sorted(side.iterdir())]
-            for file in said.attrs["files"]:
-                os.replace(side / Path(file).name, file)
+        write_predictions(said, Path(side, "test_outputs"))
+        for table in tables:
+            table.result()
+            table.close()
+        for file in Path(side).iterdir():
+            os.replace(file, Path(out, file.name))
     return said
 
 
@@ -106,9 +93,8 @@ def both_models(seven: FaceModel | None, four: FaceModel | None) -> tuple[FaceMo
     if inputs[0] != inputs[-1]:
         raise FacexkitError("the two models differ in image_size, device or normalization; load them alike")
     size, device, mean, std = inputs[0]
-    network = BothModels({races: model.network for races, model in models.items()})
-    name = " and ".join(model.name for model in models.values())
-    return FaceModel(network, name=name, image_size=size, mean=mean, std=std, device=str(device)), list(models)
+    both, name = BothModels({k: model.network for k, model in models.items()}), " and ".join(m.name for m in models.values())
+    return FaceModel(both, name=name, image_size=size, mean=mean, std=std, device=str(device)), list(models)
 
 
 def predictions(rows: np.ndarray, outputs: np.ndarray, models: Sequence[str], paths: np.ndarray) -> pd.DataFrame:
@@ -117,15 +103,14 @@ def predictions(rows: np.ndarray, outputs: np.ndarray, models: Sequence[str], pa
     for races, part in zip(models, np.split(outputs.astype(np.float32), len(models), axis=1), strict=True):
         scores |= decode(part, races)
     names = BLOCKS["7"] | BLOCKS["4"]
-    blocks = [block for block in ("race", "race4", "gender", "age") if block in scores]
-    table = {"face_name_align": paths[rows]}
-    table |= {block: np.array(names[block], object)[scores[block].argmax(1)] for block in blocks}
+    blocks = [block for block in SCORES if block in scores]
+    table = {"face_name_align": paths[rows]} | {block: np.array(names[block], object)[scores[block].argmax(1)] for block in blocks}
     table |= {f"{block} {name}": scores[block][:, k] for block in blocks for k, name in enumerate(names[block])}
     return pd.DataFrame(table, index=rows)
 
 
 def write_predictions(said: pd.DataFrame, stem: Path) -> None:
-    """Write `STEM.parquet`, a column a probability, and `STEM.csv`, a block's probabilities as numpy prints them."""
+    """Write the table as `STEM.parquet`, and as `STEM.csv` with a block's probabilities as numpy prints them."""
     said.to_parquet(f"{stem}.parquet", index=False)
     for start in range(0, len(said), ROWS_AT_ONCE):
         part = said.iloc[start : start + ROWS_AT_ONCE]
@@ -152,26 +137,22 @@ class ActivationTable(Accumulator):
             raise FacexkitError(f"layer {self.layer!r}, image {path!r}: an activation is NaN or infinite; check the weights")
         self.held.append((self.paths[batch.rows], values))
         if values.size * len(self.held) >= VALUES_AT_ONCE:
-            self._write()
+            self.result()
 
     def merge(self, other: ActivationTable) -> None:
         raise FacexkitError("activations are written in the order of the images: show them in one shard, or fx.record them")
-
-    def result(self) -> None:
-        """Write what is left, and close the files."""
-        if self.held:
-            self._write()
-        self.close()
 
     def close(self) -> None:
         while self.writers:
             self.writers.pop().close()
 
-    def _write(self) -> None:
+    def result(self) -> None:
+        """Write what is held."""
+        if not self.held:
+            return
         paths, values = map(np.concatenate, zip(*self.held, strict=True))
         self.held = []
-        columns = {str(unit): column for unit, column in enumerate(values.T)}
-        table = pa.table({"image_paths": pa.array(paths, pa.string())} | columns)
+        table = pa.table({"image_paths": pa.array(paths, pa.string()), **{str(u): v for u, v in enumerate(values.T)}})
         if not self.writers:
             parquet = pa_parquet.ParquetWriter(f"{self.stem}.parquet", table.schema, use_dictionary=False)
             self.writers = [parquet, pa_csv.CSVWriter(f"{self.stem}.csv", table.schema)]

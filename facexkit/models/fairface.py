@@ -17,10 +17,7 @@ BLOCKS = {
     "7": {"race": RACES, "gender": ("Male", "Female"), "age": AGES},
     "4": {"race4": ("White", "Black", "Asian", "Indian")},
 }
-"""Model → the outputs that are read, in order: what a block tells, and its classes.
-
-The four-race model has 18 outputs as well; like FairFace's own script, nobody reads its last 14.
-"""
+"""Model → blocks of outputs in order. The four-race model has 18 as well; as in FairFace's script, 14 go unread."""
 FILES = {"7": "res34_fair_align_multi_7_20190809.pt", "4": "res34_fair_align_multi_4_20190809.pt"}
 OUTPUTS = 18
 
@@ -43,15 +40,9 @@ def _from_fairface(races: str, wish: Wish) -> Made:
 
 
 def decode(outputs: np.ndarray, races: str) -> dict[str, np.ndarray]:
-    """Return the probabilities of each block of the model "7" or "4": softmax over the block's outputs.
+    """Return the softmax of each block of the logits (N, 18) of model "7" or "4".
 
-    Parameters
-    ----------
-    outputs : (N, 18) logits.
-
-    Returns
-    -------
-    for "7" `race` (N, 7), `gender` (N, 2) and `age` (N, 9); for "4" `race4` (N, 4); float of the outputs' precision.
+    For "7" these are `race` (N, 7), `gender` (N, 2) and `age` (N, 9), for "4" `race4` (N, 4).
     """
     found, start = {}, 0
     for block, names in BLOCKS[races].items():
