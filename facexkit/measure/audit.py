@@ -23,6 +23,7 @@ METRICS = (
 GAPS = ("difference", "ratio", "deviation")
 CRITERIA = ("demographic_parity_difference", "equalized_odds_difference")
 BINS = 10
+CROSS = " × "
 GIVEN = ("path", "truth", "prediction", "confidence")
 
 
@@ -171,7 +172,7 @@ class _Groups:
         every = {name: group_labels(table, name) for name in protected}
         if len(every) > 1:
             rows = list(zip(*every.values(), strict=True))
-            every[" × ".join(every)] = np.array([" × ".join(row) if all(row) else "" for row in rows], object)
+            every[CROSS.join(every)] = np.array([CROSS.join(row) if all(row) else "" for row in rows], object)
         found = [(name, label) for name, own in every.items() for label in sorted({*own} - {""})]
         member = np.stack([every[name] == label for name, label in found], 1)
         return cls(list(every), *map(list, zip(*found, strict=True)), member, member.sum(0) >= min_images)
