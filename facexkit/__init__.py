@@ -67,6 +67,7 @@ _HOMES = {
     "findings": "facexkit.show.findings",
     "gallery": "facexkit.show.report",
     "write_report": "facexkit.show.report",
+    "write_audit": "facexkit.show.tables",
     "write_tables": "facexkit.show.tables",
     "one_class_each": "facexkit.show.readings",
     "run_stages": "facexkit.stages",

@@ -110,7 +110,7 @@ def plot_effects(effects: xr.Dataset, highlight: Sequence[object] = (), title: s
     ax.axhline(0, color=SOFT, linewidth=0.8)
     ax.axvline(0, color=SOFT, linewidth=0.8)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("change of accuracy, all faces", color=SOFT)
     ax.set_ylabel(f"change of the gap between {effects.attrs['by'].replace('_', ' ')}", color=SOFT)
     ax.spines[["top", "right"]].set_visible(False)

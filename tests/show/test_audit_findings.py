@@ -1,0 +1,97 @@
+"""An audit in words, pictures and files, from predictions with known numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import facexkit as fx
+from facexkit.show.audit_findings import label_of
+
+
+def predictions(right):
+    """200 images: `right` of the 100 women and 90 of the 100 men are called right; three have a hat."""
+    truth = np.tile(["no", "yes"], 100)
+    wrong = np.where(truth == "no", "yes", "no")
+    count = np.tile(np.arange(100), 2)
+    hit = count < np.repeat([right, 90], 100)
+    hat = np.where(np.arange(200) < 3, "1", "0")
+    return pd.DataFrame(
+        {"truth": truth, "prediction": np.where(hit, truth, wrong), "gender": np.repeat(["female", "male"], 100), "hat": hat}
+    )
+
+
+@pytest.fixture(scope="module")
+def found():
+    return fx.audit({"old": predictions(70), "<new>": predictions(88)}, replicates=200)
+
+
+def test_the_widest_gap_comes_first_with_its_groups_and_images(found):
+    said = fx.audit_findings(found)
+    assert said[0].startswith(
+        "Gender: accuracy of old is lowest for female (70 %, 100 images) and highest for male (90 %, 100 images), a gap of "
+        "20 points (95 % interval "
+    )
+    assert said[1].startswith("Gender: accuracy of <new> is lowest for female (88 %")
+    assert said[2].startswith("The gap of <new> is 18 points narrower than that of old (difference: 95 % interval −2")
+    assert "may be chance" not in said[2]
+
+
+def test_groups_that_are_too_small_are_told_and_not_compared(found):
+    assert "Hat: fewer than two groups have 30 images, so old is not compared there." in fx.audit_findings(found)
+
+
+def test_a_difference_that_may_be_chance_is_called_so():
+    same = fx.audit({"old": predictions(85), "new": predictions(86)}, protected=["gender"], replicates=200)
+    assert fx.audit_findings(same)[-1].endswith("which may be chance.")
+
+
+def test_labels_read_as_people_say_them():
+    assert label_of("gender × hat", "female × 0") == "female × no hat"
+    assert label_of("age", "twenty_to_forty") == "twenty to forty"
+
+
+def test_pictures_name_every_group_and_mark_small_ones(found):
+    figure = fx.plot_audit(found)
+    texts = [label.get_text() for ax in figure.axes for label in ax.get_yticklabels()]
+    assert "female (100)" in texts and "hat (3, not ranked)" in texts
+    assert "a gap of 20 points" in figure.get_suptitle()
+    cells = [text.get_text() for ax in fx.plot_confusion(found, "gender", "old").axes for text in ax.texts]
+    assert cells[:4] == ["70%\n35", "30%\n15", "30%\n15", "70%\n35"]
+
+
+@pytest.fixture
+def effects():
+    change = np.array([-0.2, 0.01])
+    values = {
+        "accuracy": [0.8, 0.7], "gap": [0.1, 0.31], "accuracy_change": [0.1, 0.0], "gap_change": change,
+        "gap_change_low": change - 0.05, "gap_change_high": change + 0.05,
+    }  # fmt: skip
+    return xr.Dataset(
+        {name: ("unit", value) for name, value in values.items()}
+        | {
+            "gap_before": 0.3, "accuracy_before": 0.7, "group_accuracy_before": ("group", [0.55, 0.85]),
+            "group_accuracy": (("unit", "group"), [[0.75, 0.85], [0.54, 0.85]]), "images": ("group", [50, 50]),
+        },
+        {"unit": ["lip detectors", "random 1"], "group": ["a", "b"]},
+        {"layer": "layer1", "by": "lips", "model": "m", "sets": {"lip detectors": [1, 5], "random 1": [2, 3]}},
+    )  # fmt: skip
+
+
+def test_effects_are_told_beside_random_units(effects):
+    assert fx.effects_finding(effects, "lip detectors", "random") == (
+        "Switching off 2 units of layer1 (lip detectors) moves the gap between lips from 30 points to 10 points (change: "
+        "95 % interval −25 to −15 points); accuracy: a 55 % → 75 %, b 85 % → 85 %. 1 random sets of as many units: to 31 "
+        "points on average."
+    )
+    names = [text.get_text() for text in fx.plot_effects(effects, ["lip detectors"]).axes[0].texts]
+    assert names == ["lip detectors"]
+
+
+def test_tables_hold_every_group_gap_and_unit(found, effects, tmp_path):
+    groups, gaps, units = map(pd.read_csv, fx.write_audit(tmp_path, found, effects))
+    female = groups[(groups.group == "gender: female") & (groups.model == "old") & (groups.metric == "accuracy")]
+    assert female.value.item() == pytest.approx(0.7) and female.images.item() == 100 and bool(female.ranked.item())
+    row = gaps[(gaps.attribute == "gender") & (gaps.gap == "difference") & (gaps.model == "<new>") & (gaps.metric == "accuracy")]
+    assert row.gap_size.item() == pytest.approx(0.02) and row.gap_size_change.item() == pytest.approx(-0.18)
+    assert units.gap_change.tolist() == [-0.2, 0.01] and (tmp_path / "gaps.parquet").exists()
