@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
+import torchvision
 
 import facexkit as fx
 from facexkit.faces.faceset import FaceBatch, FaceSet, MaskView
 from facexkit.measure.dissection import Candidates, IoUTally
 from facexkit.measure.facex import HighImpactPatches, RegionScores
+from facexkit.measure.fairface import ActivationTable, both_models, predictions, write_predictions
+from facexkit.measure.predictions import Outputs
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator
@@ -149,6 +156,69 @@ def plain_dissection(setting: Setting) -> Callable[[], int]:
     return work
 
 
+@lru_cache
+def fairface_models() -> list[FaceModel]:
+    """Two random networks of FairFace's shape."""
+    return [fx.load_model("torchvision:resnet34", num_classes=18, seed=seed, device="cpu") for seed in (7, 4)]
+
+
+def two_bare_forwards(setting: Setting) -> Callable[[], object]:
+    """Both networks alone on prepared, channels-last inputs."""
+    inputs = [fairface_models()[0].prepare(batch.images) for batch in Decoded(setting, []).decoded]
+
+    def work() -> None:
+        with torch.inference_mode():
+            for images in inputs:
+                for model in fairface_models():
+                    model.network(images)
+
+    return work
+
+
+def fairface(setting: Setting) -> Callable[[], object]:
+    """Predictions of both models and the activations of avgpool in one pass, all four files written."""
+    decoded = Decoded(setting, [])
+    (both, races), paths = both_models(*fairface_models()), setting.faces.table.path.to_numpy(object)
+
+    def work() -> None:
+        with TemporaryDirectory() as folder:
+            outputs = Outputs()
+            table = ActivationTable("7.avgpool", paths, Path(folder, "fairface_activations"), pooled=True)
+            stream(both, decoded, [outputs, table], progress=False)
+            write_predictions(predictions(*outputs.result(), races, paths), Path(folder, "test_outputs"))
+            table.result()
+            table.close()
+
+    return work
+
+
+def plain_fairface(setting: Setting) -> Callable[[], int]:
+    """Fairface-Activations' script on 8 faces: an image at a time, one network twice, a table that is appended to."""
+    seven, four = (torchvision.models.resnet34(num_classes=18).eval() for _ in range(2))
+    taken: dict[str, torch.Tensor] = {}
+    seven.avgpool.register_forward_hook(lambda _module, _inputs, output: taken.update(avgpool=output.detach()))
+    images = [fairface_models()[0].prepare(b.images).contiguous() for b in setting.faces[:8].batches(224, 1, workers=0)]
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        return np.exp(x) / np.exp(x).sum()
+
+    def work() -> int:
+        activations, rows = pd.DataFrame([], columns=["image_paths", *range(512)]), []
+        for image in images:
+            with torch.no_grad():
+                seven(image)
+            activations.loc[len(activations)] = ["face.jpg", *taken["avgpool"].squeeze().tolist()]
+            out = seven(image).detach().numpy()[0]
+            rows.append([softmax(out[:7]), softmax(out[7:9]), softmax(out[9:18])])
+            rows[-1].append(softmax(four(image).detach().numpy()[0, :4]))
+        with TemporaryDirectory() as folder:
+            activations.to_csv(Path(folder, "fairface_activations.csv"))
+            pd.DataFrame(rows).to_csv(Path(folder, "test_outputs.csv"))
+        return len(images)
+
+    return work
+
+
 ROWS = [
     Row("bare ResNet-18", bare_forward),
     Row("Grad-CAM at layer4", grad_cam),
@@ -156,6 +226,9 @@ ROWS = [
     Row("region scores and patches, two classes", region_scores_of_two),
     Row("dissection at layer4, 8 concepts", dissection, limit=1.25),
     Row("dissection, plain numpy and OpenCV", plain_dissection),
+    Row("two bare ResNet-34", two_bare_forwards),
+    Row("FairFace: predictions and activations", fairface, limit=1.2, beside="two bare ResNet-34"),
+    Row("FairFace, plain loop with hooks", plain_fairface, beside="two bare ResNet-34"),
 ]
 """Add a row, and it is timed and printed."""
 
