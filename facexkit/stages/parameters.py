@@ -29,6 +29,7 @@ class Parameters(BaseModel):
     model: str = Field("demo:biased", description="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")
     weights: Optional[str] = Field(None, description="state dict of the model")
     num_classes: Optional[Annotated[int, Field(ge=1)]] = Field(None, description="outputs of the model")
+    class_names: Optional[list[str]] = Field(None, description="what the outputs are called, in their order")
     image_size: Optional[Annotated[int, Field(ge=1)]] = Field(None, description="side of the model's input in pixels")
     normalize: Optional[Union[str, dict[str, Any]]] = Field(None, description="imagenet, half, unit, none, or a dict")
     layer: str = Field("layer4", description="layer to explain; `facexkit layers MODEL` lists them")
@@ -42,7 +43,7 @@ class Parameters(BaseModel):
     seed: int = Field(0, ge=0, description="of everything random")
     out: str = Field("runs/notebooks", description="folder for what the run makes")
 
-    @field_validator("protected", mode="before")
+    @field_validator("protected", "class_names", mode="before")
     @classmethod
     def _one_name_is_a_list(cls, value: object) -> object:
         return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
