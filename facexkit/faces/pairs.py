@@ -18,26 +18,24 @@ def read_pairs(
     root: Path | None = None,
     annotations: Path | None = None,
     *,
-    sep: str | None = None,
-    identities: int = 150,
+    identities: int = 80,
     pictures_per_identity: int = 8,
     cue: str = "brows",
     split: str = "test",
-    size: int = 128,
     seed: int = 0,
 ) -> Reading:
     """Pairs of images: a CSV of reference, probe, 1 for the same person or 0, and groups; without a root, drawn ones.
 
     A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. The options
-    but `sep` are those of the drawn pairs, see `synthetic_faces`.
+    are those of the drawn pairs, see `synthetic_faces`.
     """
     if (root is None) != (annotations is None):
         raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
     if root and annotations:
-        reading = Reading(_pair_table(annotations, sep), ImageFolder(root), file=annotations)
+        reading = Reading(_pair_table(annotations), ImageFolder(root), file=annotations)
     else:
-        drawn = {"identities": identities, "pictures_per_identity": pictures_per_identity, "size": size, "seed": seed}
-        table, images, masks = synthetic_faces(cue=cue, split=split, **drawn)
+        how = {"pictures_per_identity": pictures_per_identity, "cue": cue, "split": split, "seed": seed}
+        table, images, masks = synthetic_faces(identities=identities, **how)
         reading = Reading(_drawn_pairs(table), images, masks)
     reading.image_columns = ("path", "reference")
     return reading
@@ -51,8 +49,8 @@ def references(pairs: FaceSet) -> FaceSet:
     return FaceSet(names, pairs.images, name=f"references of {pairs.name}")
 
 
-def _pair_table(file: Path, sep: str | None) -> pd.DataFrame:
-    table = read_table(file, sep)
+def _pair_table(file: Path) -> pd.DataFrame:
+    table = read_table(file)
     names = [str(name).strip() for name in table.columns]
     if len(names) < 3 or names[2] in ("0", "1"):
         raise FacexkitError(
@@ -64,12 +62,9 @@ def _pair_table(file: Path, sep: str | None) -> pd.DataFrame:
     values = pd.to_numeric(table.same, errors="coerce")
     if (wrong := ~values.isin([0, 1])).any():
         row = wrong.idxmax()
-        raise FacexkitError(
-            f"{file}, row {row + 1} ({table.path[row]}), column {names[2]!r}: {table.same[row]} is neither 1 (the same "
-            "person) nor 0; mend it"
-        )
-    table["same"] = values.astype(int)
-    return table[["path", "reference", "same", *table.columns[3:]]]
+        where = f"{file}, row {row + 1} ({table.path[row]}), column {names[2]!r}"
+        raise FacexkitError(f"{where}: {table.same[row]} is neither 1 (the same person) nor 0; mend it")
+    return table.assign(same=values.astype(int))[["path", "reference", "same", *table.columns[3:]]]
 
 
 def _drawn_pairs(pictures: pd.DataFrame) -> pd.DataFrame:

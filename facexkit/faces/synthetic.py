@@ -136,11 +136,10 @@ def synthetic_faces(
 def _check(recipe: Recipe, count: int, split: str | None, pictures_per_identity: int) -> None:
     if split not in (None, "train", "test"):
         raise unknown("split", split, ("train", "test"))
-    if isinstance(recipe, CueRecipe):
-        if recipe.cue not in CUES:
-            raise unknown("cue", recipe.cue, CUES)
-        if recipe.shortcut is not None:
-            raise FacexkitError("a shortcut is tied to persons' labels, which a cue draws anew; give one of them")
+    if isinstance(recipe, CueRecipe) and recipe.cue not in CUES:
+        raise unknown("cue", recipe.cue, CUES)
+    if isinstance(recipe, CueRecipe) and recipe.shortcut is not None:
+        raise FacexkitError("a shortcut is tied to persons' labels, which a cue draws anew; give one of them")
     if recipe.shortcut is not None:
         if recipe.shortcut not in SHORTCUTS:
             raise unknown("shortcut", recipe.shortcut, SHORTCUTS)

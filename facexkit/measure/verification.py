@@ -26,10 +26,9 @@ TARGETS = {"difference": 0, "similarity": 1}
 
 
 class PairModel(FaceModel):
-    """An embedding model that compares each probe with its own reference (FaceX in feature space).
+    """An embedding model that compares each probe with its row's reference, of `references` (rows, D).
 
-    Its output is (1 − c, c), c = the cosine between the model's output for the probe and the reference's embedding:
-    `references` (rows, D), one for each row of the face set; `at` takes the rows of a batch.
+    Its output is (1 − c, c), c = the cosine of the two embeddings; `at` takes the rows of a batch.
     """
 
     def __init__(self, model: FaceModel, references: Tensor) -> None:
@@ -47,17 +46,16 @@ class PairModel(FaceModel):
 
 
 def embed(model: FaceModel, faces: FaceSet, **how: object) -> xr.DataArray:
-    """Return the model's output for every face: float32 (image, feature), with the coordinate row in `faces.table`.
+    """Return the model's output for every face, float32 (image, feature); options as of `stream`.
 
-    Options as of `stream`. attrs["skipped"] lists the images that cannot be decoded; a model that gives one number a
-    face, whose cosine says nothing, is a FacexkitError.
+    attrs["skipped"] lists the images that cannot be decoded. A model that gives one number a face is a FacexkitError.
     """
     skipped = stream(model, faces, [outputs := Outputs()], **how)
     rows, values = outputs.result()
     if values.shape[1] < 2:
         raise FacexkitError(f"model {model.name!r} gives one number a face, no embedding; choose one with output=")
-    coords = {"image": faces.table.path.to_numpy(object)[rows], "row": ("image", rows)}
-    return xr.DataArray(values.astype(np.float32), coords, ("image", "feature"), attrs={"skipped": skipped})
+    image = {"image": faces.table.path.to_numpy(object)[rows]}
+    return xr.DataArray(values.astype(np.float32), image, ("image", "feature"), attrs={"skipped": skipped})
 
 
 def verify(
@@ -77,8 +75,7 @@ def verify(
     model : gives an embedding. Every distinct reference is embedded once.
     pairs : of the format `pairs`, with masks of the probes.
     target : "similarity", "difference", or a list of both.
-    method, options : see `score_regions`. With "share" a region of the probe is exchanged with another pair's probe,
-        and the reference stays.
+    method, options : see `score_regions`. With "share" regions are exchanged between probes, and the reference stays.
 
     Returns
     -------
@@ -93,9 +90,9 @@ def verify(
     bound, kept, skipped = _bind(model, pairs, **how)
     found = score_regions(bound, kept, layer, classes[0] if isinstance(target, str) else classes, method, **options)
     output = (found.output if isinstance(target, str) else found.output[0]).values
-    columns = [name for name in dict.fromkeys(("reference", "same", *pairs.protected)) if name in kept.table]
-    coords = {name: ("image", kept.table[name].to_numpy()[found.row]) for name in columns}
-    found = found.assign_coords(coords | {"similarity": ("image", output if classes[0] else 1 - output)})
+    shown = kept.table.iloc[found.row.values].assign(similarity=output if classes[0] else 1 - output)
+    columns = dict.fromkeys(("reference", "similarity", "same", *pairs.protected))
+    found = found.assign_coords({name: ("image", shown[name].to_numpy()) for name in columns if name in shown})
     attrs = {"references_fingerprint": references(pairs).fingerprint(), "skipped": skipped + found.attrs["skipped"]}
     return found.assign_attrs(attrs)
 
@@ -136,9 +133,9 @@ def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
 
 def group_scores(scores: xr.Dataset, by: Sequence[str]) -> pd.DataFrame:
     """Return region scores by group: a row a column, value and region, with score, its 95 % interval and images."""
+    parts = {(column, value): part for column in by for value, part in split_scores(scores, column).items()}
     columns = ["score", "score_low", "score_high", "images"]
-    tables = {(c, v): s[columns].to_dataframe()[columns] for c in by for v, s in split_scores(scores, c).items()}
-    return pd.concat(tables, names=["column", "value"])
+    return pd.concat({k: s[columns].to_dataframe()[columns] for k, s in parts.items()}, names=["column", "value"])
 
 
 def error_rates(
@@ -155,8 +152,7 @@ def error_rates(
 
     Parameters
     ----------
-    similarity, same : (N,), of the pairs; `same` is 1 or 0.
-    groups : N rows, a column an attribute.
+    similarity, same : (N,), of the pairs; `same` is 1 or 0. groups : N rows, a column an attribute.
     threshold : t; None for that of the equal error rate: the similarity at which |FMR − FNMR| over all pairs is least.
 
     Returns
@@ -166,10 +162,8 @@ def error_rates(
     """
     similarity, same = np.asarray(similarity, float), np.asarray(same)
     groups = pd.DataFrame(index=range(len(same))) if groups is None else groups
-    if len(similarity) != len(same) or len(groups) != len(same):
-        raise FacexkitError("similarity, same and groups must have one value a pair")
-    if set(np.unique(same)) != {0, 1} or not np.isfinite(similarity).all():
-        raise FacexkitError("error rates need finite similarities, and pairs of the same person (1) and of two (0)")
+    if not len(similarity) == len(same) == len(groups) or set(np.unique(same)) != {0, 1} or not np.isfinite(similarity).all():
+        raise FacexkitError("error rates need a finite similarity, 1 or 0, and groups for each pair, and pairs of both kinds")
     if threshold is None:
         candidates = np.unique(similarity)
         fmr = 1 - np.searchsorted(np.sort(similarity[same == 0]), candidates) / (same == 0).sum()

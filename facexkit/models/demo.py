@@ -26,7 +26,7 @@ DEMOS = {
 
 CLASSES = ("female", "male")
 IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 5, 32, 8e-3
-EMBEDDER_EPOCHS, EMBEDDER_RATE, FEATURES, SHARPNESS = 8, 4e-3, 32, 12.0
+EMBEDDER_COURSE, FEATURES, SHARPNESS = (8, 32, 4e-3), 32, 12.0
 
 
 class Block(nn.Module):
@@ -70,9 +70,6 @@ class CosineHead(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return SHARPNESS * F.linear(F.normalize(x), F.normalize(self.weight))
 
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, sharpness={SHARPNESS}"
-
 
 def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     """Return the network of `demo:NAME`; with `train`, with weights from the cache, or taught now and put there.
@@ -85,8 +82,8 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     if name not in DEMOS:
         raise unknown("demo model", name, DEMOS)
     with seeded(seed):
-        network, epochs, rate = DemoNetwork(), EPOCHS, RATE
-        learner: nn.Module = network
+        learner = network = DemoNetwork()
+        course = EPOCHS, BATCH, RATE
         if name == "embedder":
             network.fc = nn.Sequential(nn.Linear(96, FEATURES, bias=False), nn.BatchNorm1d(FEATURES))
         if not train:
@@ -94,14 +91,14 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
         faces = demo_faces(name, seed)
         if name == "embedder":
             head = CosineHead(FEATURES, faces.table.identity.nunique(), bias=False)
-            learner, epochs, rate = nn.Sequential(network, head), EMBEDDER_EPOCHS, EMBEDDER_RATE
-        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, epochs, BATCH, rate, str(learner)]
+            learner, course = nn.Sequential(network, head), EMBEDDER_COURSE
+        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, *course, str(learner)]
         key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
         if path.is_file():
             load_weights(network, path)
         else:
-            teach(learner, *pixels_and_labels(faces), f"teaching demo:{name}", epochs, rate)
+            teach(learner, *pixels_and_labels(faces), f"teaching demo:{name}", course)
             write_whole(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
         return network
 
@@ -112,21 +109,16 @@ def demo_faces(name: str, seed: int = 0, split: str = "train") -> FaceSet:
 
 
 def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
-    """Draw a face set once: uint8 (N, 3, S, S), and int64 (N,) what is learned of each face.
-
-    That is the position of its gender in `CLASSES`; where persons have several pictures, the place of its person.
-    """
+    """Draw a face set once: uint8 (N, 3, S, S), and int64 (N,): the gender's place in `CLASSES`, or the cue's owner."""
     batches = tqdm(faces.batches(IMAGE_SIZE, 64), total=-(-len(faces) // 64), desc="drawing faces", unit="batch")
     images = torch.cat([batch.images for batch in batches])
-    if faces.table.identity.duplicated().any():
+    if "cue" in faces.source:
         return images, torch.from_numpy(pd.factorize(faces.table.identity)[0])
     return images, torch.tensor([CLASSES.index(label) for label in faces.table.gender])
 
 
-def teach(
-    network: nn.Module, images: Tensor, labels: Tensor, title: str, epochs: int | None = None, rate: float = RATE
-) -> None:
-    """Train with AdamW and a one-cycle rate on images shown as they are or mirrored.
+def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str, course: tuple | None = None) -> None:
+    """Train with AdamW and a one-cycle rate on images shown as they are or mirrored; `course` = epochs, batch, rate.
 
     One thread does it: the weights then do not depend on the number of cores, and threads that wait for each other
     would make it many times slower on a machine that is busy.
@@ -134,21 +126,21 @@ def teach(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _descend(network, images, labels, title, epochs or EPOCHS, rate)
+        _descend(network, images, labels, title, *(course or (EPOCHS, BATCH, RATE)))
     finally:
         torch.set_num_threads(threads)
 
 
 def _descend(
-    network: nn.Module, images: Tensor, labels: Tensor, title: str, epochs: int, rate: float
+    network: nn.Module, images: Tensor, labels: Tensor, title: str, epochs: int, batch: int, rate: float
 ) -> None:
     network.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
-    steps = epochs * (len(images) // BATCH)
+    steps = epochs * (len(images) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     progress = tqdm(total=steps, desc=title, unit="batch")
     for _ in range(epochs):
-        for chosen in torch.randperm(len(images))[: steps // epochs * BATCH].split(BATCH):
+        for chosen in torch.randperm(len(images))[: steps // epochs * batch].split(batch):
             x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
             if torch.rand(()) < 0.5:
                 x = x.flip(3)

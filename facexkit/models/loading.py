@@ -108,7 +108,7 @@ def load_model(
     elif ".py" in str(source):
         made = _from_file(str(source), wish)
     else:
-        raise unknown("model source", source, [f"{known}:…" for known in SOURCES | ELSEWHERE] + ["path/to/file.py:NAME"])
+        raise unknown("model source", source, [f"{name}:…" for name in SOURCES | ELSEWHERE] + ["path/to/file.py:NAME"])
     mean, std = mean_and_std(made.normalize if normalize is None else normalize)
     model = FaceModel(
         made.network,
@@ -196,17 +196,13 @@ def _from_demo(name: str, wish: Wish) -> Made:
     return Made(network, IMAGE_SIZE, "half", None if name == "embedder" else CLASSES)
 
 
-FACENET_FILES = ("20180402-114759-vggface2.pt", "20180408-102900-casia-webface.pt")
-"""The published weights of facenet-pytorch."""
-
-
 @register_source("facenet")
 def _from_facenet(_: str, wish: Wish) -> Made:
     """FaceNet's embedding of 512 numbers (Schroff et al. 2015), as facenet-pytorch's InceptionResnetV1."""
     if wish.weights is None:
         raise FacexkitError(
-            f"model 'facenet' needs weights=FILE: get {' or '.join(FACENET_FILES)} from the release v2.2.9 of "
-            "timesler/facenet-pytorch on GitHub"
+            "model 'facenet' needs weights=FILE: get 20180402-114759-vggface2.pt or 20180408-102900-casia-webface.pt "
+            "from the release v2.2.9 of timesler/facenet-pytorch on GitHub"
         )
     with warnings.catch_warnings(), seeded(wish.seed):
         warnings.simplefilter("ignore")
