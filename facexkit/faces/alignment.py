@@ -32,8 +32,8 @@ TARGETS = {
 }
 """Where a detector's five points lie on the mean face of dlib's `get_face_chip_details`, as shares of the frame.
 
-dlib's own are corners of the eyes and the base of the nose. MTCNN finds other points, which are read off the 68 that the
-same function holds: the middle of an eye's six, the tip of the nose (30) and the corners of the mouth (48 and 54).
+dlib's own are corners of the eyes and the base of the nose. MTCNN finds other points, which are read off the 68 that
+the same function holds: the middle of an eye's six, the tip of the nose (30) and the corners of the mouth (48 and 54).
 """
 
 Detector = Callable[[list[Image.Image]], list[np.ndarray]]
@@ -41,8 +41,8 @@ Detector = Callable[[list[Image.Image]], list[np.ndarray]]
 
 
 def align_faces(
-    photographs: FaceSet | str | Path, out: str | Path, detector: str = "mtcnn", *, size: int = 300, padding: float = 0.25,
-    smallest: float = 0.08, max_skipped: float = 0.01,
+    photographs: FaceSet | str | Path, out: str | Path, detector: str = "mtcnn", *, size: int = 300,
+    padding: float = 0.25, smallest: float = 0.08, max_skipped: float = 0.01,
 ) -> FaceSet:
     """Find all faces of photographs; save each as `STEM_face0.jpg`, …, aligned as dlib's `get_face_chip` does it.
 
@@ -78,15 +78,10 @@ def align_faces(
     note = _account(len(photographs), len(table), without, max_skipped)
     table = table.join(photographs.table.drop(columns=table.columns, errors="ignore"), on="photograph_row")
     write_whole(out / "faces.csv", table.to_csv(index=False).encode())
-    return FaceSet(
-        table,
-        ImageFolder(out),
-        name=f"{photographs.name}, aligned",
-        target=photographs.target,
-        protected=photographs.protected,
-        notes=[*photographs.notes, note],
-        source=photographs.source | {"aligned": detector, "size": size, "padding": padding, "smallest": smallest},
-    )
+    how = {"aligned": detector, "size": size, "padding": padding, "smallest": smallest}
+    kept = {"target": photographs.target, "protected": photographs.protected, "notes": [*photographs.notes, note]}
+    name, source = f"{photographs.name}, aligned", photographs.source | how
+    return FaceSet(table, ImageFolder(out), name=name, source=source, **kept)
 
 
 def cut_out(image: Image.Image, points: np.ndarray, target: np.ndarray, size: int) -> Image.Image:
@@ -101,17 +96,14 @@ def cut_out(image: Image.Image, points: np.ndarray, target: np.ndarray, size: in
     shrink = max(1, int(abs(a)))  # a pixel of the square covers so many of the image: average them first
     a, b = a / shrink, (b + 0.5 + 0.5j) / shrink - 0.5 - 0.5j
     back = np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
-    pixels = np.asarray(image.reduce(shrink) if shrink > 1 else image)
+    pixels = np.asarray(image.reduce(shrink))
     return Image.fromarray(cv2.warpAffine(pixels, back, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
 
 
 def _save_faces(
     photographs: FaceSet, out: Path, detect: Detector, target: np.ndarray, size: int
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Return a row a face, and the photographs without one, each with why it cannot be decoded, or "".
-
-    The next photographs are read while faces are looked for in these.
-    """
+    """Return a row a face, and the photographs without one, each with why it cannot be decoded, or ""."""
     paths = photographs.table.path
     stems = paths.map(lambda path: str(PurePosixPath(path).with_suffix("")))
     if len(twice := paths[stems.duplicated(keep=False)]):
@@ -133,12 +125,11 @@ def _save_faces(
     with ThreadPoolExecutor(2) as pool:
         coming = pool.map(read, paths[:AT_ONCE])
         for start in tqdm(range(0, len(paths), AT_ONCE), desc="aligning faces", unit="batch"):
-            images, coming = list(coming), pool.map(read, paths[start + AT_ONCE : start + 2 * AT_ONCE])
+            images, coming = list(coming), pool.map(read, paths[start + AT_ONCE : start + 2 * AT_ONCE])  # meanwhile
             good = {row: image for row, image in enumerate(images, start) if not isinstance(image, str)}
             found = dict(zip(good, detect([*good.values()]) if good else (), strict=True))
             for row, image in enumerate(images, start):
-                if not len(found.get(row, ())):
-                    without.append((paths[row], "" if row in good else image))
+                without += [] if len(found.get(row, ())) else [(paths[row], "" if row in good else image)]
                 for number, points in enumerate(found.get(row, ())):
                     rows.append((f"{stems[row]}_face{number}.jpg", paths[row], row))
                     saved.append(pool.submit(save, rows[-1][0], image, points))
@@ -175,7 +166,7 @@ DETECTORS: dict[str, Callable[[float], Detector]] = {"mtcnn": _mtcnn, "dlib": _d
 
 def _folder(root: Path, out: Path) -> FaceSet:
     if out.resolve().is_relative_to(root.resolve()):
-        raise FacexkitError(f"the faces would be saved among the photographs, in {out}; name a folder outside of {root}")
+        raise FacexkitError(f"the faces would be saved among the photographs; name an out outside of {root}, not {out}")
     if not (paths := images_in(root)):
         raise FacexkitError(f"there is no image in {root}; name a folder of photographs, or give a face set")
     return FaceSet(pd.DataFrame({"path": paths}), ImageFolder(root), name=root.name, source={"root": str(root)})

@@ -25,7 +25,8 @@ from facexkit.models.fairface import BLOCKS, OUTPUTS, decode
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.stream import stream
 
-SCORES = {"race": "race_scores_fair", "race4": "race_scores_fair_4", "gender": "gender_scores_fair", "age": "age_scores_fair"}
+SCORES = {"race": "race_scores_fair", "race4": "race_scores_fair_4"}
+SCORES |= {block: f"{block}_scores_fair" for block in ("gender", "age")}
 """Block of outputs → FairFace's column of its probabilities, in FairFace's order."""
 ROWS_AT_ONCE, VALUES_AT_ONCE = 4096, 4 << 20
 
@@ -63,7 +64,8 @@ def fairface(
     with tempfile.TemporaryDirectory(dir=out, prefix=".fairface.") as side, ExitStack() as opened:
         for layer in layers:
             stem = Path(side, "fairface_activations" + (f"_{layer}" if tables else ""))
-            tables.append(ActivationTable(layer if layer[:2] in ("7.", "4.") else f"{races[0]}.{layer}", paths, stem, pooled))
+            layer = layer if layer[:2] in ("7.", "4.") else f"{races[0]}.{layer}"
+            tables.append(ActivationTable(layer, paths, stem, pooled))
             opened.callback(tables[-1].close)
         skipped = stream(pair, faces, [outputs, *tables], **how)
         said = predictions(*outputs.result(), races, paths)
@@ -93,7 +95,8 @@ def both_models(seven: FaceModel | None, four: FaceModel | None) -> tuple[FaceMo
     if inputs[0] != inputs[-1]:
         raise FacexkitError("the two models differ in image_size, device or normalization; load them alike")
     size, device, mean, std = inputs[0]
-    both, name = BothModels({k: model.network for k, model in models.items()}), " and ".join(m.name for m in models.values())
+    both = BothModels({races: model.network for races, model in models.items()})
+    name = " and ".join(model.name for model in models.values())
     return FaceModel(both, name=name, image_size=size, mean=mean, std=std, device=str(device)), list(models)
 
 
@@ -104,7 +107,8 @@ def predictions(rows: np.ndarray, outputs: np.ndarray, models: Sequence[str], pa
         scores |= decode(part, races)
     names = BLOCKS["7"] | BLOCKS["4"]
     blocks = [block for block in SCORES if block in scores]
-    table = {"face_name_align": paths[rows]} | {block: np.array(names[block], object)[scores[block].argmax(1)] for block in blocks}
+    table = {"face_name_align": paths[rows]}
+    table |= {block: np.array(names[block], object)[scores[block].argmax(1)] for block in blocks}
     table |= {f"{block} {name}": scores[block][:, k] for block in blocks for k, name in enumerate(names[block])}
     return pd.DataFrame(table, index=rows)
 
@@ -132,15 +136,14 @@ class ActivationTable(Accumulator):
     def update(self, batch: ProbedBatch) -> None:
         maps = batch.activations[self.layer]
         values = (maps.mean((2, 3)) if self.pooled else maps.flatten(1)).cpu().numpy()
-        if (broken := ~np.isfinite(values).all(1)).any():
-            path = self.paths[batch.rows[broken][0]]
-            raise FacexkitError(f"layer {self.layer!r}, image {path!r}: an activation is NaN or infinite; check the weights")
+        for path in self.paths[batch.rows[~np.isfinite(values).all(1)]]:
+            raise FacexkitError(f"layer {self.layer!r}, image {path!r}: an activation is not finite; check the weights")
         self.held.append((self.paths[batch.rows], values))
         if values.size * len(self.held) >= VALUES_AT_ONCE:
             self.result()
 
     def merge(self, other: ActivationTable) -> None:
-        raise FacexkitError("activations are written in the order of the images: show them in one shard, or fx.record them")
+        raise FacexkitError("activations are written in the order of the images: take one shard, or fx.record")
 
     def close(self) -> None:
         while self.writers:

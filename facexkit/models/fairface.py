@@ -28,7 +28,7 @@ def _from_fairface(races: str, wish: Wish) -> Made:
         raise unknown("FairFace model", races, BLOCKS)
     if wish.weights is None:
         raise FacexkitError(
-            f"fairface:{races} needs weights=: the public file {FILES[races]}, or the folder that has it; the README of "
+            f"fairface:{races} needs weights=: the public file {FILES[races]}, or its folder; the README of "
             "github.com/dchen236/FairFace links to it. Without it: torchvision:resnet34 with num_classes=18, untrained"
         )
     path = Path(wish.weights).expanduser()
