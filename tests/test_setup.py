@@ -31,7 +31,7 @@ def canonical(name):
 
 
 def wanted():
-    extras = PROJECT["optional-dependencies"]
+    extras = {name: own for name, own in PROJECT["optional-dependencies"].items() if name != "dlib"}  # needs a compiler
     return [Requirement(text) for text in PROJECT["dependencies"] + sum(extras.values(), [])]
 
 
