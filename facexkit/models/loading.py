@@ -45,7 +45,7 @@ class Made:
 
 
 SOURCES: dict[str, Callable[[str, Wish], Made]] = {}
-ELSEWHERE = {"fairface": "facexkit.models.fairface"}
+ELSEWHERE = {"fairface": "facexkit.models.fairface", "fineface": "facexkit.models.fineface"}
 """Sources that register themselves when their module is imported, which is when they are first asked for."""
 
 
