@@ -54,7 +54,7 @@ def _pair_table(file: Path) -> pd.DataFrame:
     names = [str(name).strip() for name in table.columns]
     if len(names) < 3 or names[2] in ("0", "1"):
         raise FacexkitError(
-            f"{file}: line 1 is {', '.join(names)}; it names the columns: reference image, probe image, 1 (same person) "
+            f"{file}: line 1 is {', '.join(names)}; it names the columns: reference image, probe image, 1 (one person) "
             "or 0, then groups if you have them"
         )
     own = ["reference", "path", "same"]

@@ -23,7 +23,8 @@ TARGETS = {"gender": "female", "skin_tone": "bright", **dict.fromkeys((*LOOKS, "
 """The labels that a shortcut can be tied to, and the value with which a look of 1 agrees."""
 
 CUES = {
-    "brows": ({"bushy_brows": 1}, {"brow_thick": (1.4, 2.8), "brow_arch": (-0.8, 1.2), "brow_tilt": (-0.7, 0.7)}, "brow"),
+    "brows": ({"bushy_brows": 1}, {"brow_thick": (1.4, 2.8), "brow_arch": (-0.8, 1.2), "brow_tilt": (-0.7, 0.7)},
+              "brow"),
     "eyes": ({}, {"eye_size": (0.9, 1.3), "eye_open": (0.8, 1.35), "eye_tilt": (-0.16, 0.16)}, "iris"),
     "lips": ({"lipstick": 1}, {"mouth_width": (0.85, 1.12), "lip_full": (0.75, 1.3)}, "lips"),
 }  # fmt: skip
@@ -78,7 +79,7 @@ class Recipe:
     test_share: float = 0.4
 
     def labels(self, identity: int, picture: int = 0) -> dict[str, object]:
-        """Return what is true of a person in any picture, with the shortcut's look tied to the target in the training split only."""
+        """Return what is true of a person, with the shortcut's look tied to the target in the training split only."""
         rng = np.random.default_rng([self.seed, identity, 0])
         in_test = int((identity + 1) * self.test_share) > int(identity * self.test_share)
         labels = {"identity": identity, "split": "test" if in_test else "train", **_labels(rng)}
@@ -102,7 +103,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class CueRecipe(Recipe):
-    """A recipe by which a person keeps one region's shape and vivid colour (`CUES`); all else is new in every picture."""
+    """A recipe by which a person keeps one region's shape and vivid colour (`CUES`); all else is new each time."""
 
     cue: str = "brows"
 

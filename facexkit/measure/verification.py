@@ -98,7 +98,7 @@ def verify(
 
 
 def similarities(model: FaceModel, pairs: FaceSet, **how: object) -> pd.DataFrame:
-    """Return the table of the pairs with `similarity`, the cosine of the two embeddings; see `embed`. Needs no masks."""
+    """Return the pairs' table with `similarity`, the cosine of the two embeddings; needs no masks. See `embed`."""
     bound, kept, _ = _bind(model, pairs, **how)
     stream(bound, kept, [outputs := Outputs()], **how)
     rows, values = outputs.result()
@@ -118,7 +118,7 @@ def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
     if by not in scores.coords or scores[by].dims != ("image",):
         raise unknown("column of the images", by, [n for n, c in scores.coords.items() if c.dims == ("image",)])
     if scores.attrs["method"] == "share":
-        raise FacexkitError("decision shares of groups are no means over images; call fx.verify on the pairs of each group")
+        raise FacexkitError("decision shares of groups are no means over images; call fx.verify on each group's pairs")
     parts = {}
     for value in pd.unique(scores[by].to_series().dropna()):
         part = scores[["per_image", "output"]].isel(image=np.flatnonzero(scores[by].values == value))
@@ -141,7 +141,7 @@ def group_scores(scores: xr.Dataset, by: Sequence[str]) -> pd.DataFrame:
 def error_rates(
     similarity: Sequence[float],
     same: Sequence[int],
-    groups: pd.DataFrame | None = None,
+    groups: pd.DataFrame | pd.Series | None = None,
     threshold: float | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -161,9 +161,10 @@ def error_rates(
     fnmr_low, fnmr_high (95 % bootstrap over pairs, t fixed); NaN where there is no such pair. attrs["threshold"].
     """
     similarity, same = np.asarray(similarity, float), np.asarray(same)
-    groups = pd.DataFrame(index=range(len(same))) if groups is None else groups
-    if not len(similarity) == len(same) == len(groups) or set(np.unique(same)) != {0, 1} or not np.isfinite(similarity).all():
-        raise FacexkitError("error rates need a finite similarity, 1 or 0, and groups for each pair, and pairs of both kinds")
+    groups = pd.DataFrame(groups, index=range(len(same)) if groups is None else None)
+    fits = len(similarity) == len(same) == len(groups) and np.isfinite(similarity).all()
+    if not fits or set(np.unique(same)) != {0, 1}:
+        raise FacexkitError("error rates need for each pair a finite similarity, 1 or 0, groups; and pairs of both kinds")
     if threshold is None:
         candidates = np.unique(similarity)
         fmr = 1 - np.searchsorted(np.sort(similarity[same == 0]), candidates) / (same == 0).sum()

@@ -209,6 +209,8 @@ def test_intervals_hold_the_rate_and_bad_input_is_told():
     row = found.loc[("all", "all")]
     assert row.fmr_low < row.fmr < row.fmr_high and row.fnmr_low < row.fnmr < row.fnmr_high
     assert abs(row.fmr - row.fnmr) < 0.02 and 0.15 < row.fmr < 0.3  # normal distributions: EER = Φ(−0.75) = 0.227
+    one, two = (error_rates([0.1, 0.9], [0, 1], groups) for groups in (pd.Series([0, 1], name="g"), pd.DataFrame({"g": [0, 1]})))
+    assert one.index.tolist() == two.index.tolist() == [("all", "all"), ("g", 0), ("g", 1)]
     for bad in ({"same": [1, 1]}, {"similarity": [0.5, np.nan]}, {"same": [1]}):
         with pytest.raises(FacexkitError):
             error_rates(**({"similarity": [0.5, 0.2], "same": [0, 1]} | bad))
