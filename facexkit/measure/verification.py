@@ -164,7 +164,7 @@ def error_rates(
     groups = pd.DataFrame(groups, index=range(len(same)) if groups is None else None)
     fits = len(similarity) == len(same) == len(groups) and np.isfinite(similarity).all()
     if not fits or set(np.unique(same)) != {0, 1}:
-        raise FacexkitError("error rates need for each pair a finite similarity, 1 or 0, groups; and pairs of both kinds")
+        raise FacexkitError("error rates need per pair a finite similarity, 1 or 0, groups; and both kinds of pairs")
     if threshold is None:
         candidates = np.unique(similarity)
         fmr = 1 - np.searchsorted(np.sort(similarity[same == 0]), candidates) / (same == 0).sum()
