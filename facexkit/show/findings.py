@@ -72,7 +72,7 @@ def _on_facex(subject: Subject) -> list[str]:
         return []
     first = best[0]
     if first.value == 0:
-        return [f"FaceX says nothing of {_named(subject)}: no attribution map has a positive value."]
+        return [f"FaceX says nothing of {_named(subject)}: no attribution map rises above its threshold anywhere."]
     if share is None:
         return [
             f"The attribution map of {_named(subject)} lies most on the {first.title}: FaceX score {first.sentence}. "

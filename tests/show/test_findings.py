@@ -58,7 +58,7 @@ def test_facex_alone_claims_no_more_than_where_the_map_is_high(make_scores):
 
 def test_maps_without_a_positive_value_are_no_finding(make_scores):
     (said,) = findings(make_scores("facex", dict.fromkeys(REGIONS, 0.0)))
-    assert said == "FaceX says nothing of “female” of demo:biased: no attribution map has a positive value."
+    assert said == "FaceX says nothing of “female” of demo:biased: no attribution map rises above its threshold anywhere."
 
 
 def test_a_share_that_may_be_zero_is_no_finding(make_scores):
