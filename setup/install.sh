@@ -70,9 +70,11 @@ if [ ! -d .venv ]; then
         "$python" -m venv .venv || fail "Python could not make .venv; its own message is above."
 fi
 
+quiet=""
+[ -e "$stamp" ] && quiet=--quiet && echo "facexkit: bringing .venv up to date"
 touch .venv/unfinished
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-if ! { pip install -r requirements.lock && pip install --quiet --no-deps --no-build-isolation -e .; }; then
+if ! { pip install $quiet -r requirements.lock && pip install --quiet --no-deps --no-build-isolation -e .; }; then
     rm -f .venv/unfinished
     fail "pip could not install everything; its own message is above." \
         "No connection: check the network and proxy (HTTPS_PROXY), then run make again; what was fetched is kept." \
