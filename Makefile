@@ -2,6 +2,8 @@
 PYTHON ?=
 export PYTHON
 RUN = .venv/bin/python -m
+# Threads that spin while they wait make everything many times slower on a machine that is busy.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lab bench lock clean install

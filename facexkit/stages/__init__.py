@@ -71,7 +71,10 @@ def run_stages(
         "versions": versions(),
         "stages": read_manifest(folder).get("stages", []),
     }
-    with _environment(FACEXKIT_CACHE=str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1"):
+    with _environment(
+        FACEXKIT_CACHE=str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
+        OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
+    ):  # fmt: skip
         for place, stage in enumerate(stages, 1):
             say(f"[{place}/{len(stages)}] {stage.title} …")
             start = time.perf_counter()
