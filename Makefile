@@ -6,7 +6,7 @@ RUN = .venv/bin/python -m
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench lock clean install
+.PHONY: help demo test lab app bench lock clean install
 
 help:
 	@echo "facexkit: which face regions drive a model, which units know what, whom it treats worse"
@@ -14,6 +14,7 @@ help:
 	@echo "  make demo    set up .venv once, run every stage on the built-in faces, show where the result lies"
 	@echo "  make test    the whole test suite"
 	@echo "  make lab     JupyterLab on the notebooks"
+	@echo "  make app     a web page on this machine, without programming; DATA=FOLDER lets it read a folder"
 	@echo "  make bench   times beside the bare model's"
 	@echo "  make clean   remove .venv, caches and runs/demo"
 	@echo "  make lock    renew requirements.lock from pyproject.toml (needs uv)"
@@ -31,6 +32,9 @@ test: install
 
 lab: install
 	@JUPYTER_PREFER_ENV_PATH=1 $(RUN) jupyterlab notebooks
+
+app: install
+	@$(RUN) facexkit.cli app $(if $(DATA),--data "$(DATA)") $(if $(TRUST),--trust)
 
 bench: install
 	@$(RUN) benchmarks $(ARGS)

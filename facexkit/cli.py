@@ -91,6 +91,20 @@ def layers(
     typer.echo(table.reset_index().to_string(index=False))
 
 
+@app.command("app")
+def serve_app(
+    data: Annotated[Optional[list[Path]], typer.Option("--data", help="A folder that may be read; may be repeated.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/app"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    trust: Trust = False,
+) -> None:
+    """Serve the kit as a web page on this machine: data, model, layer and class, result by clicking."""
+    from facexkit.app import serve
+
+    raise typer.Exit(serve(data or [], runs, port, trust, browser))
+
+
 _typed: list[str] = []
 
 

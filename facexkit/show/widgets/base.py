@@ -1,0 +1,138 @@
+"""What the widgets share: their look, work in the background that can be stopped, errors in words, a still picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from functools import cache
+from html import escape
+from pathlib import Path
+from threading import Lock, Thread, current_thread
+
+import anywidget
+import traitlets as t
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceBatch, FaceSet
+
+HERE = Path(__file__).parent
+PAGE = 24
+AT_WORK = Lock()
+"""One at a time: what runs in the background hooks into a model, and two at once would see each other's batches."""
+Options = Sequence[tuple[str, str]]
+
+
+def synced(trait: t.TraitType) -> t.TraitType:
+    """Return the trait, shared with the front end."""
+    return trait.tag(sync=True)
+
+
+def script(draw: str) -> str:
+    """Return the module that draws one kind of widget: the face map's script, the widgets', and which one it is."""
+    parts = [(folder / name).read_text(encoding="utf-8") for folder, name in ((HERE.parent, "face_map.js"), (HERE, "widgets.js"))]
+    return "\n".join([*parts, f"export default widget({draw});\n"])
+
+
+@cache
+def look() -> str:
+    """Return the widgets' style: the report's, kept inside them, and their own."""
+    report = (HERE.parent / "style.css").read_text(encoding="utf-8").replace(":root {", "& {", 1)
+    return f".fx {{\n{report}\n}}\n" + (HERE / "widgets.css").read_text(encoding="utf-8")
+
+
+class WatchedFaces(FaceSet):
+    """A face set that tells a widget how far it was read, and ends where somebody presses Stop."""
+
+    watcher: Widget
+    job: Thread
+
+    def batches(self, *args: object, **how: object) -> Iterator[FaceBatch]:
+        done = 0
+        for batch in super().batches(*args, **how):
+            if self.watcher.stop or self.watcher.job is not self.job:
+                raise FacexkitError("Stopped; choose again to start anew." if self.watcher.job is self.job else "")
+            done += len(batch.rows) + len(batch.skipped)
+            self.watcher.progress = done / len(self)
+            yield batch
+
+
+class Widget(anywidget.AnyWidget):
+    """A widget of the kit; `error` tells in words what went wrong, `busy` what goes on."""
+
+    _css = look()
+    title = synced(t.Unicode())
+    error = synced(t.Unicode())
+    busy = synced(t.Unicode())
+    progress = synced(t.Float())
+    stop = synced(t.Bool())
+    job: Thread | None = None
+
+    def watched(self, faces: FaceSet) -> FaceSet:
+        """Return the faces so that this widget's bar follows whoever reads them, and its Stop ends it."""
+        own = copy(faces)
+        own.__class__, own.watcher, own.job = WatchedFaces, self, self.job
+        return own
+
+    def work(self, what: str, do: Callable[[], object]) -> None:
+        """Do something long in the background, one widget at a time; what was under way for this one ends."""
+        self.stop, self.progress, self.busy = False, 0.0, what
+
+        def run() -> None:
+            with AT_WORK:
+                if self.job is current_thread() and not self.stop:
+                    with self.in_words():
+                        do()
+            if self.job is current_thread():
+                self.busy = ""
+
+        self.job = Thread(target=run, daemon=True)
+        self.job.start()
+
+    def wait(self) -> None:
+        """Wait for the work in the background."""
+        if self.job is not None:
+            self.job.join()
+
+    @contextmanager
+    def in_words(self) -> Iterator[None]:
+        """Tell an error of the block in words."""
+        self.error = ""
+        try:
+            yield
+        except FacexkitError as error:
+            self.error = str(error)
+        except Exception as error:  # whatever a stranger's network or file raises: there is nobody else to tell it
+            self.error = f"{type(error).__name__}: {error}"
+
+    def still(self) -> str:
+        """Return the widget's state as HTML, for where nobody draws it."""
+        return ""
+
+    def _repr_mimebundle_(self, **how: object) -> tuple[dict, dict]:
+        data, metadata = super()._repr_mimebundle_(**how)
+        return {**data, "text/html": f"<h3>{escape(self.title)}</h3>{self.still()}"}, metadata
+
+
+class Paged(Widget):
+    """A widget that shows small pictures to choose from, a page at a time: {key, picture, title, text} in `cards`."""
+
+    page = synced(t.Int(0))
+    pages = synced(t.Int(1))
+    told = synced(t.Unicode())
+    cards = synced(t.List())
+
+    def turn(self, found: Sequence, card: Callable[[object], dict], told: str) -> None:
+        """Show the page of what was found, and say what that is."""
+        self.told, self.pages = told, max(1, -(-len(found) // PAGE))
+        self.page = min(max(self.page, 0), self.pages - 1)
+        self.cards = [card(one) for one in found[self.page * PAGE : (self.page + 1) * PAGE]]
+
+    def still(self) -> str:
+        return f"<p>{escape(self.told)}</p>" + pictures((c["picture"], f"{c['title']} {c['text']}") for c in self.cards[:12])
+
+
+def pictures(shown: Iterator[tuple[str, str]]) -> str:
+    """Return pictures with words under them as HTML."""
+    figure = '<figure style="margin:0;width:110px;font-size:12px"><img src="{}" alt="" width="110"><figcaption>{}</figcaption></figure>'
+    return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(figure.format(u, escape(w)) for u, w in shown)}</div>'

@@ -1,0 +1,32 @@
+"""The face map as a live picture: the drawing and the script of the report."""
+
+from __future__ import annotations
+
+import traitlets as t
+import xarray as xr
+
+from facexkit.faces.regions import REGIONS
+from facexkit.show.face_map import face_map
+from facexkit.show.readings import names_of, ranked
+from facexkit.show.widgets.base import Widget, script, synced
+
+
+class FaceMap(Widget):
+    """One class's scores on the face: pointing at a region tells its number, a click selects it as `region`."""
+
+    _esm = script("map")
+    svg = synced(t.Unicode())
+    region = synced(t.Enum(REGIONS, REGIONS[1]))
+
+    def __init__(self, scores: xr.Dataset) -> None:
+        super().__init__(title=" · ".join(names_of(scores)))
+        self.draw(scores)
+
+    def draw(self, scores: xr.Dataset) -> None:
+        """Show the scores of a class; the region stays, or is the highest one at first."""
+        if not self.svg:
+            self.region = ranked(scores, missing=True)[0].region
+        self.svg = str(face_map(scores, title="", interactive=True))
+
+    def still(self) -> str:
+        return self.svg

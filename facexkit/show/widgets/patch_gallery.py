@@ -1,0 +1,68 @@
+"""What lies behind a region: the patches with the highest impact, the faces with the highest score, each to open large."""
+
+from __future__ import annotations
+
+import traitlets as t
+import xarray as xr
+
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.regions import REGIONS
+from facexkit.models.face_model import FaceModel
+from facexkit.show.pictures import Album
+from facexkit.show.readings import read_regions
+from facexkit.show.report import gallery
+from facexkit.show.widgets.base import Widget, script, synced
+from facexkit.show.widgets.face_view import look_at
+
+
+class PatchGallery(Widget):
+    """Patches and examples of the `region`; `opacity` is the veil's, `opened` the image that is shown large.
+
+    Parameters
+    ----------
+    scores : a one-class result of the method "facex"; `show` takes another.
+    model : gives an opened face its map and prediction.
+    """
+
+    _esm = script("gallery")
+    region = synced(t.Enum(REGIONS, "skin"))
+    opacity = synced(t.Float(0.65))
+    opened = synced(t.Unicode())
+    shown = synced(t.Dict())
+    detail = synced(t.Dict())
+
+    def __init__(self, scores: xr.Dataset | None, faces: FaceSet, model: FaceModel, region: str = "skin") -> None:
+        super().__init__(title="What lies behind it", region=region)
+        self.faces, self.model = faces, model
+        self.show(scores)
+
+    def show(self, scores: xr.Dataset | None) -> None:
+        """Show another result; the other regions' pictures are cut out in the background."""
+        self.scores, self.behind = scores, {}
+        self._fill()
+        if scores is not None:
+            self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.stop])
+
+    @t.observe("region")
+    def _fill(self, _change: object = None) -> None:
+        if getattr(self, "scores", None) is not None:
+            with self.in_words():
+                self.shown = self._behind(self.region)
+
+    def _behind(self, region: str) -> dict:
+        if region not in self.behind:
+            album, reading = Album(self.faces), read_regions(self.scores)[region]
+            told = {"title": reading.title, "examples": album.examples(self.scores, region)}
+            told["patches"] = album.patches(self.scores, region)
+            told["numbers"] = [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}]
+            self.behind[region] = {"region": told, "uris": album.uris}
+        return self.behind[region]
+
+    @t.observe("opened")
+    def _open(self, _change: object) -> None:
+        with self.in_words():
+            made = self.scores.attrs if self.opened else {}
+            self.detail = look_at(self.model, self.faces, self.opened, made["layer"], made["target_class"]) if made else {}
+
+    def still(self) -> str:
+        return str(gallery(self.scores, self.faces, self.region, 10)) if self.scores is not None else ""
