@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 import xarray as xr
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
+from facexkit.models.demo import DemoNetwork
 from facexkit.models.face_model import FaceModel
-from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.loading import SOURCES, Made, Wish, register_source
 from facexkit.models.weights import load_weights, read_weights, seeded
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
 STAGES = ("layer2", "layer3", "layer4")
 EXPERTS = ("expert1", "expert2", "expert3")
 PARTS = (*EXPERTS, "concat")
@@ -37,7 +38,7 @@ def classifier(features: int, hidden: int, classes: int) -> nn.Sequential:
 class Expert(nn.Module):
     """A block of two convolutions on a stage's output, global max pooling, and a classifier."""
 
-    def __init__(self, channels: int, squeeze: int, width: int, hidden: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, squeeze: int, width: int, hidden: int) -> None:
         super().__init__()
         self.block = nn.Sequential(
             nn.Conv2d(channels, squeeze, 1, bias=False), nn.BatchNorm2d(squeeze, 1e-5, 0.01), nn.ReLU(),
@@ -74,37 +75,24 @@ class FineFace(nn.Module):
         self, backbone: nn.Module, classes: int, stages: Sequence[str] = STAGES, widths: Sequence[int] = WIDTHS
     ) -> None:
         super().__init__()
-        squeeze, width, hidden = widths
         self.chains: dict[str, list[str]] = {name: [] for name in EXPERTS}
-        left = list(stages)
-        for path, module in _chain(backbone, stages):
-            name = path.replace(".", "_")
+        left, x = list(stages), torch.zeros(1, 3, 64, 64)
+        chain = dict(_chain(backbone.eval(), stages))
+        if [path for path in chain if path in left] != left:
+            raise FacexkitError(f"the stages {', '.join(stages)} are not children of {type(backbone).__name__} in order")
+        for path, module in chain.items():
+            expert, name = EXPERTS[len(stages) - len(left)], path.replace(".", "_")
             self.add_module(name, module)
-            self.chains[EXPERTS[3 - len(left)]].append(name)
-            left = left[1:] if path == left[0] else left
+            self.chains[expert].append(name)
+            with torch.no_grad():
+                x = module(x)
+            if path == left[0]:
+                self.add_module(expert, Expert(x.shape[1], classes, *widths))
+                left.pop(0)
             if not left:
                 break
-        else:
-            raise FacexkitError(f"the stages {', '.join(stages)} are not children of {type(backbone).__name__} in order")
-        for name, channels in zip(EXPERTS, self._channels(), strict=True):
-            self.add_module(name, Expert(channels, squeeze, width, hidden, classes))
-        self.concat = classifier(3 * width, hidden, classes)
-
-    def _channels(self) -> list[int]:
-        x, found = torch.zeros(1, 3, 64, 64), []
-        training = self.training
-        with torch.no_grad():
-            self.eval()
-            for chain in self.chains.values():
-                x = self._through(chain, x)
-                found.append(x.shape[1])
-        self.train(training)
-        return found
-
-    def _through(self, chain: Sequence[str], x: Tensor) -> Tensor:
-        for name in chain:
-            x = self.get_submodule(name)(x)
-        return x
+        self.concat = classifier(3 * widths[1], widths[2], classes)
+        self.train()
 
     def forward(self, images: Tensor, parts: Sequence[str] = PARTS, attend: bool = False) -> dict[str, object]:
         """Return the logits (B, classes) of `parts`, running nothing else; and `sum`, where these are all four.
@@ -115,7 +103,9 @@ class FineFace(nn.Module):
         deepest = EXPERTS[-1] if attend or "concat" in parts else max(parts)
         grad = torch.is_grad_enabled()
         for name, chain in self.chains.items():
-            images, expert = self._through(chain, images), self.get_submodule(name)
+            for module in chain:
+                images = self.get_submodule(module)(images)
+            expert = self.get_submodule(name)
             needed = name in parts or "concat" in parts
             if needed or attend:
                 with torch.set_grad_enabled(grad and needed):
@@ -197,35 +187,31 @@ def crop(images: Tensor, found: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def attend(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> xr.Dataset:
+def attend(model: FaceModel, faces: FaceSet) -> xr.Dataset:
     """Say where the experts of a FineFACE model look on a few faces.
 
     Returns
     -------
-    Dataset: picture (image, y, x, channel), uint8; attention (image, expert, y, x) in 0–1, box (image, expert, edge) in
-    pixels and crop (image, expert, y, x, channel), of the three experts and `overall`; predicted (image, part), the
-    class by each expert, by the concatenation and by the sum.
+    Dataset: picture (image, y, x, channel), uint8; of each expert and `overall`, attention (image, expert, y, x) in 0–1
+    and box (image, expert, edge) in pixels; predicted (image, part), the class by each output and by their sum.
     """
-    network, size, parts = _network_of(model), model.image_size, []
-    for batch in faces.batches(size, batch_size):
-        with torch.no_grad():
-            out = network(model.prepare(batch.images), attend=True)
-            sets = [*([one] for one in out["maps"]), out["maps"]]
-            found = torch.stack([boxes(one, size) for one in sets], 1)
-            crops = [crop(batch.images.float(), found[:, k].cpu()) for k in range(len(sets))]
-        values = {
-            "picture": (("image", "y", "x", "channel"), batch.images.permute(0, 2, 3, 1)),
-            "attention": (("image", "expert", "y", "x"), torch.stack([overall(one, size) for one in sets], 1).cpu()),
-            "box": (("image", "expert", "edge"), found.cpu()),
-            "crop": (("image", "expert", "y", "x", "channel"), torch.stack(crops, 1).round().byte().permute(0, 1, 3, 4, 2)),
-            "predicted": (("image", "part"), np.array(model.class_names, object)[
-                torch.stack([out[part].argmax(1) for part in (*PARTS, "sum")], 1).cpu()]),
-        }  # fmt: skip
-        named = {"image": faces.table.path.to_numpy(object)[batch.rows], "expert": [*EXPERTS, "overall"]}
-        parts.append(xr.Dataset({k: (d, np.asarray(v)) for k, (d, v) in values.items()}, named))
-    return xr.concat(parts, "image").assign_coords(
-        edge=["top", "bottom", "left", "right"], part=[*PARTS, "sum"], channel=["red", "green", "blue"]
-    )
+    network, size, batch = _network_of(model), model.image_size, next(faces.batches(model.image_size, len(faces)))
+    with torch.no_grad():
+        out = network(model.prepare(batch.images), attend=True)
+    sets = [*([one] for one in out["maps"]), out["maps"]]
+    said = torch.stack([out[part].argmax(1) for part in (*PARTS, "sum")], 1).cpu().numpy()
+    return xr.Dataset(
+        {
+            "picture": (("image", "y", "x", "channel"), batch.images.permute(0, 2, 3, 1).numpy()),
+            "attention": (("image", "expert", "y", "x"), torch.stack([overall(s, size) for s in sets], 1).cpu().numpy()),
+            "box": (("image", "expert", "edge"), torch.stack([boxes(s, size) for s in sets], 1).cpu().numpy()),
+            "predicted": (("image", "part"), np.array(model.class_names, object)[said]),
+        },
+        {
+            "image": faces.table.path.to_numpy(object)[batch.rows], "expert": [*EXPERTS, "overall"],
+            "edge": ["top", "bottom", "left", "right"], "part": [*PARTS, "sum"],
+        },
+    )  # fmt: skip
 
 
 def _network_of(model: FaceModel) -> FineFace:
@@ -244,30 +230,36 @@ def _chain(module: nn.Module, stages: Sequence[str], prefix: str = "") -> Iterat
             yield path, child
 
 
-def widths_of(weights: Mapping[str, Tensor]) -> tuple[tuple[int, int, int], int]:
-    """Return the widths and the number of classes of the network that a state dict belongs to."""
-    try:
-        squeeze, width = (len(weights[f"expert1.block.{place}.weight"]) for place in (0, 3))
-        return (squeeze, width, len(weights["concat.1.weight"])), len(weights["concat.4.weight"])
-    except KeyError as error:
-        raise FacexkitError(f"these are no weights of a FineFACE network: they lack {error}") from error
-
-
 @register_source("fineface")
 def _from_fineface(name: str, wish: Wish) -> Made:
     if name not in BACKBONES:
         raise unknown("backbone of FineFACE", name, BACKBONES)
-    widths, classes, size, names = WIDTHS, wish.num_classes or 2, IMAGE_SIZE, None
+    widths, classes, told, path = WIDTHS, wish.num_classes or 2, {}, Path(wish.weights or "").expanduser()
     if wish.weights is not None:
-        path = Path(wish.weights).expanduser()
-        widths, classes = widths_of(read_weights(path, wish.trust))
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                told = file.metadata() or {}
-            size = int(told.get("image_size", size))
-            names = told["class_names"].split("\n") if "class_names" in told else None
+        found = read_weights(path, wish.trust)
+        if not {"expert1.block.3.weight", "concat.4.weight"} <= found.keys():
+            raise FacexkitError(f"{path} holds no weights of a FineFACE network; see fx.train_fineface")
+        widths = [len(found[key]) for key in ("expert1.block.0.weight", "expert1.block.3.weight", "concat.1.weight")]
+        classes = len(found["concat.4.weight"])
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
     with seeded(wish.seed):
-        network = FineFace(torchvision.models.get_model(name, weights=None), classes, widths=widths)
+        network = FineFace(backbone_network(name, None, wish.seed), classes, widths=widths)
     if wish.weights is not None:
         load_weights(network, path, wish.trust)
-    return Made(network, size, "half", names, "sum")
+    names = told["class_names"].split("\n") if "class_names" in told else None
+    return Made(network, int(told.get("image_size", IMAGE_SIZE)), "half", names, "sum")
+
+
+def backbone_network(name: str, weights: str | Path | None, seed: int) -> nn.Module:
+    """Return a torchvision network or that of the demo; "imagenet" weights are random where there is no internet."""
+    if name == "demo":
+        return DemoNetwork()
+    try:
+        return SOURCES["torchvision"](name, Wish(weights, None, seed, False)).network
+    except FacexkitError as error:
+        if weights != "imagenet" or "downloaded" not in str(error):
+            raise
+        warnings.warn(f"{error}. The backbone starts from random weights", stacklevel=3)
+        return backbone_network(name, None, seed)
