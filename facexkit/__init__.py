@@ -66,6 +66,8 @@ _HOMES = {
     "bias_findings": "facexkit.show.dissection_findings",
     "face_map": "facexkit.show.face_map",
     "face_maps": "facexkit.show.face_map",
+    "plot_attention": "facexkit.show.fineface_figures",
+    "plot_history": "facexkit.show.fineface_figures",
     "plot_regions": "facexkit.show.figures",
     "findings": "facexkit.show.findings",
     "gallery": "facexkit.show.report",

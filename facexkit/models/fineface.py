@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,7 @@ BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
 STAGES = ("layer2", "layer3", "layer4")
 EXPERTS = ("expert1", "expert2", "expert3")
 PARTS = (*EXPERTS, "concat")
-WIDTHS = (512, 1024, 512)
-IMAGE_SIZE = 448
+WIDTHS, IMAGE_SIZE = (512, 1024, 512), 448
 THRESHOLD, MARGIN = 0.5, 0.1
 
 
@@ -49,25 +48,23 @@ class Expert(nn.Module):
 
     def attention(self, features: Tensor, logits: Tensor) -> Tensor:
         """Return the block's maps (B, width, h, w) through the weights of both linear layers for the predicted class."""
-        first, second = self.classifier[1].weight, self.classifier[4].weight
-        weights = second[logits.argmax(1)] @ first
-        found = torch.einsum("bc,bchw->bhw", weights.detach(), features.detach().to(weights.dtype))
-        return found.to(weights.dtype)
+        weights = (self.classifier[4].weight[logits.argmax(1)] @ self.classifier[1].weight).detach()
+        found = torch.einsum("bc,bchw->bhw", weights, features.detach().to(weights.dtype))
+        return found.to(self.classifier[1].weight.dtype)
 
 
 class FineFace(nn.Module):
     """Cross-layer mutual attention (Manzoor and Rattani, ICPR 2024; Liu et al., Pattern Recognition 2023).
 
-    It answers for the images as they are: a dict of the logits of every expert, of `concat`, and their `sum`, each
-    module running once, so that every layer can be explained. The prediction of the paper adds the same four on the
-    overall-attention crop: `BothPasses`.
+    It answers for the images as they are: a dict of the logits of each expert and of `concat`, and their `sum`. Every
+    module runs once, so every layer can be explained. The paper's prediction adds the same four on the overall-attention
+    crop: `BothPasses`.
 
     Parameters
     ----------
-    backbone : its children up to the last stage run one after the other; what follows is left out. They keep their
-        names (dots become underscores), and so do their weights.
+    backbone : its children run one after the other up to the last stage, under their own names; the rest is left out.
     classes : number of outputs.
-    stages : names of its last three stages, one for each expert; "features.4" names a child's child.
+    stages : names of the three last stages, one for each expert, in order.
     widths : of the experts' 1×1 and 3×3 convolutions, and of the classifiers' hidden layer.
     """
 
@@ -75,22 +72,18 @@ class FineFace(nn.Module):
         self, backbone: nn.Module, classes: int, stages: Sequence[str] = STAGES, widths: Sequence[int] = WIDTHS
     ) -> None:
         super().__init__()
-        self.chains: dict[str, list[str]] = {name: [] for name in EXPERTS}
-        left, x = list(stages), torch.zeros(1, 3, 64, 64)
-        chain = dict(_chain(backbone.eval(), stages))
-        if [path for path in chain if path in left] != left:
+        children, experts = dict(backbone.eval().named_children()), dict(zip(stages, EXPERTS, strict=True))
+        if [name for name in children if name in experts] != list(stages):
             raise FacexkitError(f"the stages {', '.join(stages)} are not children of {type(backbone).__name__} in order")
-        for path, module in chain.items():
-            expert, name = EXPERTS[len(stages) - len(left)], path.replace(".", "_")
+        self.chains, chain, x = {}, [], torch.zeros(1, 3, 64, 64)
+        for name, module in [*children.items()][: [*children].index(stages[-1]) + 1]:
             self.add_module(name, module)
-            self.chains[expert].append(name)
+            chain.append(name)
             with torch.no_grad():
                 x = module(x)
-            if path == left[0]:
-                self.add_module(expert, Expert(x.shape[1], classes, *widths))
-                left.pop(0)
-            if not left:
-                break
+            if name in experts:
+                self.chains[experts[name]], chain = chain, []
+                self.add_module(experts[name], Expert(x.shape[1], classes, *widths))
         self.concat = classifier(3 * widths[1], widths[2], classes)
         self.train()
 
@@ -99,22 +92,19 @@ class FineFace(nn.Module):
 
         With `attend`, `maps` has the attention maps (B, h, w) of the three experts; gradients go to `parts` alone.
         """
-        found, pooled, maps = {}, [], []
-        deepest = EXPERTS[-1] if attend or "concat" in parts else max(parts)
-        grad = torch.is_grad_enabled()
+        found, pooled, maps, grad = {}, [], [], torch.is_grad_enabled()
+        last = EXPERTS[-1] if attend or "concat" in parts else max(parts)
         for name, chain in self.chains.items():
             for module in chain:
                 images = self.get_submodule(module)(images)
-            expert = self.get_submodule(name)
-            needed = name in parts or "concat" in parts
-            if needed or attend:
-                with torch.set_grad_enabled(grad and needed):
-                    features = expert.block(images)
-                    pooled.append(expert.pool(features).flatten(1))
-                    logits = expert.classifier(pooled[-1]) if name in parts or attend else None
-                found |= {name: logits} if name in parts else {}
-                maps += [expert.attention(features, logits)] if attend else []
-            if name == deepest:
+            expert, needed = self.get_submodule(name), name in parts or "concat" in parts
+            with torch.set_grad_enabled(grad and needed):
+                features = expert.block(images) if needed or attend else None
+                pooled += [expert.pool(features).flatten(1)] if needed or attend else []
+                logits = expert.classifier(pooled[-1]) if name in parts or attend else None
+            found |= {name: logits} if name in parts else {}
+            maps += [expert.attention(features, logits)] if attend else []
+            if name == last:
                 break
         if "concat" in parts:
             found["concat"] = self.concat(torch.cat(pooled, 1))
@@ -124,9 +114,9 @@ class FineFace(nn.Module):
 
 
 class BothPasses(nn.Module):
-    """FineFACE's prediction: the four outputs on the images and the four on their overall-attention crops.
+    """FineFACE's prediction `eight`: the four outputs on the images and those on their overall-attention crops.
 
-    Gives a dict of `concat` and `four` (of the images alone), and `eight`, the sum of all.
+    Beside it, of the images alone, `concat` and `four`, their sum.
     """
 
     def __init__(self, network: FineFace) -> None:
@@ -180,9 +170,9 @@ def crop(images: Tensor, found: Tensor) -> Tensor:
     size = images.shape[-1]
     step = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
     top, bottom, left, right = found.to(images.dtype).T[:, :, None]
-    y, x = (low + step * (high - low) for low, high in ((top, bottom), (left, right)))
-    y = y.maximum(top + 0.5).minimum(bottom - 0.5)  # beyond the outermost pixels' centres, their own colour
-    x = x.maximum(left + 0.5).minimum(right - 0.5)
+    y, x = (  # beyond the outermost pixels' centres, their own colour
+        (low + step * (high - low)).maximum(low + 0.5).minimum(high - 0.5) for low, high in ((top, bottom), (left, right))
+    )
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1) * (2 / size) - 1
     return F.grid_sample(images, grid, align_corners=False)
 
@@ -200,34 +190,20 @@ def attend(model: FaceModel, faces: FaceSet) -> xr.Dataset:
         out = network(model.prepare(batch.images), attend=True)
     sets = [*([one] for one in out["maps"]), out["maps"]]
     said = torch.stack([out[part].argmax(1) for part in (*PARTS, "sum")], 1).cpu().numpy()
-    return xr.Dataset(
-        {
-            "picture": (("image", "y", "x", "channel"), batch.images.permute(0, 2, 3, 1).numpy()),
-            "attention": (("image", "expert", "y", "x"), torch.stack([overall(s, size) for s in sets], 1).cpu().numpy()),
-            "box": (("image", "expert", "edge"), torch.stack([boxes(s, size) for s in sets], 1).cpu().numpy()),
-            "predicted": (("image", "part"), np.array(model.class_names, object)[said]),
-        },
-        {
-            "image": faces.table.path.to_numpy(object)[batch.rows], "expert": [*EXPERTS, "overall"],
-            "edge": ["top", "bottom", "left", "right"], "part": [*PARTS, "sum"],
-        },
-    )  # fmt: skip
+    values = {
+        "picture": (("image", "y", "x", "channel"), batch.images.permute(0, 2, 3, 1).numpy()),
+        "attention": (("image", "expert", "y", "x"), torch.stack([overall(s, size) for s in sets], 1).cpu().numpy()),
+        "box": (("image", "expert", "edge"), torch.stack([boxes(s, size) for s in sets], 1).cpu().numpy()),
+        "predicted": (("image", "part"), np.array(model.class_names, object)[said]),
+    }
+    named = {"image": faces.table.path.to_numpy(object)[batch.rows], "expert": [*EXPERTS, "overall"]}
+    return xr.Dataset(values, named | {"edge": ["top", "bottom", "left", "right"], "part": [*PARTS, "sum"]})
 
 
 def _network_of(model: FaceModel) -> FineFace:
     if not isinstance(model.network, FineFace):
         raise FacexkitError(f"model {model.name!r} has no experts; load or train a FineFACE model")
     return model.network
-
-
-def _chain(module: nn.Module, stages: Sequence[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that run one after the other, opening those that have a stage inside."""
-    for name, child in module.named_children():
-        path = prefix + name
-        if any(stage.startswith(f"{path}.") for stage in stages):
-            yield from _chain(child, stages, f"{path}.")
-        else:
-            yield path, child
 
 
 @register_source("fineface")
@@ -241,9 +217,9 @@ def _from_fineface(name: str, wish: Wish) -> Made:
             raise FacexkitError(f"{path} holds no weights of a FineFACE network; see fx.train_fineface")
         widths = [len(found[key]) for key in ("expert1.block.0.weight", "expert1.block.3.weight", "concat.1.weight")]
         classes = len(found["concat.4.weight"])
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                told = file.metadata() or {}
     with seeded(wish.seed):
         network = FineFace(backbone_network(name, None, wish.seed), classes, widths=widths)
     if wish.weights is not None:
@@ -253,7 +229,7 @@ def _from_fineface(name: str, wish: Wish) -> Made:
 
 
 def backbone_network(name: str, weights: str | Path | None, seed: int) -> nn.Module:
-    """Return a torchvision network or that of the demo; "imagenet" weights are random where there is no internet."""
+    """Return the demo's network or one of torchvision; "imagenet" weights are random where there is no internet."""
     if name == "demo":
         return DemoNetwork()
     try:

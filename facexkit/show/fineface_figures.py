@@ -1,0 +1,56 @@
+"""Pictures of FineFACE: where its experts attend on the same faces, and how a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+
+from facexkit.show.face_map import INK, SOFT
+from facexkit.show.figures import MARKS
+from facexkit.show.pictures import veil
+
+
+def plot_attention(seen: xr.Dataset) -> Figure:
+    """Draw a row a face: the face, and for each expert and for all together where it looks, and the box of the crop.
+
+    Parameters
+    ----------
+    seen : what `attend` gave, of a few faces.
+    """
+    images, experts, side = seen.sizes["image"], seen.expert.to_numpy(), seen.sizes["y"]
+    figure, axes = plt.subplots(images, 5, figsize=(8, 1.7 * images + 0.5), squeeze=False, layout="constrained")
+    for row, name in zip(axes, seen.image.to_numpy(), strict=True):
+        one = seen.sel(image=name)
+        for ax in row:
+            ax.imshow(one.picture)
+            ax.set_axis_off()
+        for ax, expert in zip(row[1:], experts, strict=True):
+            ax.imshow(veil(one.attention.sel(expert=expert).to_numpy(), side))
+            top, bottom, left, right = one.box.sel(expert=expert).to_numpy()
+            ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="#f0a202", lw=2))
+    for ax, title in zip(axes[0], ("face", "expert 1\nearly stage", "expert 2", "expert 3\nlast stage", "all three"), strict=True):
+        ax.set_title(title, fontsize=9, color=INK)
+    plt.close(figure)
+    return figure
+
+
+def plot_history(histories: Mapping[str, pd.DataFrame], title: str = "Right answers on validation faces, epoch by epoch") -> Figure:
+    """Plot the last validation column of each training's `history.csv` over the epochs, by name."""
+    figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    for (name, history), (colour, mark) in zip(histories.items(), MARKS, strict=False):
+        ax.plot(history.epoch, history.iloc[:, -1], f"{mark}-", color=colour, label=name)
+        ax.plot(history.epoch, history.accuracy, ":", color=colour, label=f"{name}, while it learned")
+    ax.set_xlabel("epoch", color=SOFT)
+    ax.set_ylabel("accuracy", color=SOFT)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=9)
+    ax.set_title(title, fontsize=10, fontweight="bold", color=INK)
+    plt.close(figure)
+    return figure
