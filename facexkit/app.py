@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets
-import traitlets as t
 import yaml
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.show.explore import Explorer, load_faces_of, load_models_of, read_choices
-from facexkit.show.widgets.base import Widget, script, synced
+from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
 from facexkit.stages.notebooks import notebook_folder
 from facexkit.stages.parameters import check, parse
 
@@ -48,10 +47,7 @@ class Form(Widget):
     """Fields {name: (label, help, options or None)}; `values` are their texts, `submitted` counts the button's clicks."""
 
     _esm = script("form")
-    fields = synced(t.List())
-    values = synced(t.Dict())
-    submit, done, key = synced(t.Unicode("Next")), synced(t.Unicode()), synced(t.Unicode())
-    submitted = synced(t.Int())
+    fields, values, submit, done, key, submitted = rows(), table(), text(), text(), text(), whole()
 
     def __init__(self, title: str, fields: dict, take: object, submit: str, **values: str) -> None:
         rows = [{"name": name, "label": label, "help": told, "options": options} for name, (label, told, options) in fields.items()]
@@ -78,7 +74,7 @@ class App(ipywidgets.VBox):
         where = ", ".join(map(str, self.roots)) or "no folder: start with make app DATA=FOLDER"
         known = sorted(p.parent.name for name in ("params.yaml", "manifest.json") for p in self.runs.glob(f"*/{name}"))
         again = {"run": ("Earlier run", f"in {self.runs}", [("", "start anew"), *((name, name) for name in dict.fromkeys(known))])}
-        self.before = Form("New, or a variation of an earlier run", again, self.open, "Open")
+        self.before = Form("New, or a variation of an earlier run", again, self.vary, "Open")
         self.data = Form(f"1 · Faces (files may lie in {where})", DATA, self.take_data, "Read the faces")
         self.model = Form("2 · Model", MODEL, self.take_model, "Load the model", model="demo:biased")
         self.given: dict[str, object] = {}
@@ -87,7 +83,7 @@ class App(ipywidgets.VBox):
         for form in (self.before, self.data, self.model):
             form.add_class("fx-wide")
 
-    def open(self) -> None:
+    def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
         name = self.before.values["run"]
         self.given = {k: v for k, v in (read_choices(self.runs / name) if name else {}).items() if v is not None}
@@ -179,7 +175,8 @@ def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: boo
         if not folder.is_dir():
             raise FacexkitError(f"{folder} is no folder; name folders that the app may read with --data")
     with tempfile.TemporaryDirectory() as place:
-        write_whole(Path(place, "voila", "templates", "facexkit", "index.html.j2"), TEMPLATE.encode())
+        for name, content in (("index.html.j2", TEMPLATE), ("conf.json", '{"base_template": "lab"}')):
+            write_whole(Path(place, "voila", "templates", "facexkit", name), content.encode())
         told = {"DATA": os.pathsep.join(str(f.resolve()) for f in data), "RUNS": str(runs.resolve()), "TRUST": str(int(trust))}
         own = {f"FACEXKIT_APP_{name}": value for name, value in told.items()}
         own |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PATH": os.pathsep.join(filter(None, (place, os.environ.get("JUPYTER_PATH"))))}

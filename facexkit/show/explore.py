@@ -23,7 +23,7 @@ from facexkit.measure.saved import read_result, save_result
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.show.report import write_report
-from facexkit.show.widgets.base import Widget, script, synced
+from facexkit.show.widgets.base import Widget, rows, script, text, whole
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import FacePicker
 from facexkit.show.widgets.layer_picker import LayerPicker
@@ -40,9 +40,7 @@ class Summary(Widget):
     """Sentences, and buttons: [name, text] pairs, of which `pressed` is the last one pressed."""
 
     _esm = script("summary")
-    said, buttons = synced(t.List()), synced(t.List())
-    pressed, note = synced(t.Unicode()), synced(t.Unicode())
-    presses = synced(t.Int())
+    said, buttons, pressed, note, presses = rows(), rows(), text(), text(), whole()
 
     def still(self) -> str:
         return "".join(f"<p>{sentence}</p>" for sentence in self.said)
@@ -63,8 +61,7 @@ class Explorer(ipywidgets.VBox):
     ) -> None:  # fmt: skip
         model = models[0]
         self.face_model, self.faces, self.folder, self.choices = model, faces, folder or Path("runs", "explore"), dict(choices or {})
-        spatial = model.layers.index[(model.layers.problem == "") & (model.layers.height > 1)]
-        self.layers = LayerPicker(model, layer or (spatial[-1] if len(spatial) else None))
+        self.layers = LayerPicker(model, layer)
         layer = self.layers.layer
         others = {p.parent.name: p for p in self.folder.parent.glob("*/regions.zarr") if p.parent != self.folder}
         scores = Scores(faces, folder and folder / "explore", folder)
@@ -85,15 +82,14 @@ class Explorer(ipywidgets.VBox):
 
     def _join(self) -> None:
         t.link((self.classes, "region"), (self.patches, "region"))
-        self.layers.observe(lambda change: (setattr(self.classes, "layer", change.new), self._dissect()), "layer")
-        self.classes.observe(lambda change: change.new is not None and self.patches.show(change.new), "facex")
+        t.link((self.layers, "layer"), (self.classes, "layer"))
+        self.layers.observe(lambda _: self._dissect(), "layer")
+        self.classes.observe(lambda _: self.patches.show(self.classes.facex), "measured")
         self.classes.observe(lambda _: self._ask(), "target_class")
         self.classes.observe(lambda _: self._say(), "said")
         self.units.observe(lambda _: self._say(), "detail")
         self.summary.observe(lambda _: self._press(), "presses")
-        if self.classes.facex is not None:
-            self.patches.show(self.classes.facex)
-        self._say()
+        self.classes.refresh()
 
     def _ask(self) -> None:
         self.units.target = self.face_model.class_index(self.classes.target_class)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import cache
 from html import escape
 from pathlib import Path
 from threading import Lock, Thread, current_thread
@@ -20,29 +19,29 @@ HERE = Path(__file__).parent
 PAGE = 24
 AT_WORK = Lock()
 """One at a time: what runs in the background hooks into a model, and two at once would see each other's batches."""
-Options = Sequence[tuple[str, str]]
+FIGURE = '<figure style="margin:0;width:110px"><img src="{}" alt="" width="110"><figcaption>{}</figcaption></figure>'
+text, number, flag, rows, table = (lambda *first, kind=kind: kind(*first).tag(sync=True) for kind in (t.Unicode, t.Float, t.Bool, t.List, t.Dict))
 
 
-def synced(trait: t.TraitType) -> t.TraitType:
-    """Return the trait, shared with the front end."""
-    return trait.tag(sync=True)
+def whole(first: int = 0) -> t.Int:
+    """Return a synchronized trait of whole numbers, as `text`, `number`, `flag`, `rows` and `table` are of theirs."""
+    return t.Int(first).tag(sync=True)
 
 
 def script(draw: str) -> str:
     """Return the module that draws one kind of widget: the face map's script, the widgets', and which one it is."""
-    parts = [(folder / name).read_text(encoding="utf-8") for folder, name in ((HERE.parent, "face_map.js"), (HERE, "widgets.js"))]
+    parts = (HERE.parent / "face_map.js").read_text("utf-8"), (HERE / "widgets.js").read_text("utf-8")
     return "\n".join([*parts, f"export default widget({draw});\n"])
 
 
-@cache
 def look() -> str:
     """Return the widgets' style: the report's, kept inside them, and their own."""
-    report = (HERE.parent / "style.css").read_text(encoding="utf-8").replace(":root {", "& {", 1)
-    return f".fx {{\n{report}\n}}\n" + (HERE / "widgets.css").read_text(encoding="utf-8")
+    report = (HERE.parent / "style.css").read_text("utf-8").replace(":root {", "& {", 1)
+    return f".fx {{\n{report}\n}}\n" + (HERE / "widgets.css").read_text("utf-8")
 
 
 class WatchedFaces(FaceSet):
-    """A face set that tells a widget how far it was read, and ends where somebody presses Stop."""
+    """A face set that tells a widget how far it was read, and ends where somebody presses Stop or chooses anew."""
 
     watcher: Widget
     job: Thread
@@ -58,14 +57,10 @@ class WatchedFaces(FaceSet):
 
 
 class Widget(anywidget.AnyWidget):
-    """A widget of the kit; `error` tells in words what went wrong, `busy` what goes on."""
+    """A widget of the kit; `error` tells in words what went wrong, `busy` what goes on, `stop` ends it."""
 
     _css = look()
-    title = synced(t.Unicode())
-    error = synced(t.Unicode())
-    busy = synced(t.Unicode())
-    progress = synced(t.Float())
-    stop = synced(t.Bool())
+    title, error, busy, progress, stop = text(), text(), text(), number(), flag()
     job: Thread | None = None
 
     def watched(self, faces: FaceSet) -> FaceSet:
@@ -117,10 +112,7 @@ class Widget(anywidget.AnyWidget):
 class Paged(Widget):
     """A widget that shows small pictures to choose from, a page at a time: {key, picture, title, text} in `cards`."""
 
-    page = synced(t.Int(0))
-    pages = synced(t.Int(1))
-    told = synced(t.Unicode())
-    cards = synced(t.List())
+    page, pages, told, cards = whole(), whole(1), text(), rows()
 
     def turn(self, found: Sequence, card: Callable[[object], dict], told: str) -> None:
         """Show the page of what was found, and say what that is."""
@@ -129,10 +121,5 @@ class Paged(Widget):
         self.cards = [card(one) for one in found[self.page * PAGE : (self.page + 1) * PAGE]]
 
     def still(self) -> str:
-        return f"<p>{escape(self.told)}</p>" + pictures((c["picture"], f"{c['title']} {c['text']}") for c in self.cards[:12])
-
-
-def pictures(shown: Iterator[tuple[str, str]]) -> str:
-    """Return pictures with words under them as HTML."""
-    figure = '<figure style="margin:0;width:110px;font-size:12px"><img src="{}" alt="" width="110"><figcaption>{}</figcaption></figure>'
-    return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(figure.format(u, escape(w)) for u, w in shown)}</div>'
+        shown = "".join(FIGURE.format(c["picture"], escape(f"{c['title']} {c['text']}")) for c in self.cards[:12])
+        return f'<p>{escape(self.told)}</p><div style="display:flex;flex-wrap:wrap;gap:8px">{shown}</div>'

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import traitlets as t
 import xarray as xr
 
-from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import face_map
 from facexkit.show.readings import names_of, ranked
-from facexkit.show.widgets.base import Widget, script, synced
+from facexkit.show.widgets.base import Widget, script, text
 
 
 class FaceMap(Widget):
     """One class's scores on the face: pointing at a region tells its number, a click selects it as `region`."""
 
     _esm = script("map")
-    svg = synced(t.Unicode())
-    region = synced(t.Enum(REGIONS, REGIONS[1]))
+    svg, region = text(), text()
 
     def __init__(self, scores: xr.Dataset) -> None:
         super().__init__(title=" · ".join(names_of(scores)))
@@ -24,8 +21,7 @@ class FaceMap(Widget):
 
     def draw(self, scores: xr.Dataset) -> None:
         """Show the scores of a class; the region stays, or is the highest one at first."""
-        if not self.svg:
-            self.region = ranked(scores, missing=True)[0].region
+        self.region = self.region or ranked(scores, missing=True)[0].region
         self.svg = str(face_map(scores, title="", interactive=True))
 
     def still(self) -> str:

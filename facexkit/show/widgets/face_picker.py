@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +19,7 @@ from facexkit.faces.landmarks import LandmarkParser
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import data_uri, face_as_seen
-from facexkit.show.widgets.base import Paged, script, synced
+from facexkit.show.widgets.base import Paged, rows, script, table, text, whole
 from facexkit.show.widgets.class_explorer import group_options
 from facexkit.show.widgets.face_view import look_at
 from facexkit.show.widgets.scores import Scores
@@ -31,8 +31,7 @@ LARGEST, LONGEST, KEPT = 5_000_000, 50_000_000, 1024
 class FacePicker(Paged):
     """Faces whose path has `search` in it, of a `group`; `path` is the chosen one, `detail` what is shown of it.
 
-    An uploaded picture (`upload`, its bytes, with `upload_name`) is looked at like a face of the set; its regions come
-    from found landmarks.
+    An uploaded picture (`upload`, its bytes, with `upload_name`) is looked at like a face of the set.
 
     Parameters
     ----------
@@ -40,23 +39,15 @@ class FacePicker(Paged):
     """
 
     _esm = script("faces")
-    path = synced(t.Unicode())
-    search = synced(t.Unicode())
-    group = synced(t.Unicode())
-    groups = synced(t.List())
-    random = synced(t.Int())
-    upload = synced(t.Bytes())
-    upload_name = synced(t.Unicode())
-    largest = synced(t.Int(LARGEST))
-    detail = synced(t.Dict())
+    path, search, group, upload_name, groups, random, largest = text(), text(), text(), text(), rows(), whole(), whole(LARGEST)
+    upload, detail = t.Bytes().tag(sync=True), table()
 
     def __init__(
         self, model: FaceModel, faces: FaceSet, layer: str = "layer4", target_class: int | str = 1, found: xr.Dataset | None = None
     ) -> None:
         super().__init__(title="One face", groups=group_options(faces))
-        self.faces, self.model, self.rng = faces, model, np.random.default_rng(0)
+        self.faces, self.model, self.of, self.rng = faces, model, Scores(faces).of, np.random.default_rng(0)
         self.thumbnail = lru_cache(4096)(lambda path: data_uri(face_as_seen(faces, path, 104)))
-        self.scores = Scores(faces)
         self.ask(layer, target_class, found)
         self._list()
 
@@ -67,22 +58,16 @@ class FacePicker(Paged):
 
     @t.observe("search", "group", "page")
     def _list(self, _change: object = None) -> None:
-        if not hasattr(self, "scores"):
-            return
         with self.in_words():
-            table = self.scores.of(self.group).table
-            table = table[table.path.str.contains(self.search, case=False, regex=False)]
-            self.turn(table.index.tolist(), lambda k: self._card(table.loc[k]), f"{len(table):,} of {len(self.faces):,} faces")
-
-    def _card(self, row: pd.Series) -> dict:
-        label = str(row[self.faces.target]) if self.faces.target else ""
-        return {"key": row.path, "picture": self.thumbnail(row.path), "title": row.path.rpartition("/")[2], "text": label}
+            found = self.of(self.group).table.reset_index(drop=True)
+            found = found[found.path.str.contains(self.search, case=False, regex=False)]
+            told = found.path if self.faces.target is None else found[self.faces.target].astype(str)
+            cards = [{"key": path, "title": path.rpartition("/")[2], "text": label} for path, label in zip(found.path, told, strict=True)]
+            self.turn(cards, lambda card: {**card, "picture": self.thumbnail(card["key"])}, f"{len(cards):,} of {len(self.faces):,} faces")
 
     @t.observe("random")
     def _draw(self, _change: object) -> None:
-        with self.in_words():
-            of = self.scores.of(self.group).table.path
-            self.path = str(of.iloc[int(self.rng.integers(len(of)))])
+        self.path = str(self.rng.choice(self.of(self.group).table.path))
 
     @t.observe("path")
     def _look(self, _change: object = None) -> None:
@@ -92,14 +77,11 @@ class FacePicker(Paged):
 
     @t.observe("upload")
     def _take(self, _change: object) -> None:
-        if self.upload:
-            name = self.upload_name or "your picture"
-            with self.in_words():
-                own = uploaded(bytes(self.upload), name)
-                self.path = ""
-                detail = look_at(self.model, own, name, self.layer, self.target, self.found)
-                note = "" if own.masks else " No face was found in it, so it has no regions."
-                self.detail = {**detail, "said": detail["said"] + note}
+        with self.in_words():
+            own, self.path = uploaded(bytes(self.upload), self.upload_name or "your picture"), ""
+            detail = look_at(self.model, own, own.table.path[0], self.layer, self.target, self.found)
+            note = "" if own.masks else " No face was found in it, so it has no regions."
+            self.detail = {**detail, "said": detail["said"] + note}
 
 
 def uploaded(content: bytes, name: str) -> FaceSet:
@@ -119,13 +101,7 @@ def uploaded(content: bytes, name: str) -> FaceSet:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FacexkitError(f"{name} is no picture that can be read; take a JPEG or PNG file") from error
     picture.thumbnail((KEPT, KEPT))
-    (index,) = _parser().parse([picture])
-    masks = None if index is None else {REGIONS[k]: index == k for k in np.unique(index)}
-    source = SimpleNamespace(read=lambda _path: picture, digest=lambda _path: content)
-    mask_source = SimpleNamespace(names=REGIONS, read=lambda _path: masks, digest=lambda _path: b"") if masks else None
-    return FaceSet(pd.DataFrame({"path": [name]}), source, mask_source, name="your picture")
-
-
-@cache
-def _parser() -> LandmarkParser:
-    return LandmarkParser()
+    (index,) = LandmarkParser().parse([picture])
+    regions = {} if index is None else {REGIONS[k]: index == k for k in np.unique(index)}
+    source, masks = (SimpleNamespace(read=lambda _, it=it: it, digest=lambda _: content, names=REGIONS) for it in (picture, regions))
+    return FaceSet(pd.DataFrame({"path": [name]}), source, masks if regions else None, name="your picture")

@@ -8,43 +8,34 @@ import traitlets as t
 
 from facexkit.models.face_model import FaceModel
 from facexkit.models.layers import list_layers
-from facexkit.show.widgets.base import Widget, script, synced
+from facexkit.show.widgets.base import Widget, rows, script, text
 
-DEPTHS = (
-    (0.34, "early: its units answer to edges, colours and small textures"),
-    (0.67, "in the middle: its units answer to parts of a face, such as an eye or a lip line"),
-    (1.01, "late: its units answer to larger arrangements, close to what the decision is made from"),
-)
+DEPTHS = {
+    0.34: "early: its units answer to edges, colours and small textures",
+    0.67: "in the middle: its units answer to parts of a face, such as an eye or a lip line",
+    1.01: "late: its units answer to larger arrangements, close to what the decision is made from",
+}
 
 
 class LayerPicker(Widget):
     """The modules of a model with output shape, units and parameters; those that cannot be explained say why.
 
-    `layer` is the chosen one, `search` what is looked for in names and types.
+    `layer` is the chosen one, the last with places to look at by default; `search` is looked for in names and types.
     """
 
     _esm = script("layers")
-    layer = synced(t.Unicode())
-    search = synced(t.Unicode())
-    layers = synced(t.List())
-    told = synced(t.Unicode())
-    group = synced(t.Unicode())
+    layer, search, told, layers = text(), text(), text(), rows()
 
     def __init__(self, model: FaceModel, layer: str | None = None) -> None:
         self.model, self.table = model, list_layers(model)
-        rows = [
-            {
-                "name": name, "parent": name.rpartition(".")[0], "type": row.type, "problem": row.problem,
-                "shape": f"{row.units} units of {row.height}×{row.width}", "parameters": f"{row.parameters:,}",
-            }
-            for name, row in self.table.iterrows()
-        ]  # fmt: skip
-        names = {row["name"] for row in rows}
-        for row in rows:  # a parent that no forward pass calls has no row of its own
-            while row["parent"] not in names and row["parent"]:
-                row["parent"] = row["parent"].rpartition(".")[0]
-        last = self.table.index[self.table.problem == ""][-1]
-        super().__init__(title=f"Layers of {model.name}", layers=rows, group=f"{id(self)}", layer=layer or last)
+        table, found = self.table, []
+        for name, row in table.iterrows():
+            above = [name[:k] for k, letter in enumerate(name) if letter == "." and name[:k] in table.index]
+            shape = f"{row.units} units of {row.height}×{row.width}"
+            told = {"type": row.type, "shape": shape, "parameters": f"{row.parameters:,}", "problem": row.problem}
+            found.append({"name": name, "parent": above[-1] if above else "", **told})
+        last = table.index[table.problem == ""][(table.height[table.problem == ""] > 1).to_numpy().cumsum().argmax()]
+        super().__init__(title=f"Layers of {model.name}", layers=found, layer=layer or last)
 
     @t.validate("layer")
     def _can_be_explained(self, proposal: dict) -> str:
@@ -53,10 +44,9 @@ class LayerPicker(Widget):
 
     @t.observe("layer")
     def _say(self, _change: object) -> None:
-        row = self.table.loc[self.layer]
-        depth = next(words for end, words in DEPTHS if row.depth < end)
-        self.told = f"{self.layer} ({row.type}, {row.units} units of {row.height}×{row.width}) lies {depth}."
+        row, where = self.table.loc[self.layer], next(end for end in DEPTHS if self.table.depth[self.layer] < end)
+        self.told = f"{self.layer} ({row.type}, {row.units} units of {row.height}×{row.width}) lies {DEPTHS[where]}."
 
     def still(self) -> str:
         shown = "".join(f"<li>{escape(r['name'])}: {escape(r['problem'] or r['shape'])}</li>" for r in self.layers)
-        return f"<p>{escape(self.told)}</p><details><summary>All layers</summary><ul>{shown}</ul></details>"
+        return f"<p>{escape(self.told)}</p><ul>{shown}</ul>"

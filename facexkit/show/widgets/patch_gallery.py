@@ -11,7 +11,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import Album
 from facexkit.show.readings import read_regions
 from facexkit.show.report import gallery
-from facexkit.show.widgets.base import Widget, script, synced
+from facexkit.show.widgets.base import Widget, number, script, table, text
 from facexkit.show.widgets.face_view import look_at
 
 
@@ -25,36 +25,32 @@ class PatchGallery(Widget):
     """
 
     _esm = script("gallery")
-    region = synced(t.Enum(REGIONS, "skin"))
-    opacity = synced(t.Float(0.65))
-    opened = synced(t.Unicode())
-    shown = synced(t.Dict())
-    detail = synced(t.Dict())
+    region, opacity, opened, shown, detail = text("skin"), number(0.65), text(), table(), table()
+    scores: xr.Dataset | None = None
 
     def __init__(self, scores: xr.Dataset | None, faces: FaceSet, model: FaceModel, region: str = "skin") -> None:
         super().__init__(title="What lies behind it", region=region)
         self.faces, self.model = faces, model
-        self.show(scores)
+        if scores is not None:
+            self.show(scores)
 
-    def show(self, scores: xr.Dataset | None) -> None:
+    def show(self, scores: xr.Dataset) -> None:
         """Show another result; the other regions' pictures are cut out in the background."""
         self.scores, self.behind = scores, {}
         self._fill()
-        if scores is not None:
-            self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.stop])
+        self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.stop])
 
     @t.observe("region")
     def _fill(self, _change: object = None) -> None:
-        if getattr(self, "scores", None) is not None:
+        if self.scores is not None:
             with self.in_words():
                 self.shown = self._behind(self.region)
 
     def _behind(self, region: str) -> dict:
         if region not in self.behind:
             album, reading = Album(self.faces), read_regions(self.scores)[region]
-            told = {"title": reading.title, "examples": album.examples(self.scores, region)}
-            told["patches"] = album.patches(self.scores, region)
-            told["numbers"] = [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}]
+            told = {"title": reading.title, "numbers": [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}]}
+            told |= {"examples": album.examples(self.scores, region), "patches": album.patches(self.scores, region)}
             self.behind[region] = {"region": told, "uris": album.uris}
         return self.behind[region]
 

@@ -14,8 +14,10 @@ const widget = (draw) => ({
       button("Stop", () => set(model, "stop", true)));
     const error = element("p", { className: "error", role: "alert" }), body = element("div", { className: "body" });
     el.classList.add("fx");
-    el.replaceChildren(element("h2", { textContent: model.get("title") }), work, error, body);
-    on(model, ["busy", "progress", "error"], () => {
+    const head = element("h2");
+    el.replaceChildren(head, work, error, body);
+    on(model, ["title", "busy", "progress", "error"], () => {
+      head.textContent = model.get("title");
       told.textContent = model.get("busy");
       bar.value = model.get("progress");
       work.classList.toggle("idle", !model.get("busy"));
@@ -94,9 +96,9 @@ function showFace(panel, one) {
 }
 
 function layers(model, body) {
-  const tree = element("div", { className: "tree", role: "group", ariaLabel: "Layers" }), about = element("p", { className: "note" });
+  const tree = element("div", { className: "tree", role: "group", ariaLabel: "Layers" }), group = `layer-${Math.random()}`, about = element("p", { className: "note" });
   const row = (one) => element("label", { className: "layer", title: one.name },
-    element("input", { type: "radio", name: `layer-${model.get("group")}`, value: one.name, disabled: Boolean(one.problem),
+    element("input", { type: "radio", name: group, value: one.name, disabled: Boolean(one.problem),
       onchange: () => set(model, "layer", one.name) }),
     element("b", { textContent: one.name.split(".").pop() }), element("span", { textContent: one.type }),
     element("span", { textContent: one.problem ? `✕ ${one.problem}` : one.shape }),
