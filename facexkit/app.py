@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ipywidgets
@@ -17,42 +17,34 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.show.explore import Explorer, load_faces_of, load_models_of, read_choices
 from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
+from facexkit.show.widgets.layer_picker import LayerPicker
 from facexkit.stages.notebooks import notebook_folder
-from facexkit.stages.parameters import check, parse
+from facexkit.stages.parameters import Parameters, check, parse
 
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
-DATA = {
-    "data": ("Data set", "the built-in drawn faces, or how the folder is laid out", [("synthetic", "built-in faces"), *((f, f) for f in FORMATS[1:])]),
-    "data_root": ("Folder of the images", "on this machine", None),
-    "annotations": ("Annotation file", "CSV with a column of image names, where the format has no labels of its own", None),
-    "masks": ("Region masks", "a folder, or landmarks for approximate ones; empty: the set's own", None),
-    "target": ("Label", "the column that the model predicts", None),
-    "protected": ("Groups", "columns to compare, with commas between them", None),
-    "limit": ("At most so many faces", "empty: all", None),
-}  # fmt: skip
-MODEL = {
-    "model": ("Model", "demo:biased, torchvision:NAME, onnx:FILE", None),
-    "weights": ("Weights", "file of the state dict; empty for a demo or ONNX model", None),
-    "num_classes": ("Number of classes", "empty: as the model has them", None),
-    "class_names": ("Names of the classes", "in their order, with commas between them", None),
-    "image_size": ("Input side in pixels", "empty: the model's own", None),
-    "normalize": ("Normalization", "imagenet, half, unit, none; empty: the model's own", None),
-}  # fmt: skip
+DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")
+MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize")
 PATHS = ("data_root", "annotations", "masks", "weights")
 TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
 {% block notebook_css %}{{ super() | replace('https://cdn.jsdelivr.net/npm/', 'data:text/css,') }}{% endblock %}"""
 
 
 class Form(Widget):
-    """Fields {name: (label, help, options or None)}; `values` are their texts, `submitted` counts the button's clicks."""
+    """Fields {name: options, or None for text}; `values` are their texts; `submitted` counts, and each time `take` runs."""
 
     _esm = script("form")
     fields, values, submit, done, key, submitted = rows(), table(), text(), text(), text(), whole()
 
-    def __init__(self, title: str, fields: dict, take: object, submit: str, **values: str) -> None:
-        rows = [{"name": name, "label": label, "help": told, "options": options} for name, (label, told, options) in fields.items()]
-        first = {name: options[0][0] for name, (_, _, options) in fields.items() if options}
-        super().__init__(title=title, fields=rows, values={**first, **values}, submit=submit, key=f"{id(self)}")
+    def __init__(self, title: str, fields: dict, submit: str, take: Callable[[], object], **values: str) -> None:
+        own, told = Parameters.model_fields, {"name": "letters, digits, - and _", "run": "whose choices to start from"}
+        shown = [
+            {"name": name, "label": name.replace("_", " ").capitalize(), "options": options and [(o, o) for o in options],
+             "help": own[name].description if name in own else told[name]}
+            for name, options in fields.items()
+        ]  # fmt: skip
+        first = {name: options[0] for name, options in fields.items() if options}
+        super().__init__(title=title, fields=shown, values={**first, **values}, submit=submit, key=f"{id(self)}")
+        self.add_class("fx-wide")
         self.observe(lambda _: (setattr(self, "done", ""), self.work("One moment …", take)), "submitted")
 
 
@@ -67,120 +59,96 @@ class App(ipywidgets.VBox):
     """
 
     def __init__(self, roots: Sequence[str | Path] | None = None, runs: str | Path | None = None, trust: bool | None = None) -> None:
-        given = [root for root in os.environ.get("FACEXKIT_APP_DATA", "").split(os.pathsep) if root]
-        self.roots = [Path(root).resolve() for root in (given if roots is None else roots)]
+        named = [root for root in os.environ.get("FACEXKIT_APP_DATA", "").split(os.pathsep) if root]
+        self.roots = [Path(root).resolve() for root in (named if roots is None else roots)]
         self.runs = Path(runs or os.environ.get("FACEXKIT_APP_RUNS", "runs/app"))
-        self.trust = os.environ.get("FACEXKIT_APP_TRUST") == "1" if trust is None else trust
-        where = ", ".join(map(str, self.roots)) or "no folder: start with make app DATA=FOLDER"
-        known = sorted(p.parent.name for name in ("params.yaml", "manifest.json") for p in self.runs.glob(f"*/{name}"))
-        again = {"run": ("Earlier run", f"in {self.runs}", [("", "start anew"), *((name, name) for name in dict.fromkeys(known))])}
-        self.before = Form("New, or a variation of an earlier run", again, self.vary, "Open")
-        self.data = Form(f"1 · Faces (files may lie in {where})", DATA, self.take_data, "Read the faces")
-        self.model = Form("2 · Model", MODEL, self.take_model, "Load the model", model="demo:biased")
-        self.given: dict[str, object] = {}
+        self.trust, self.given = os.environ.get("FACEXKIT_APP_TRUST") == "1" if trust is None else trust, {}
+        self.where = ", ".join(map(str, self.roots)) or "no folder; start it with make app DATA=FOLDER"
+        known = sorted({path.parent.name for name in ("params.yaml", "manifest.json") for path in self.runs.glob(f"*/{name}")})
+        self.before = Form("A new variation of an earlier run", {"run": known or [""]}, "Open", self.vary)
+        data = {name: FORMATS if name == "data" else None for name in DATA}
+        self.data = Form(f"1 · Faces (the app may read: {self.where})", data, "Read the faces", self.take_data)
+        self.model = Form("2 · Model", dict.fromkeys(MODEL), "Load the model", self.take_model, model="demo:biased")
         super().__init__([self.before, self.data] if known else [self.data])
         self.add_class("fx-grid")
-        for form in (self.before, self.data, self.model):
-            form.add_class("fx-wide")
 
     def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
-        name = self.before.values["run"]
-        self.given = {k: v for k, v in (read_choices(self.runs / name) if name else {}).items() if v is not None}
-        for form in (self.data, self.model):
-            filled = {field["name"]: self.given.get(field["name"]) for field in form.fields}
-            texts = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in filled.items() if v is not None}
-            form.values = {**dict.fromkeys(filled, ""), "data": "synthetic", "model": "demo:biased", **texts} if name else form.values
-        self.before.done = f"The choices of {name} stand below; change what you like." if name else ""
+        self.given = {k: v for k, v in read_choices(self.runs / self.before.values["run"]).items() if v is not None and k != "out"}
+        for form, names in ((self.data, DATA), (self.model, MODEL)):
+            found = {name: self.given.get(name, "") for name in names}
+            form.values = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in found.items()}
+        self.before.done = "✓ Its choices stand below; change what you like."
 
     def take_data(self) -> None:
         """Read the faces, and go on to the model."""
         self.choose(self.data)
         self.faces = load_faces_of(self.choices)
+        masks = "" if self.faces.masks else " There are no region masks: write landmarks, or name a folder of masks."
         labels = ", ".join(self.faces.table.columns.drop("path")[:12])
-        masks = "" if self.faces.masks else " There are no region masks: choose landmarks, or name a folder of masks."
-        self.data.done = f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}"
-        self.show(self.data, self.model)
+        self.after(self.data, self.model, f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}")
 
     def take_model(self) -> None:
         """Load the model, and go on to layer and class."""
-        self.choose(self.model)
-        source = str(self.choices["model"])
+        source = self.model.values["model"].strip()
         if ".py" in source and not self.trust:
-            raise FacexkitError("a Python file runs somebody's code; whoever starts the app allows it with TRUST=1")
-        if source.startswith("onnx:") or ".py" in source:
-            self.confined("model", re.sub(r"^onnx:|(?<=\.py):.*$", "", source))
+            raise FacexkitError("a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)")
+        if file := re.fullmatch(r"onnx:(.+)|(.+\.py)(:.*)?", source):
+            self.confined("model", file[1] or file[2])
+        self.choose(self.model)
         self.models = load_models_of(self.choices, trust=self.trust)
-        first = self.models[0]
-        table = first.layers[first.layers.problem == ""]
-        shapes = [(name, f"{name}: {row.units} units of {row.height}×{row.width}") for name, row in table.iterrows()]
-        spatial = table.index[table.height > 1]
-        asked, layer = str(self.choices["target_class"]), str(self.choices["layer"])
-        fields = {
-            "layer": ("Layer", "late layers see arrangements, early ones edges and colours", shapes),
-            "target_class": ("Class", "to explain", [(name, name) for name in first.class_names]),
-            "name": ("Name of the run", "letters, digits, - and _", None),
-        }
-        values = {"layer": layer if layer in table.index else (spatial if len(spatial) else table.index)[-1], "name": self.free_name()}
-        values["target_class"] = asked if asked in first.class_names else first.class_names[min(1, len(first.class_names) - 1)]
-        self.last = Form("3 · Layer and class", fields, self.start, "Show the result", **values)
-        self.last.add_class("fx-wide")
-        self.model.done = f"✓ {first.name}: {len(first.class_names)} classes, input {first.image_size}×{first.image_size}"
-        self.show(self.model, self.last)
+        first, asked = self.models[0], str(self.choices["target_class"])
+        layers, names = first.layers.index[first.layers.problem == ""].tolist(), first.class_names
+        layer = self.choices["layer"] if self.choices["layer"] in layers else LayerPicker(first).layer
+        free = next(name for k in range(1, 10_000) if not (self.runs / (name := f"run{k}")).exists())
+        chosen = {"layer": layer, "target_class": names[first.class_index(asked)] if asked in names else names[-1], "name": free}
+        fields = {"layer": layers, "target_class": names, "name": None}
+        self.last = Form("3 · Layer and class", fields, "Show the result", self.start, **chosen)
+        self.after(self.model, self.last, f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}")
 
     def start(self) -> None:
         """Keep the choices as a run of their own, and show the result."""
-        values = self.last.values
-        if not re.fullmatch(r"[\w-]+", values["name"]):
-            raise FacexkitError(f"a run cannot be called {values['name']!r}; take letters, digits, - and _")
-        folder = self.runs / values["name"]
-        self.given |= {"layer": values["layer"], "target_class": values["target_class"]}
-        choices = check(self.given).model_dump(exclude={"out"})
-        write_whole(folder / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
-        self.explorer = Explorer(self.models, self.faces, values["layer"], values["target_class"], folder, choices)
+        values, name = self.last.values, self.last.values["name"]
+        if not re.fullmatch(r"[\w-]+", name):
+            raise FacexkitError(f"a run cannot be called {name!r}; take letters, digits, - and _")
+        choices = check({**self.given, "layer": values["layer"], "target_class": values["target_class"]}).model_dump(exclude={"out"})
+        write_whole(self.runs / name / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
+        self.explorer = Explorer(self.models, self.faces, values["layer"], values["target_class"], self.runs / name, choices)
         self.explorer.add_class("fx-wide")
-        self.last.done = f"✓ The choices are in {folder / 'params.yaml'}."
-        self.show(self.last, self.explorer)
+        self.after(self.last, self.explorer, f"✓ The choices are kept in {self.runs / name / 'params.yaml'}.")
 
     def choose(self, form: Form) -> None:
         """Check a form's values as parameters; paths must lie in the app's folders."""
-        texts = {name: text.strip() for name, text in form.values.items()}
-        for name in PATHS:
-            if texts.get(name) and not (name == "masks" and texts[name] == "landmarks"):
-                texts[name] = str(self.confined(name, texts[name]))
-        given = {k: v for k, v in self.given.items() if k not in texts} | {k: parse(k, v) for k, v in texts.items() if v}
+        texts = {name: value.strip() for name, value in form.values.items()}
+        for name in (name for name in PATHS if texts.get(name) and texts[name] != "landmarks"):
+            texts[name] = str(self.confined(name, texts[name]))
+        given = {name: value for name, value in self.given.items() if name not in texts}
+        given |= {name: parse(name, value) for name, value in texts.items() if value}
         self.choices, self.given = check(given).model_dump(), given
 
     def confined(self, name: str, path: str) -> Path:
         """Return a path that is in one of the app's folders; a relative one is looked for in each."""
-        for root in self.roots:
-            found = (root / Path(path).expanduser()).resolve()
-            if found.is_relative_to(root) and found.exists():
-                return found
-        where = ", ".join(map(str, self.roots)) or "no folder was given: start the app with make app DATA=FOLDER"
-        raise FacexkitError(f"{name.replace('_', ' ')}: {path} is not in the folders that the app may read ({where})")
+        found = [(root, (root / path).resolve()) for root in self.roots]
+        inside = [place for root, place in found if place.is_relative_to(root) and place.exists()]
+        if not inside:
+            raise FacexkitError(f"{name.replace('_', ' ')} {path!r} is not there, or not in what the app may read: {self.where}")
+        return inside[0]
 
-    def free_name(self) -> str:
-        """Return a name that no run has."""
-        return next(name for k in range(1, 10_000) if not (self.runs / (name := f"run{k}")).exists())
-
-    def show(self, after: ipywidgets.DOMWidget, child: ipywidgets.DOMWidget) -> None:
-        """Show the next step in the place of what stood below."""
-        self.children = [*self.children[: self.children.index(after) + 1], child]
+    def after(self, step: Form, following: ipywidgets.DOMWidget, done: str) -> None:
+        """Say that a step is done, and show what follows in the place of what stood below."""
+        step.done = done
+        self.children = [*self.children[: self.children.index(step) + 1], following]
 
 
 def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: bool) -> int:
     """Serve the app by Voilà on 127.0.0.1 until it is stopped, and return the exit status."""
-    for folder in data:
-        if not folder.is_dir():
-            raise FacexkitError(f"{folder} is no folder; name folders that the app may read with --data")
+    if missing := [folder for folder in data if not folder.is_dir()]:
+        raise FacexkitError(f"{missing[0]} is no folder; name folders that the app may read with --data")
     with tempfile.TemporaryDirectory() as place:
         for name, content in (("index.html.j2", TEMPLATE), ("conf.json", '{"base_template": "lab"}')):
             write_whole(Path(place, "voila", "templates", "facexkit", name), content.encode())
         told = {"DATA": os.pathsep.join(str(f.resolve()) for f in data), "RUNS": str(runs.resolve()), "TRUST": str(int(trust))}
-        own = {f"FACEXKIT_APP_{name}": value for name, value in told.items()}
-        own |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PATH": os.pathsep.join(filter(None, (place, os.environ.get("JUPYTER_PATH"))))}
-        own.setdefault("FACEXKIT_CACHE", os.environ.get("FACEXKIT_CACHE", str(runs.resolve() / "cache")))
+        own = {"JUPYTER_PREFER_ENV_PATH": "1", "FACEXKIT_CACHE": str(runs.resolve() / "cache"), **os.environ}
+        own |= {f"FACEXKIT_APP_{name}": value for name, value in told.items()} | {"JUPYTER_PATH": place}
         options = ["--Voila.ip=127.0.0.1", f"--port={port}", "--template=facexkit", *([] if browser else ["--no-browser"])]
-        command = [sys.executable, "-m", "voila", str(notebook_folder() / "app.ipynb"), *options]
-        return subprocess.run(command, env={**os.environ, **own}).returncode
+        return subprocess.run([sys.executable, "-m", "voila", str(notebook_folder() / "app.ipynb"), *options], env=own).returncode

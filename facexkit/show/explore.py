@@ -59,26 +59,23 @@ class Explorer(ipywidgets.VBox):
         self, models: Sequence[FaceModel], faces: FaceSet, layer: str | None, target_class: int | str,
         folder: Path | None = None, choices: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
-        model = models[0]
+        model, twin = models[0], deepcopy(models[0])  # a twin for what is shown at once, while the model is at work
         self.face_model, self.faces, self.folder, self.choices = model, faces, folder or Path("runs", "explore"), dict(choices or {})
+        self.manifest = read_manifest(self.folder)
+        others = {path.parent.name: path for path in self.folder.parent.glob("*/regions.zarr") if path.parent != self.folder}
+        scores, buttons = Scores(faces, folder and folder / "explore", folder), [("report", "Save report"), ("keep", "Keep for comparison")]
+        self.summary = Summary(title=f"{model.name} on {faces.name}, {len(faces):,} faces", buttons=buttons)
         self.layers = LayerPicker(model, layer)
-        layer = self.layers.layer
-        others = {p.parent.name: p for p in self.folder.parent.glob("*/regions.zarr") if p.parent != self.folder}
-        scores = Scores(faces, folder and folder / "explore", folder)
-        twin = deepcopy(model)  # for what is shown at once, while the model is at work in the background
+        self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=scores, others=others)
         self.patches = PatchGallery(None, faces, twin)
         self.units = UnitBrowser(None, faces, model, target_class=target_class)
-        self.face = FacePicker(twin, faces, layer, target_class)
-        self.classes = ClassExplorer(models, faces, layer, target_class, scores=scores, others=others)
-        buttons = [("report", "Save report"), ("keep", "Keep for comparison")]
-        self.summary = Summary(title=f"{model.name} on {faces.name}, {len(faces):,} faces", buttons=buttons)
+        self.face = FacePicker(twin, faces, self.layers.layer, target_class)
+        places = {"wide": (self.summary, self.units, self.face), "left": (self.classes,), "right": (self.layers, self.patches)}
+        for child, place in ((child, place) for place, children in places.items() for child in children):
+            child.add_class(f"fx-{place}")
         super().__init__([self.summary, self.layers, self.classes, self.patches, self.units, self.face])
         self.add_class("fx-grid")
-        for place, children in (("wide", (self.summary, self.units, self.face)), ("left", (self.classes,)), ("right", (self.layers, self.patches))):
-            for child in children:
-                child.add_class(f"fx-{place}")
         self._join()
-        self._dissect()
 
     def _join(self) -> None:
         t.link((self.classes, "region"), (self.patches, "region"))
@@ -90,29 +87,30 @@ class Explorer(ipywidgets.VBox):
         self.units.observe(lambda _: self._say(), "detail")
         self.summary.observe(lambda _: self._press(), "presses")
         self.classes.refresh()
+        self._dissect()
 
     def _ask(self) -> None:
         self.units.target = self.face_model.class_index(self.classes.target_class)
         self.face.ask(self.layers.layer, self.classes.target_class, self.units.found)
 
     def _say(self) -> None:
-        unit = self.units.detail
-        said = [*self.classes.said[:4], *([f"{unit['title']} of {self.layers.layer}: {unit['said']}"] if unit else [])]
-        audit = next((s["findings"][:1] for s in read_manifest(self.folder).get("stages", []) if s["name"] == "audit"), [])
-        self.summary.said = [*said, *audit]
+        unit, stages = self.units.detail, self.manifest.get("stages", [])
+        of_unit = [f"{unit['title']} of {self.layers.layer}: {unit['said']}"] if unit else []
+        audit = next((stage["findings"][:1] for stage in stages if stage["name"] == "audit"), [])
+        self.summary.said = [*self.classes.said[:4], *of_unit, *audit]
 
     def _dissect(self) -> None:
         self.units.work("Dissecting the layer …", self._find_units)
 
     def _find_units(self) -> None:
-        layer, model, faces = self.layers.layer, self.face_model, self.faces
-        known = [self._of_run(self.folder / layer / f"{name}.zarr") for name in ("dissection", "bias")]
-        how = {"saved": self.folder / "explore" / layer / "dissection.zarr", "progress": False}
-        size = min(self.choices.get("mask_size", 112), model.image_size)
-        quantile = self.choices.get("quantile", 0.005)
-        found = known[0] or dissect(model, self.units.watched(faces), layer, quantile, size, **how)
-        labels = list(faces.protected) or [name for name in DRAWN if name in faces.table] or ([faces.target] if faces.target else [])
-        bias = known[1]
+        layer, model, faces, asked = self.layers.layer, self.face_model, self.faces, self.choices
+        found, bias = (self._of_run(self.folder / layer / f"{name}.zarr") for name in ("dissection", "bias"))
+        if found is None:
+            how = {"saved": self.folder / "explore" / layer / "dissection.zarr", "progress": False}
+            size = min(asked.get("mask_size", 112), model.image_size)
+            found = dissect(model, self.units.watched(faces), layer, asked.get("quantile", 0.005), size, **how)
+        labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
+        labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]
         if bias is None and labels:
             bias = global_bias(model, faces, layer, labels, found=found, progress=False)
         self.units.show(found, bias)
@@ -120,8 +118,8 @@ class Explorer(ipywidgets.VBox):
 
     def _of_run(self, path: Path) -> xr.Dataset | None:
         found = read_result(path) if path.exists() else None
-        fits = {"model_fingerprint": self.face_model.fingerprint(), "faces_fingerprint": self.faces.fingerprint()}
-        return found if found is not None and fits.items() <= found.attrs.items() else None
+        made = {"model_fingerprint": self.face_model.fingerprint(), "faces_fingerprint": self.faces.fingerprint()}
+        return found if found is not None and made.items() <= found.attrs.items() else None
 
     def _press(self) -> None:
         with self.summary.in_words():

@@ -204,6 +204,7 @@ function units(model, body) {
   const [list, pager] = cards(model, "unit");
   body.append(element("div", { className: "controls" }, ...controls),
     element("div", { className: "split" }, element("div", {}, list, pager), detail));
+  model.on("change:detail", () => detail.scrollIntoView({ block: "nearest" }));
 }
 
 function faces(model, body) {
@@ -224,6 +225,7 @@ function faces(model, body) {
     button("A face at random", () => set(model, "random", model.get("random") + 1)),
     element("label", { className: "control" }, "Your own picture", file)),
   element("div", { className: "split" }, element("div", {}, list, pager), detail));
+  model.on("change:detail", () => detail.scrollIntoView({ block: "nearest" }));
 }
 
 // Words that follow a selection, and buttons: [name, text] pairs in `buttons`; a file that comes with a message is saved.

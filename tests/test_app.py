@@ -1,0 +1,111 @@
+"""The app's steps without a browser: what is refused, what is kept, and how a run is varied."""
+
+import pytest
+import yaml
+from PIL import Image
+
+import facexkit as fx
+from facexkit.app import App, serve
+from facexkit.show.explore import read_choices
+
+
+@pytest.fixture
+def app(tmp_path, demo_models):
+    folder = tmp_path / "given"
+    for row in range(8):
+        (folder / "faces").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (30 * row, 90, 90)).save(folder / "faces" / f"{row}.png")
+    (folder / "labels.csv").write_text("img,kind\n" + "".join(f"{row}.png,{row % 2}\n" for row in range(8)))
+    (tmp_path / "secret.csv").write_text("img\n")
+    (folder / "link").symlink_to(tmp_path)
+    return App([folder], tmp_path / "runs", trust=False)
+
+
+def submit(app, step, **values):
+    form = getattr(app, step)
+    form.values = {**form.values, **values}
+    form.submitted += 1
+    form.wait()
+    return form.error
+
+
+def test_a_folder_of_ones_own_is_read_and_the_next_step_appears(app):
+    assert submit(app, "data", data="csv", data_root="faces", annotations="labels.csv", target="kind") == ""
+    assert len(app.faces) == 8 and app.faces.target == "kind"
+    assert app.children == (app.data, app.model) and "no region masks" in app.data.done
+
+
+@pytest.mark.parametrize("path", ["..", "/etc", "link", "link/secret.csv", "faces/../../secret.csv", "nowhere"])
+def test_paths_outside_the_given_folders_are_refused(app, path):
+    error = submit(app, "data", data="csv", data_root=path, annotations="labels.csv")
+    assert "not in what the app may read" in error and app.children == (app.data,)
+    error = submit(app, "data", data="csv", data_root="faces", annotations=path)
+    assert "not in what the app may read" in error
+
+
+def test_a_model_outside_or_in_a_python_file_is_refused(app):
+    submit(app, "data", limit="60")
+    assert "onnx" not in submit(app, "model", model="demo:fair")
+    assert "runs somebody's code" in submit(app, "model", model="net.py:Net")
+    assert "not in what the app may read" in submit(app, "model", model="onnx:/etc/passwd")
+    assert "not in what the app may read" in submit(app, "model", model="torchvision:resnet18", weights="/etc/passwd")
+    app.trust = True
+    assert "not in what the app may read" in submit(app, "model", model="/etc/net.py:Net")
+
+
+def test_a_wrong_value_is_told_by_its_name(app):
+    assert "'limit'" in submit(app, "data", limit="many")
+    assert "unknown torchvision model" in submit(app, "model", model="torchvision:resnet1")
+
+
+def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
+    assert submit(app, "data", limit="60") + submit(app, "model", model="demo:biased") == ""
+    assert app.last.values["layer"] == "layer4"
+    assert "cannot be called" in submit(app, "last", name="../x")
+    assert submit(app, "last", layer="layer2", target_class="female", name="one") == ""
+    kept = yaml.safe_load((tmp_path / "runs/one/params.yaml").read_text())
+    assert (kept["limit"], kept["layer"], kept["target_class"], kept["model"]) == (60, "layer2", "female", "demo:biased")
+    assert app.explorer.layers.layer == "layer2" and app.explorer.classes.target_class == "female"
+    for widget in (app.explorer.classes, app.explorer.units, app.explorer.patches):
+        widget.wait()
+        assert widget.error == ""
+    app.explorer.keep()
+    assert "report" in app.explorer.save_report().read_text()
+    varied = App(app.roots, tmp_path / "runs", trust=False)
+    assert varied.children == (varied.before, varied.data)
+    assert submit(varied, "before", run="one") == "" and varied.data.values["limit"] == "60"
+    assert submit(varied, "data") + submit(varied, "model", model="demo:fair") == ""
+    assert varied.last.values["layer"] == "layer2" and varied.last.values["name"] == "run1"
+    assert submit(varied, "last") == ""
+    classes = varied.explorer.classes
+    classes.wait()
+    classes.compare = "run: one"
+    classes.wait()
+    assert classes.error == "" and len(classes.compared) == 3
+    again = fx.explore(run=tmp_path / "runs/one")
+    assert again.layers.layer == "layer2" and len(again.faces) == len(app.faces)
+    again.classes.wait()
+
+
+def test_what_is_no_run_and_no_folder_is_told(tmp_path):
+    with pytest.raises(fx.FacexkitError, match="is no run"):
+        read_choices(tmp_path)
+    with pytest.raises(fx.FacexkitError, match="is no folder"):
+        serve([tmp_path / "x"], tmp_path, 1, False, False)
+    with pytest.raises(fx.FacexkitError, match="needs a model and faces"):
+        fx.explore()
+
+
+def test_an_explorer_shown_by_nobody_leaves_pictures(demo_models, drawn_faces):
+    explorer = fx.explore(demo_models["biased"], drawn_faces, layer="layer1")
+    for widget in (explorer.classes, explorer.units, explorer.patches):
+        widget.wait()
+        assert widget.error == ""
+    still = explorer._repr_mimebundle_()["text/html"]
+    assert "<svg" in still and "data:image/jpeg" in still and "layer1 (" in still
+    explorer.layers.layer = "layer2"
+    explorer.classes.wait()
+    explorer.units.wait()
+    assert explorer.units.found.attrs["layer"] == explorer.classes.facex.attrs["layer"] == explorer.face.layer == "layer2"
+    explorer.classes.region = "nose"
+    assert explorer.patches.shown["region"]["title"] == "nose"
