@@ -17,7 +17,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet, MaskView
 from facexkit.faces.formats import load_faces
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.regions import FACE_DICTIONARY, REGIONS, TITLES, TOP_TO_BOTTOM, index_map
+from facexkit.faces.regions import FACE_DICTIONARY, REGIONS, TITLES, TOP_TO_BOTTOM, UNIONS, index_map
 
 seeds, sides = st.integers(0, 2**32 - 1), st.integers(1, 40)
 
@@ -90,7 +90,7 @@ def test_the_index_map_gives_each_pixel_to_its_uppermost_region(seed, height, wi
 
 
 def test_the_vocabulary():
-    assert len(REGIONS) == 19 and sorted(REGIONS) == sorted(TOP_TO_BOTTOM) == sorted(TITLES)
+    assert len(REGIONS) == 19 and sorted(REGIONS) == sorted(TOP_TO_BOTTOM) and set(TITLES) == {*REGIONS, *UNIONS}
     assert sum(map(len, FACE_DICTIONARY.values())) == 38
 
 
