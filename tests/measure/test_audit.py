@@ -136,7 +136,7 @@ def test_a_file_of_predictions_is_audited_like_the_table(tmp_path):
     table.to_csv(tmp_path / "mine.csv", index=False)
     found = fx.audit(tmp_path / "mine.csv", replicates=20, min_images=1)
     assert list(found.model.to_numpy()) == ["mine"]
-    np.testing.assert_array_equal(found.value, audit(table, replicates=20).value)
+    np.testing.assert_allclose(found.value, audit(table, replicates=20).value)
 
 
 def test_a_model_is_audited_on_the_faces_that_have_a_label(small_model, small_faces):

