@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ import torch
 import torchvision
 
 import facexkit as fx
+from benchmarks.plain_fineface import PlainFineFace, plain_step
 from facexkit.faces.faceset import FaceBatch, FaceSet, MaskView
 from facexkit.measure.dissection import Candidates, IoUTally
 from facexkit.measure.facex import HighImpactPatches, RegionScores
@@ -22,6 +24,8 @@ from facexkit.measure.fairface import ActivationTable, both_models, predictions,
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
+from facexkit.models.fineface import FineFace
+from facexkit.models.fineface_training import five_steps, optimizer_of
 from facexkit.probe.accumulator import Accumulator
 from facexkit.probe.attribution import attribute
 from facexkit.probe.hooks import capture
@@ -219,6 +223,23 @@ def plain_fairface(setting: Setting) -> Callable[[], int]:
     return work
 
 
+def fineface_step(_: Setting, plain: bool = False) -> Callable[[], int]:
+    """The five steps of FineFACE on two faces at the paper's shape, ResNet-50 at 448×448; crops chosen in turn."""
+    torch.manual_seed(0)
+    network = PlainFineFace() if plain else FineFace(torchvision.models.resnet50(), 2)
+    images, labels, choices = torch.randn(2, 3, 448, 448), torch.tensor([0, 1]), cycle([(0, 1), (2, 0), (1, 2)])
+    if not plain:
+        network, images = (each.to(memory_format=torch.channels_last) for each in (network, images))
+    optimizer = torch.optim.SGD(network.parameters(), 0.0002, 0.9, weight_decay=5e-4)
+    optimizer = optimizer if plain else optimizer_of(network, (0.0002, 0.0002))
+
+    def work() -> int:
+        (plain_step if plain else five_steps)(network.train(), images, labels, optimizer, next(choices))
+        return len(images)
+
+    return work
+
+
 ROWS = [
     Row("bare ResNet-18", bare_forward),
     Row("Grad-CAM at layer4", grad_cam),
@@ -229,6 +250,8 @@ ROWS = [
     Row("two bare ResNet-34", two_bare_forwards),
     Row("FairFace: predictions and activations", fairface, limit=1.2, beside="two bare ResNet-34"),
     Row("FairFace, plain loop with hooks", plain_fairface, beside="two bare ResNet-34"),
+    Row("FineFACE step, plain version", partial(fineface_step, plain=True), beside="FineFACE step, plain version"),
+    Row("FineFACE step, ResNet-50 at 448×448", fineface_step, limit=0.8, beside="FineFACE step, plain version"),
 ]
 """Add a row, and it is timed and printed."""
 

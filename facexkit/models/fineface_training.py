@@ -140,6 +140,15 @@ def _descend(
     return out, loss.detach()
 
 
+def optimizer_of(network: nn.Module, rates: tuple[float, float]) -> torch.optim.SGD:
+    """Return SGD with a group for every part that a step trains whole or not at all, as fused SGD wants it."""
+    new, groups = PARTS if isinstance(network, FineFace) else [*dict(network.named_children())][-1:], {}
+    for name, parameter in network.named_parameters():
+        part = name.split(".")[: 1 + name.startswith("expert")]
+        groups.setdefault(tuple(part), {"params": [], "rate": rates[part[0] not in new]})["params"].append(parameter)
+    return torch.optim.SGD([*groups.values()], lr=rates[0], momentum=0.9, weight_decay=5e-4, fused=True)
+
+
 def augment(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Return uint8 pictures (B, 3, R, R), R = 460/448·S, padded by 8/448·S, cropped at random to S×S, mirrored or not.
 
@@ -175,9 +184,7 @@ class _Training:
         """Go on from the checkpoint, or from the start, to the last epoch."""
         how, file, history = self.how, self.out / "checkpoint.pt", []
         self.fine, self.device = isinstance(self.network, FineFace), next(self.network.parameters()).device
-        new = PARTS if self.fine else [*dict(self.network.named_children())][-1:]
-        groups = [[p for n, p in self.network.named_parameters() if (n.split(".")[0] in new) == own] for own in (1, 0)]
-        self.optimizer = torch.optim.SGD([{"params": group} for group in groups], momentum=0.9, weight_decay=5e-4)
+        self.optimizer = optimizer_of(self.network, how.rates)
         if file.is_file():
             kept = torch.load(file, map_location=self.device, weights_only=True)
             if kept["recipe"] != self.recipe:
@@ -188,8 +195,8 @@ class _Training:
         several = self.world > 1
         self.learner = DistributedDataParallel(self.network, find_unused_parameters=True) if several else self.network
         for epoch in range(len(history), how.epochs):
-            for group, rate in zip(self.optimizer.param_groups, how.rates, strict=True):
-                group["lr"] = rate / 2 * (1 + math.cos(math.pi * epoch / how.epochs))
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["rate"] / 2 * (1 + math.cos(math.pi * epoch / how.epochs))
             history.append({"epoch": epoch + 1, **self._teach(pupils, epoch), **self._examine(examinees)})
             if not self.rank:
                 self._keep(history)
