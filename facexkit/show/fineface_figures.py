@@ -33,14 +33,16 @@ def plot_attention(seen: xr.Dataset) -> Figure:
         for ax, expert in zip(row[1:], experts, strict=True):
             ax.imshow(veil(one.attention.sel(expert=expert).to_numpy(), side))
             top, bottom, left, right = one.box.sel(expert=expert).to_numpy()
-            ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="#f0a202", lw=2))
-    for ax, title in zip(axes[0], ("face", "expert 1\nearly stage", "expert 2", "expert 3\nlast stage", "all three"), strict=True):
+            frame = {"fill": False, "edgecolor": "#f0a202", "linewidth": 2}
+            ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **frame))
+    titles = ("face", "expert 1\nearly stage", "expert 2", "expert 3\nlast stage", "all three")
+    for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=9, color=INK)
     plt.close(figure)
     return figure
 
 
-def plot_history(histories: Mapping[str, pd.DataFrame], title: str = "Right answers on validation faces, epoch by epoch") -> Figure:
+def plot_history(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot the last validation column of each training's `history.csv` over the epochs, by name."""
     figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     for (name, history), (colour, mark) in zip(histories.items(), MARKS, strict=False):
@@ -51,6 +53,6 @@ def plot_history(histories: Mapping[str, pd.DataFrame], title: str = "Right answ
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=9)
-    ax.set_title(title, fontsize=10, fontweight="bold", color=INK)
+    ax.set_title("Right answers on validation faces, epoch by epoch", fontsize=10, fontweight="bold", color=INK)
     plt.close(figure)
     return figure

@@ -19,6 +19,7 @@ from facexkit.models.fineface import EXPERTS, PARTS, FineFace, attend, both_pass
 from facexkit.models.layers import list_layers
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
+from facexkit.show.fineface_figures import plot_attention
 
 NARROW = (8, 16, 12)
 
@@ -191,6 +192,11 @@ def test_attend_says_where_each_expert_looks(model, drawn_faces):
     picture = next(drawn_faces[[3]].batches(64, 1)).images[0].permute(1, 2, 0)
     assert (one.picture.to_numpy() == picture.numpy()).all()
     assert set(one.predicted.to_numpy()) <= {"female", "male"}
+    figure = plot_attention(seen)
+    assert len(figure.axes) == 5 * 5
+    for image, axes in enumerate(np.reshape(figure.axes, (5, 5))):
+        drawn = [(p.get_y(), p.get_y() + p.get_height(), p.get_x(), p.get_x() + p.get_width()) for ax in axes for p in ax.patches]
+        np.testing.assert_allclose(np.array(drawn) + 0.5, seen.box[image])
 
 
 def test_any_network_whose_stages_are_named():

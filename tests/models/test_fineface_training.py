@@ -22,6 +22,7 @@ from facexkit.models.fineface import FineFace, backbone_network
 from facexkit.models.fineface_training import STEPS, augment, five_steps, optimizer_of, train_fineface
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
+from facexkit.show.fineface_figures import plot_history
 
 NARROW = (8, 16, 12)
 QUICK = {"backbone": "demo", "weights": None, "widths": NARROW, "image_size": 48, "batch_size": 8, "device": "cpu"}
@@ -101,6 +102,8 @@ def test_a_training_leaves_history_checkpoint_and_the_best_weights(trained, face
     assert {"accuracy", "validation concat", "validation four", "validation eight"} <= set(history)
     assert history.filter(like="validation").stack().between(0, 1).all()
     assert model.class_names == ["female", "male"] and model.image_size == 48 and model.output == "sum"
+    lines = plot_history({"FineFACE": history}).axes[0].lines
+    assert lines[0].get_ydata().tolist() == history["validation eight"].tolist() and len(lines) == 2
     again = load_model("fineface:demo", weights=out / "best.safetensors", device="cpu")
     assert again.fingerprint() == model.fingerprint() and again.class_names == model.class_names
     kept = torch.load(out / "checkpoint.pt", weights_only=True)
