@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
+from benchmarks.explore import waits
 from benchmarks.rows import ROWS, Row, setting
 
 
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the run that is explored in a browser")
     how = parser.parse_args()
     torch.set_num_threads(how.threads)
     print(
@@ -53,6 +56,8 @@ def main() -> None:
         f"medians of {how.rounds} rounds; ratio: to the bare model in the same round\n"
     )
     print(table(ROWS, measure(ROWS, how.faces, how.batch_size, how.rounds)))
+    if how.run.is_dir():
+        print("\n" + waits(how.run))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from facexkit.errors import FacexkitError
 from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
@@ -43,10 +42,12 @@ def plot_units(
     """
     ranked = rank_concepts(found) if ranked is None else ranked
     order = by_iou(found)[:units] if isinstance(units, int) else np.asarray(units)
-    if not len(order):
-        raise FacexkitError(f"no unit of {found.attrs['layer']!r} meets any concept, so there is none to draw")
-    seen = seen_faces(found, faces, order)
     figure = plt.figure(figsize=(WIDTH, ROW * len(order) + 0.6))
+    if not len(order):
+        figure.suptitle(f"{model_of(found)}, {found.attrs['layer']}: no unit meets any concept", color=INK, fontsize=11)
+        plt.close(figure)
+        return figure
+    seen = seen_faces(found, faces, order)
     best = found.isel(unit=order[0])
     figure.suptitle(
         f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} "

@@ -40,7 +40,7 @@ class FacePicker(Paged):
 
     _esm = script("faces")
     path, search, group, upload_name, groups, random, largest = text(), text(), text(), text(), rows(), whole(), whole(LARGEST)
-    upload, detail = t.Bytes().tag(sync=True), table()
+    upload, detail = t.CBytes().tag(sync=True), table()  # it comes as a memoryview
 
     def __init__(
         self, model: FaceModel, faces: FaceSet, layer: str = "layer4", target_class: int | str = 1, found: xr.Dataset | None = None

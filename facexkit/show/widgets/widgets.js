@@ -31,7 +31,7 @@ const widget = (draw) => ({
 
 // A select for `trait`; the trait `from` holds its [value, text] pairs.
 function choice(model, trait, label, from) {
-  const box = element("select");
+  const box = element("select", { ariaLabel: label });
   on(model, [trait, from], () => {
     box.replaceChildren(...model.get(from).map(([value, textContent]) => element("option", { value, textContent })));
     box.value = model.get(trait);
@@ -42,7 +42,7 @@ function choice(model, trait, label, from) {
 
 // An input for `trait`, which follows the typing.
 function field(model, trait, label, how = {}) {
-  const box = element("input", { type: "search", ...how }), value = () => (how.type === "number" ? Number(box.value) : box.value);
+  const box = element("input", { type: "search", ariaLabel: label, ...how }), value = () => (how.type === "number" ? Number(box.value) : box.value);
   let later;
   on(model, [trait], () => { if (document.activeElement !== box) box.value = model.get(trait); });
   box.addEventListener("input", () => { clearTimeout(later); later = setTimeout(() => set(model, trait, value()), 200); });
@@ -209,7 +209,7 @@ function units(model, body) {
 
 function faces(model, body) {
   const detail = element("div", { className: "detail", ariaLive: "polite" });
-  const file = element("input", { type: "file", accept: "image/*" });
+  const file = element("input", { type: "file", accept: "image/*", ariaLabel: "Your own picture" });
   file.addEventListener("change", async () => {
     const [one] = file.files;
     if (!one) return;

@@ -1,0 +1,256 @@
+"""Explore as people use it: its notebook in JupyterLab, and the app by Voilà, by mouse and keyboard."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import expect, sync_playwright
+
+from facexkit.faces.formats import load_faces
+from facexkit.stages.notebooks import notebook_folder
+from facexkit.stages.parameters import Parameters
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None and not os.environ.get("CI"):
+    pytest.skip("Chromium is not installed", allow_module_level=True)
+
+SECONDS = 60_000
+expect.set_options(timeout=SECONDS)
+BENIGN = ("favicon", "Unsatisfied version", "No satisfying version")
+"""What the servers' own pages say on their console, which is no concern of the widgets."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, demo_models):
+    """A folder with a run's choices, the notebook on that run, and a picture to upload."""
+    place = tmp_path_factory.mktemp("explore")
+    (place / "runs" / "one").mkdir(parents=True)
+    choices = Parameters(limit=60, layer="layer4").model_dump(exclude={"out"})
+    (place / "runs" / "one" / "params.yaml").write_text(yaml.safe_dump(choices))
+    text = (notebook_folder() / "explore.ipynb").read_text()
+    assert "../runs/demo" in text
+    (place / "explore.ipynb").write_text(text.replace("../runs/demo", "runs/one"))
+    faces = load_faces("synthetic", limit=1)
+    faces.images.read(faces.table.path[0]).save(place / "me.png")
+    (place / "me.txt").write_text("no picture")
+    return place
+
+
+@pytest.fixture(scope="module")
+def served(place):
+    """Start a server on a free port and return its address; stop it in the end."""
+    started = []
+
+    def serve(command):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        own = {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(place / "config"), "JUPYTER_DATA_DIR": str(place / "data")}
+        log = (place / f"{port}.log").open("w")
+        started.append(subprocess.Popen([sys.executable, "-m", *command, f"--port={port}"], env={**os.environ, **own}, cwd=place, stdout=log, stderr=log))
+        for _ in range(120):
+            try:
+                socket.create_connection(("127.0.0.1", port), 5).close()
+                return f"http://127.0.0.1:{port}"
+            except OSError:
+                assert started[-1].poll() is None, (place / f"{port}.log").read_text()
+                time.sleep(0.5)
+        pytest.fail((place / f"{port}.log").read_text())
+
+    yield serve
+    for server in started:
+        server.terminate()
+        server.wait(20)
+
+
+def opened(browser, url, width, name):
+    """Yield a page; keep a screenshot of it if a test failed, and check what it asked for and complained about."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(SECONDS)
+    trouble, asked = [], []
+    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    yield page
+    assert [text for text in trouble if not any(part in text for part in BENIGN)] == []
+    assert [a for a in asked if not a.startswith((url.split("?")[0][:21], "data:", "blob:"))] == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def lab(browser, served, place):
+    """JupyterLab with the notebook run to its end."""
+    command = ["jupyterlab", "--no-browser", "--allow-root", "--IdentityProvider.token=", f"--ServerApp.root_dir={place}"]
+    address = served([*command, "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"])
+    pages = opened(browser, f"{address}/doc/tree/explore.ipynb", 1440, "lab")
+    page = next(pages)
+    news = page.get_by_text("Would you like to get notified about official")
+    page.add_locator_handler(news, lambda: page.get_by_role("button", name="No", exact=True).click())
+    page.locator(".jp-CodeCell").first.wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.locator(".fx .card").first.wait_for()
+    quiet(page)
+    yield page
+    next(pages, None)
+
+
+@pytest.fixture(scope="module")
+def app(browser, served, place):
+    """The app on a phone, with the result of the built-in faces and the biased model."""
+    address = served(["facexkit.cli", "app", "--data", str(place), "--runs", str(place / "runs"), "--no-browser"])
+    pages = opened(browser, address, 390, "app")
+    page = next(pages)
+    page.get_by_label("Data", exact=True).wait_for()
+    yield page
+    next(pages, None)
+
+
+@pytest.fixture(autouse=True)
+def picture(request):
+    """Keep what the browser showed when a test failed, in runs/test-screens."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        folder = Path("runs", "test-screens")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in {"lab", "app"} & set(request.fixturenames):
+            request.getfixturevalue(name).screenshot(path=folder / f"{request.node.name}.png")
+
+
+def quiet(page):
+    """Wait until no widget is at work."""
+    expect(page.locator(".fx .work:not(.idle)")).to_have_count(0)
+
+
+def part(page, title):
+    """Return the widget with this heading, the first where there are several."""
+    return page.locator(".fx", has=page.get_by_role("heading", name=re.compile(f"^{title}"), level=2)).first
+
+
+def test_a_click_on_a_region_shows_what_lies_behind_it(lab):
+    part(lab, "Which regions").locator(".view .region[data-region=nose]").click()
+    expect(part(lab, "What lies behind").locator(".behind h2")).to_have_text("nose")
+    expect(part(lab, "What lies behind").locator(".patches img").first).to_be_visible()
+    expect(part(lab, "Which regions").locator(".readout")).to_contain_text("nose: ")
+
+
+def test_an_example_opens_large_with_map_outlines_and_prediction(lab):
+    gallery = part(lab, "What lies behind")
+    gallery.locator(".examples .opener").first.click()
+    expect(gallery.locator(".opened")).to_contain_text("demo:biased says")
+    expect(gallery.locator(".opened .face img")).to_have_count(3)
+    gallery.get_by_role("checkbox", name="Outlines of the regions").uncheck()
+    expect(gallery.locator(".opened .outlines")).to_be_hidden()
+    gallery.get_by_role("button", name="Close").click()
+    expect(gallery.locator(".opened")).to_be_empty()
+
+
+def test_another_class_and_a_comparison_are_drawn(lab):
+    classes = part(lab, "Which regions")
+    classes.get_by_label("Class", exact=True).select_option("female")
+    classes.get_by_label("Compare with").select_option("model: demo:fair")
+    expect(classes.locator(".compared svg")).to_have_count(3)
+    expect(part(lab, "demo:biased on").locator(".findings")).to_contain_text("“female” of demo:biased")
+    quiet(lab)
+
+
+def test_another_layer_is_found_by_search_and_dissected(lab):
+    layers = part(lab, "Layers of")
+    layers.get_by_label("Search").fill("layer2")
+    expect(layers.locator(".layer", has_text="layer4")).to_have_count(0)
+    layers.get_by_role("radio").first.check()
+    expect(layers.locator(".note")).to_contain_text("layer2 (Block")
+    expect(part(lab, "Units of layer2").locator(".card").first).to_be_visible()
+    quiet(lab)
+
+
+def test_units_are_filtered_and_one_is_switched_off(lab):
+    units = part(lab, "Units of")
+    every = units.locator(".pager span").text_content()
+    units.get_by_label("IoU at least").fill("0.05")
+    expect(units.locator(".pager span")).not_to_have_text(every)
+    units.get_by_label("IoU at least").fill("0")
+    expect(units.locator(".pager span")).to_have_text(every)
+    units.get_by_label("Order").select_option("unit")
+    units.locator(".card[value='3']").click()
+    expect(units.locator(".detail h3").first).to_have_text("Unit 3")
+    units.get_by_role("checkbox").check()
+    expect(units.locator(".detail figcaption").first).to_contain_text("→")
+    expect(units.locator(".detail")).to_contain_text("Without unit 3, accuracy on")
+    expect(part(lab, "demo:biased on").locator(".findings")).to_contain_text("Unit 3 of")
+    quiet(lab)
+
+
+def test_a_face_of_ones_own_is_uploaded_and_what_is_no_picture_is_told(lab, place):
+    face = part(lab, "One face")
+    face.get_by_label("Your own picture").set_input_files(place / "me.png")
+    expect(face.locator(".detail h3").first).to_have_text("me.png")
+    expect(face.locator(".detail")).to_contain_text("demo:biased says")
+    face.get_by_label("Your own picture").set_input_files(place / "me.txt")
+    expect(face.get_by_role("alert")).to_contain_text("is no picture")
+    face.get_by_role("button", name="A face at random").click()
+    expect(face.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_report_is_saved_and_is_whole(lab, tmp_path):
+    quiet(lab)
+    with lab.expect_download() as download:
+        part(lab, "demo:biased on").get_by_role("button", name="Save report").click()
+    download.value.save_as(tmp_path / "report.html")
+    assert "</html>" in (tmp_path / "report.html").read_text()[-200:]
+
+
+def test_controls_have_names_and_the_map_is_reached_by_keyboard(lab):
+    nameless = """() => [...document.querySelectorAll('.fx button, .fx input, .fx select')].filter(e =>
+        !(e.ariaLabel || e.labels?.length || e.textContent.trim() || e.title)).map(e => e.outerHTML)"""
+    assert lab.evaluate(nameless) == []
+    region = part(lab, "Which regions").locator(".view .region[data-region=hair]")
+    region.focus()
+    lab.keyboard.press("Enter")
+    expect(part(lab, "What lies behind").locator(".behind h2")).to_have_text("hair")
+
+
+def test_the_app_goes_from_faces_to_a_result_by_keyboard_on_a_phone(app):
+    app.get_by_label("Data", exact=True).select_option("csv")
+    app.get_by_label("Data root").fill("/etc")
+    app.keyboard.press("Enter")
+    expect(app.get_by_role("alert").filter(has_text="not in what the app may read")).to_be_visible()
+    app.get_by_label("Data", exact=True).select_option("synthetic")
+    app.get_by_label("Data root").fill("")
+    app.get_by_label("Limit").fill("60")
+    app.keyboard.press("Enter")
+    app.get_by_label("Model", exact=True).fill("demo:nobody")
+    app.keyboard.press("Enter")
+    expect(app.get_by_role("alert").filter(has_text="nobody")).to_be_visible()
+    app.get_by_label("Model", exact=True).fill("demo:biased")
+    app.keyboard.press("Enter")
+    app.get_by_role("textbox", name="Name", exact=True).fill("two")
+    app.keyboard.press("Enter")
+    app.locator(".fx .card").first.wait_for()
+    quiet(app)
+    expect(part(app, "Which regions").locator("svg.face-map").first).to_be_visible()
+    assert app.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_app_offers_an_earlier_run_as_a_new_variation(app, place):
+    app.get_by_label("Run", exact=True).select_option("one")
+    app.get_by_role("button", name="Open").click()
+    expect(app.get_by_label("Limit")).to_have_value("60")
+    assert (place / "runs" / "one" / "params.yaml").is_file()
