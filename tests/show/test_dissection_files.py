@@ -142,6 +142,10 @@ def test_the_active_area_is_lit_and_the_rest_dimmed(faces):
 def test_figures_say_their_finding(results, faces):
     found, ranked, bias = results.values()
     assert "detects" in plot_units(found, faces, 3).get_suptitle()
+    unmet = found.assign(best_iou=0 * found.best_iou, iou=0 * found.iou, interpretable=found.interpretable & False)
+    assert "no unit meets any concept" in plot_units(unmet, faces, 3).get_suptitle()
+    few = plot_units(found.assign(interpretable=unmet.interpretable), faces, 3)
+    assert "is no detector; it meets" in few.get_suptitle()
     counted = plot_counts({"one": ranked, "two": ranked}).get_suptitle()
     assert f"{int(found.interpretable.sum())} of 32 (one)" in counted
     assert "lean to a group of age" in plot_bias({"one": bias}, "age").get_suptitle()
