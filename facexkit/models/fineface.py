@@ -47,7 +47,7 @@ class Expert(nn.Module):
         self.classifier = classifier(width, hidden, classes)
 
     def attention(self, features: Tensor, logits: Tensor) -> Tensor:
-        """Return the block's maps (B, width, h, w) through the weights of both linear layers for the predicted class."""
+        """Return the block's maps (B, width, h, w) through both linear layers' weights for the predicted class."""
         weights = (self.classifier[4].weight[logits.argmax(1)] @ self.classifier[1].weight).detach()
         found = torch.einsum("bc,bchw->bhw", weights, features.detach().to(weights.dtype))
         return found.to(self.classifier[1].weight.dtype)
@@ -57,8 +57,8 @@ class FineFace(nn.Module):
     """Cross-layer mutual attention (Manzoor and Rattani, ICPR 2024; Liu et al., Pattern Recognition 2023).
 
     It answers for the images as they are: a dict of the logits of each expert and of `concat`, and their `sum`. Every
-    module runs once, so every layer can be explained. The paper's prediction adds the same four on the overall-attention
-    crop: `BothPasses`.
+    module runs once, so every layer can be explained. The paper's prediction adds the same four on the overall-
+    attention crop: `BothPasses`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class FineFace(nn.Module):
         super().__init__()
         children, experts = dict(backbone.eval().named_children()), dict(zip(stages, EXPERTS, strict=True))
         if [name for name in children if name in experts] != list(stages):
-            raise FacexkitError(f"the stages {', '.join(stages)} are not children of {type(backbone).__name__} in order")
+            raise FacexkitError(f"the stages {', '.join(stages)} are not children of {type(backbone).__name__}")
         self.chains, chain, x = {}, [], torch.zeros(1, 3, 64, 64)
         for name, module in [*children.items()][: [*children].index(stages[-1]) + 1]:
             self.add_module(name, module)
@@ -171,7 +171,8 @@ def crop(images: Tensor, found: Tensor) -> Tensor:
     step = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
     top, bottom, left, right = found.to(images.dtype).T[:, :, None]
     y, x = (  # beyond the outermost pixels' centres, their own colour
-        (low + step * (high - low)).maximum(low + 0.5).minimum(high - 0.5) for low, high in ((top, bottom), (left, right))
+        (low + step * (high - low)).maximum(low + 0.5).minimum(high - 0.5)
+        for low, high in ((top, bottom), (left, right))
     )
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1) * (2 / size) - 1
     return F.grid_sample(images, grid, align_corners=False)

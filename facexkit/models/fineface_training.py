@@ -57,7 +57,7 @@ def train_fineface(
     """Teach FineFACE a label on the split "train"; return the epoch with the best prediction on validation faces.
 
     SGD with momentum 0.9 and weight decay 5e-4; the five steps of `five_steps` on views of `augment`. Validation faces
-    are the split "val" of a set that has a split "test" too, else a tenth of the training faces. In `out`: `history.csv`,
+    are the split "val" of a set that has a "test" too, else a tenth of the training faces. In `out`: `history.csv`,
     `best.safetensors` and `checkpoint.pt`, from which the same call goes on after an interruption, to the same weights.
     Mixed precision on CUDA devices with bfloat16; under `torchrun` one process a device.
 
@@ -67,7 +67,7 @@ def train_fineface(
     backbone, stages, widths : a torchvision network's name, "demo", or a module; see `FineFace`.
     weights : the backbone's: "imagenet" (random with a warning where that cannot be downloaded), a file, or None.
     plain : teach the backbone alone, with as many steps: five a batch, each on other random views.
-    epochs, batch_size, image_size, rates : the paper's by default; batch of each process; rates of the new layers and of
+    epochs, batch_size, image_size, rates : the paper's by default; batch of each process; rates of new layers and of
         the backbone at the start of a cosine over the epochs.
 
     Returns
@@ -188,7 +188,7 @@ class _Training:
         if file.is_file():
             kept = torch.load(file, map_location=self.device, weights_only=True)
             if kept["recipe"] != self.recipe:
-                raise FacexkitError(f"{file} is of a training with other faces or settings; name another folder with out=")
+                raise FacexkitError(f"{file} is of a training with other faces or settings; name another folder: out=")
             self.network.load_state_dict(kept["network"])
             self.optimizer.load_state_dict(kept["optimizer"])
             history = kept["history"]
@@ -239,7 +239,8 @@ class _Training:
             dist.broadcast(buffer, 0)
         for pictures, labels in self._lessons(examinees, np.arange(len(examinees))[self.rank :: self.world], 1):
             out = ask(_inputs(pictures))
-            counts += torch.stack([*((logits.argmax(1) == labels).sum() for logits in out.values()), (labels >= 0).sum()])
+            right = ((logits.argmax(1) == labels).sum() for logits in out.values())
+            counts += torch.stack([*right, (labels >= 0).sum()])
         if self.world > 1:
             dist.all_reduce(counts)
         return {f"validation {name}": int(n) / int(counts[-1]) for name, n in zip(out, counts, strict=False)}
@@ -257,13 +258,13 @@ class _Training:
         write_whole(self.out / "history.csv", pd.DataFrame(history).to_csv(index=False).encode())
 
     def _lessons(self, faces: FaceSet, order: np.ndarray, larger: float) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield uint8 pictures (B, 3, R, R), R = `larger` × the image size, and their classes (B,), of rows in order."""
+        """Yield uint8 pictures (B, 3, R, R), R = `larger` × the image size, and classes (B,), of rows in order."""
         workers, skipped = 0 if isinstance(faces.images, SimpleNamespace) else None, []
         for batch in faces[order].batches(round(larger * self.how.size), self.how.batch, workers=workers):
             skipped += batch.skipped
             if len(skipped) > MOST_SKIPPED * len(order):
                 _, path, reason = skipped[0]
-                raise FacexkitError(f"{len(skipped)} or more of {len(order)} images cannot be decoded; {path}: {reason}")
+                raise FacexkitError(f"{len(skipped)} or more of {len(order)} images do not decode; {path}: {reason}")
             labels = torch.from_numpy(faces.table[faces.target].to_numpy()[order[batch.rows]])
             yield batch.images.to(self.device), labels.to(self.device)
 
@@ -282,8 +283,8 @@ def _splits(faces: FaceSet, target: str | None, how: SimpleNamespace) -> tuple[F
     others = {*map(str, examinees.table[target])} - {*classes}
     if len(pupils) < how.batch or len(classes) < 2 or others or not len(examinees):
         raise FacexkitError(
-            f"{faces.name!r} has {len(pupils)} faces to teach, of {len(classes)} classes of {target!r}; it takes a batch of "
-            f"{how.batch} and two classes, and no others to validate; check target= and the column 'split'"
+            f"{faces.name!r} has {len(pupils)} faces to teach, of {len(classes)} classes of {target!r}; it takes a batch "
+            f"of {how.batch} and two classes, and no others to validate; check target= and the column 'split'"
         )
     for own, side in ((pupils, round(RESIZED * how.size)), (examinees, how.size)):
         own.target = target
