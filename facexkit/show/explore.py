@@ -81,7 +81,7 @@ class Explorer(ipywidgets.VBox):
         t.link((self.classes, "region"), (self.patches, "region"))
         t.link((self.layers, "layer"), (self.classes, "layer"))
         self.layers.observe(lambda _: self._dissect(), "layer")
-        self.classes.observe(lambda _: self.patches.show(self.classes.facex), "measured")
+        self.classes.observe(lambda _: (self.patches.show(self.classes.facex), self._say()), "measured")
         self.classes.observe(lambda _: self._ask(), "target_class")
         self.classes.observe(lambda _: self._say(), "said")
         self.units.observe(lambda _: self._say(), "detail")

@@ -251,6 +251,6 @@ def test_the_app_goes_from_faces_to_a_result_by_keyboard_on_a_phone(app):
 
 def test_the_app_offers_an_earlier_run_as_a_new_variation(app, place):
     app.get_by_label("Run", exact=True).select_option("one")
-    app.get_by_role("button", name="Open").click()
+    app.get_by_role("button", name="Open", exact=True).click()
     expect(app.get_by_label("Limit")).to_have_value("60")
     assert (place / "runs" / "one" / "params.yaml").is_file()
