@@ -16,7 +16,7 @@ import nbformat
 from playwright.sync_api import Page, sync_playwright
 
 SECONDS = 180_000
-READY = "() => document.querySelector('.fx .view svg') && document.querySelector('.fx .card') && document.querySelector('.fx .patches img')"
+READY = "() => ['.view svg', '.card', '.patches img'].every((part) => document.querySelector(`.fx ${part}`))"
 
 
 def waits(run: Path, clicks: int = 10) -> str:
@@ -25,10 +25,18 @@ def waits(run: Path, clicks: int = 10) -> str:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        source = f"import time; start = time.time()\nimport facexkit as fx\nexplorer = fx.explore(run={str(run.resolve())!r})\nexplorer"
+        source = f"import facexkit as fx\nfx.explore(run={str(run.resolve())!r})"
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
         nbformat.write(notebook, Path(folder, "explore.ipynb"))
-        command = [sys.executable, "-m", "voila", str(Path(folder, "explore.ipynb")), f"--port={port}", "--Voila.ip=127.0.0.1", "--no-browser"]
+        command = [
+            sys.executable,
+            "-m",
+            "voila",
+            str(Path(folder, "explore.ipynb")),
+            f"--port={port}",
+            "--Voila.ip=127.0.0.1",
+            "--no-browser",
+        ]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         server = subprocess.Popen(command, env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}, **quiet)
         try:
@@ -54,8 +62,8 @@ def _in_a_browser(play: object, port: int, clicks: int) -> str:
     browser.close()
     middle = [1000 * statistics.median(times) for times in (regions, units)]
     return (
-        f"explore: {first:.1f} s from opening the page to the first complete view, the start of Python included; from a click to "
-        f"its picture {middle[0]:.0f} ms for a region, {middle[1]:.0f} ms for a unit (medians of {clicks})"
+        f"explore: {first:.1f} s from opening the page to the first complete view, the start of Python included; "
+        f"from a click to its picture {middle[0]:.0f} ms for a region, {middle[1]:.0f} ms for a unit (medians of {clicks})"
     )
 
 

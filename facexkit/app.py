@@ -30,7 +30,7 @@ TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
 
 
 class Form(Widget):
-    """Fields {name: options, or None for text}; `values` are their texts; `submitted` counts, and each time `take` runs."""
+    """Fields {name: options, or None for text}; `values` are their texts; with `submitted` `take` runs."""
 
     _esm = script("form")
     fields, values, submit, done, key, submitted = rows(), table(), text(), text(), text(), whole()
@@ -38,7 +38,8 @@ class Form(Widget):
     def __init__(self, title: str, fields: dict, submit: str, take: Callable[[], object], **values: str) -> None:
         own, told = Parameters.model_fields, {"name": "letters, digits, - and _", "run": "whose choices to start from"}
         shown = [
-            {"name": name, "label": name.replace("_", " ").capitalize(), "options": options and [(o, o) for o in options],
+            {"name": name, "label": name.replace("_", " ").capitalize(),
+             "options": options and [(o, o) for o in options],
              "help": own[name].description if name in own else told[name]}
             for name, options in fields.items()
         ]  # fmt: skip
@@ -58,13 +59,17 @@ class App(ipywidgets.VBox):
     trust : whether a model's Python file may run; by default as the app was started.
     """
 
-    def __init__(self, roots: Sequence[str | Path] | None = None, runs: str | Path | None = None, trust: bool | None = None) -> None:
+    def __init__(
+        self, roots: Sequence[str | Path] | None = None, runs: str | Path | None = None, trust: bool | None = None
+    ) -> None:
         named = [root for root in os.environ.get("FACEXKIT_APP_DATA", "").split(os.pathsep) if root]
         self.roots = [Path(root).resolve() for root in (named if roots is None else roots)]
         self.runs = Path(runs or os.environ.get("FACEXKIT_APP_RUNS", "runs/app"))
         self.trust, self.given = os.environ.get("FACEXKIT_APP_TRUST") == "1" if trust is None else trust, {}
         self.where = ", ".join(map(str, self.roots)) or "no folder; start it with make app DATA=FOLDER"
-        known = sorted({path.parent.name for name in ("params.yaml", "manifest.json") for path in self.runs.glob(f"*/{name}")})
+        known = sorted(
+            {path.parent.name for name in ("params.yaml", "manifest.json") for path in self.runs.glob(f"*/{name}")}
+        )
         self.before = Form("A new variation of an earlier run", {"run": known or [""]}, "Open", self.vary)
         data = {name: FORMATS if name == "data" else None for name in DATA}
         self.data = Form(f"1 · Faces (the app may read: {self.where})", data, "Read the faces", self.take_data)
@@ -74,7 +79,9 @@ class App(ipywidgets.VBox):
 
     def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
-        self.given = {k: v for k, v in read_choices(self.runs / self.before.values["run"]).items() if v is not None and k != "out"}
+        self.given = {
+            k: v for k, v in read_choices(self.runs / self.before.values["run"]).items() if v is not None and k != "out"
+        }
         for form, names in ((self.data, DATA), (self.model, MODEL)):
             found = {name: self.given.get(name, "") for name in names}
             form.values = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in found.items()}
@@ -92,7 +99,9 @@ class App(ipywidgets.VBox):
         """Load the model, and go on to layer and class."""
         source = self.model.values["model"].strip()
         if ".py" in source and not self.trust:
-            raise FacexkitError("a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)")
+            raise FacexkitError(
+                "a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)"
+            )
         if file := re.fullmatch(r"onnx:(.+)|(.+\.py)(:.*)?", source):
             self.confined("model", file[1] or file[2])
         self.choose(self.model)
@@ -101,19 +110,29 @@ class App(ipywidgets.VBox):
         layers, names = first.layers.index[first.layers.problem == ""].tolist(), first.class_names
         layer = self.choices["layer"] if self.choices["layer"] in layers else LayerPicker(first).layer
         free = next(name for k in range(1, 10_000) if not (self.runs / (name := f"run{k}")).exists())
-        chosen = {"layer": layer, "target_class": names[first.class_index(asked)] if asked in names else names[-1], "name": free}
+        chosen = {
+            "layer": layer,
+            "target_class": names[first.class_index(asked)] if asked in names else names[-1],
+            "name": free,
+        }
         fields = {"layer": layers, "target_class": names, "name": None}
         self.last = Form("3 · Layer and class", fields, "Show the result", self.start, **chosen)
-        self.after(self.model, self.last, f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}")
+        self.after(
+            self.model, self.last, f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}"
+        )
 
     def start(self) -> None:
         """Keep the choices as a run of their own, and show the result."""
         values, name = self.last.values, self.last.values["name"]
         if not re.fullmatch(r"[\w-]+", name):
             raise FacexkitError(f"a run cannot be called {name!r}; take letters, digits, - and _")
-        choices = check({**self.given, "layer": values["layer"], "target_class": values["target_class"]}).model_dump(exclude={"out"})
+        choices = check({**self.given, "layer": values["layer"], "target_class": values["target_class"]}).model_dump(
+            exclude={"out"}
+        )
         write_whole(self.runs / name / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
-        self.explorer = Explorer(self.models, self.faces, values["layer"], values["target_class"], self.runs / name, choices)
+        self.explorer = Explorer(
+            self.models, self.faces, values["layer"], values["target_class"], self.runs / name, choices
+        )
         self.explorer.add_class("fx-wide")
         self.after(self.last, self.explorer, f"✓ The choices are kept in {self.runs / name / 'params.yaml'}.")
 
@@ -131,7 +150,9 @@ class App(ipywidgets.VBox):
         found = [(root, (root / path).resolve()) for root in self.roots]
         inside = [place for root, place in found if place.is_relative_to(root) and place.exists()]
         if not inside:
-            raise FacexkitError(f"{name.replace('_', ' ')} {path!r} is not there, or not in what the app may read: {self.where}")
+            raise FacexkitError(
+                f"{name.replace('_', ' ')} {path!r} is not there, or not in what the app may read: {self.where}"
+            )
         return inside[0]
 
     def after(self, step: Form, following: ipywidgets.DOMWidget, done: str) -> None:
@@ -147,8 +168,19 @@ def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: boo
     with tempfile.TemporaryDirectory() as place:
         for name, content in (("index.html.j2", TEMPLATE), ("conf.json", '{"base_template": "lab"}')):
             write_whole(Path(place, "voila", "templates", "facexkit", name), content.encode())
-        told = {"DATA": os.pathsep.join(str(f.resolve()) for f in data), "RUNS": str(runs.resolve()), "TRUST": str(int(trust))}
+        told = {
+            "DATA": os.pathsep.join(str(f.resolve()) for f in data),
+            "RUNS": str(runs.resolve()),
+            "TRUST": str(int(trust)),
+        }
         own = {"JUPYTER_PREFER_ENV_PATH": "1", "FACEXKIT_CACHE": str(runs.resolve() / "cache"), **os.environ}
         own |= {f"FACEXKIT_APP_{name}": value for name, value in told.items()} | {"JUPYTER_PATH": place}
-        options = ["--Voila.ip=127.0.0.1", f"--port={port}", "--template=facexkit", *([] if browser else ["--no-browser"])]
-        return subprocess.run([sys.executable, "-m", "voila", str(notebook_folder() / "app.ipynb"), *options], env=own).returncode
+        options = [
+            "--Voila.ip=127.0.0.1",
+            f"--port={port}",
+            "--template=facexkit",
+            *([] if browser else ["--no-browser"]),
+        ]
+        return subprocess.run(
+            [sys.executable, "-m", "voila", str(notebook_folder() / "app.ipynb"), *options], env=own
+        ).returncode

@@ -64,7 +64,12 @@ def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
     assert "cannot be called" in submit(app, "last", name="../x")
     assert submit(app, "last", layer="layer2", target_class="female", name="one") == ""
     kept = yaml.safe_load((tmp_path / "runs/one/params.yaml").read_text())
-    assert (kept["limit"], kept["layer"], kept["target_class"], kept["model"]) == (60, "layer2", "female", "demo:biased")
+    assert (kept["limit"], kept["layer"], kept["target_class"], kept["model"]) == (
+        60,
+        "layer2",
+        "female",
+        "demo:biased",
+    )
     assert app.explorer.layers.layer == "layer2" and app.explorer.classes.target_class == "female"
     for widget in (app.explorer.classes, app.explorer.units, app.explorer.patches):
         widget.wait()
@@ -106,6 +111,8 @@ def test_an_explorer_shown_by_nobody_leaves_pictures(demo_models, drawn_faces):
     explorer.layers.layer = "layer2"
     explorer.classes.wait()
     explorer.units.wait()
-    assert explorer.units.found.attrs["layer"] == explorer.classes.facex.attrs["layer"] == explorer.face.layer == "layer2"
+    assert (
+        explorer.units.found.attrs["layer"] == explorer.classes.facex.attrs["layer"] == explorer.face.layer == "layer2"
+    )
     explorer.classes.region = "nose"
     assert explorer.patches.shown["region"]["title"] == "nose"

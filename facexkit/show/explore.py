@@ -60,17 +60,31 @@ class Explorer(ipywidgets.VBox):
         folder: Path | None = None, choices: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         model, twin = models[0], deepcopy(models[0])  # a twin for what is shown at once, while the model is at work
-        self.face_model, self.faces, self.folder, self.choices = model, faces, folder or Path("runs", "explore"), dict(choices or {})
+        self.face_model, self.faces, self.folder, self.choices = (
+            model,
+            faces,
+            folder or Path("runs", "explore"),
+            dict(choices or {}),
+        )
         self.manifest = read_manifest(self.folder)
-        others = {path.parent.name: path for path in self.folder.parent.glob("*/regions.zarr") if path.parent != self.folder}
-        scores, buttons = Scores(faces, folder and folder / "explore", folder), [("report", "Save report"), ("keep", "Keep for comparison")]
+        others = {
+            path.parent.name: path for path in self.folder.parent.glob("*/regions.zarr") if path.parent != self.folder
+        }
+        scores, buttons = (
+            Scores(faces, folder and folder / "explore", folder),
+            [("report", "Save report"), ("keep", "Keep for comparison")],
+        )
         self.summary = Summary(title=f"{model.name} on {faces.name}, {len(faces):,} faces", buttons=buttons)
         self.layers = LayerPicker(model, layer)
         self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=scores, others=others)
         self.patches = PatchGallery(None, faces, twin)
         self.units = UnitBrowser(None, faces, model, target_class=target_class)
         self.face = FacePicker(twin, faces, self.layers.layer, target_class)
-        places = {"wide": (self.summary, self.units, self.face), "left": (self.classes,), "right": (self.layers, self.patches)}
+        places = {
+            "wide": (self.summary, self.units, self.face),
+            "left": (self.classes,),
+            "right": (self.layers, self.patches),
+        }
         for child, place in ((child, place) for place, children in places.items() for child in children):
             child.add_class(f"fx-{place}")
         super().__init__([self.summary, self.layers, self.classes, self.patches, self.units, self.face])
@@ -123,7 +137,9 @@ class Explorer(ipywidgets.VBox):
 
     def _press(self) -> None:
         with self.summary.in_words():
-            self.summary.note = f"Written: {(self.save_report() if self.summary.pressed == 'report' else self.keep()).resolve()}"
+            self.summary.note = (
+                f"Written: {(self.save_report() if self.summary.pressed == 'report' else self.keep()).resolve()}"
+            )
 
     def save_report(self) -> Path:
         """Write what is selected as one HTML page, hand it to the browser, and return its path."""
@@ -178,9 +194,13 @@ def read_manifest(folder: Path) -> dict:
 def read_choices(folder: Path) -> dict[str, object]:
     """Return the parameters of a run: its `params.yaml`, else its manifest's."""
     path = folder / "params.yaml"
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else read_manifest(folder).get("parameters")
+    found = (
+        yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else read_manifest(folder).get("parameters")
+    )
     if not found:
-        raise FacexkitError(f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run")
+        raise FacexkitError(
+            f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run"
+        )
     return found
 
 

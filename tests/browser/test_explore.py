@@ -60,9 +60,21 @@ def served(place):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        own = {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": str(place / "config"), "JUPYTER_DATA_DIR": str(place / "data")}
+        own = {
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_CONFIG_DIR": str(place / "config"),
+            "JUPYTER_DATA_DIR": str(place / "data"),
+        }
         log = (place / f"{port}.log").open("w")
-        started.append(subprocess.Popen([sys.executable, "-m", *command, f"--port={port}"], env={**os.environ, **own}, cwd=place, stdout=log, stderr=log))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", *command, f"--port={port}"],
+                env={**os.environ, **own},
+                cwd=place,
+                stdout=log,
+                stderr=log,
+            )
+        )
         for _ in range(120):
             try:
                 socket.create_connection(("127.0.0.1", port), 5).close()
@@ -96,7 +108,13 @@ def opened(browser, url, width, name):
 @pytest.fixture(scope="module")
 def lab(browser, served, place):
     """JupyterLab with the notebook run to its end."""
-    command = ["jupyterlab", "--no-browser", "--allow-root", "--IdentityProvider.token=", f"--ServerApp.root_dir={place}"]
+    command = [
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={place}",
+    ]
     address = served([*command, "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"])
     pages = opened(browser, f"{address}/doc/tree/explore.ipynb", 1440, "lab")
     page = next(pages)

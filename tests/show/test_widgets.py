@@ -88,7 +88,9 @@ def test_what_was_measured_is_read_again_and_not_measured(small, drawn_faces, tm
 def test_the_shares_of_a_run_are_its_tables_and_both_lips_together_their_sum(small, drawn_faces, tmp_path):
     share = fx.score_regions(small, drawn_faces, target_class=1, method="share", images=12, partners=2, progress=False)
     fx.write_tables(share, tmp_path / "regions")
-    read = Scores(drawn_faces, tmp_path, tmp_path)(small, "share", "3", 1, watched=lambda faces: pytest.fail("measured"))
+    read = Scores(drawn_faces, tmp_path, tmp_path)(
+        small, "share", "3", 1, watched=lambda faces: pytest.fail("measured")
+    )
     for region, reading in read_regions(share).items():
         assert read_regions(read)[region].text == reading.text
     np.testing.assert_allclose(read.union_score.sel(union="lips"), share.union_score.sel(union="lips"), atol=1e-9)

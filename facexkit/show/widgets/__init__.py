@@ -1,1 +1,1 @@
-"""Widgets for notebooks and the app: state in traits, drawing in one script, each at home alone or joined by `fx.explore`."""
+"""Widgets for notebooks and the app: state in traits, drawing in one script, joined by `fx.explore`."""

@@ -20,7 +20,9 @@ PAGE = 24
 AT_WORK = Lock()
 """One at a time: what runs in the background hooks into a model, and two at once would see each other's batches."""
 FIGURE = '<figure style="margin:0;width:110px"><img src="{}" alt="" width="110"><figcaption>{}</figcaption></figure>'
-text, number, flag, rows, table = (lambda *first, kind=kind: kind(*first).tag(sync=True) for kind in (t.Unicode, t.Float, t.Bool, t.List, t.Dict))
+text, number, flag, rows, table = (
+    lambda *first, kind=kind: kind(*first).tag(sync=True) for kind in (t.Unicode, t.Float, t.Bool, t.List, t.Dict)
+)
 
 
 def whole(first: int = 0) -> t.Int:

@@ -1,4 +1,4 @@
-"""A class, of all faces or a group, on the face map; beside it another class, model, group or run, and the difference."""
+"""A class, of all faces or a group, on the face map; beside it another class, model, group or run."""
 
 from __future__ import annotations
 
@@ -49,16 +49,21 @@ class ClassExplorer(FaceMap):
     measured = whole()
 
     def __init__(
-        self, models: FaceModel | Sequence[FaceModel], faces: FaceSet, layer: str = "layer4", target_class: int | str = 1, *,
+        self, models: FaceModel | Sequence[FaceModel], faces: FaceSet, layer: str = "layer4",
+        target_class: int | str = 1, *,
         scores: Scores | None = None, others: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
         self.models = [models] if isinstance(models, FaceModel) else list(models)
         self.scores, self.others, self.facex = scores or Scores(faces), dict(others or {}), None
         first, names, groups = self.models[0], self.models[0].class_names, group_options(faces)
         kinds = {"class": names, "model": [model.name for model in self.models[1:]], "run": self.others}
-        compares = [("", "nothing"), *((f"{kind}: {name}", f"{kind}: {name}") for kind, own in kinds.items() for name in own)]
+        compares = [
+            ("", "nothing"),
+            *((f"{kind}: {name}", f"{kind}: {name}") for kind, own in kinds.items() for name in own),
+        ]
         Widget.__init__(
-            self, title="Which regions drive the class", target_class=names[first.class_index(target_class)], layer=layer,
+            self, title="Which regions drive the class", target_class=names[first.class_index(target_class)],
+            layer=layer,
             classes=[(name, name) for name in names], methods=[(key, method.title) for key, method in METHODS.items()],
             groups=groups, compares=[*compares, *((f"group: {value}", told) for value, told in groups[1:])],
             method="facex" if self.scores.table is None else "share",

@@ -39,11 +39,24 @@ class FacePicker(Paged):
     """
 
     _esm = script("faces")
-    path, search, group, upload_name, groups, random, largest = text(), text(), text(), text(), rows(), whole(), whole(LARGEST)
+    path, search, group, upload_name, groups, random, largest = (
+        text(),
+        text(),
+        text(),
+        text(),
+        rows(),
+        whole(),
+        whole(LARGEST),
+    )
     upload, detail = t.CBytes().tag(sync=True), table()  # it comes as a memoryview
 
     def __init__(
-        self, model: FaceModel, faces: FaceSet, layer: str = "layer4", target_class: int | str = 1, found: xr.Dataset | None = None
+        self,
+        model: FaceModel,
+        faces: FaceSet,
+        layer: str = "layer4",
+        target_class: int | str = 1,
+        found: xr.Dataset | None = None,
     ) -> None:
         super().__init__(title="One face", groups=group_options(faces))
         self.faces, self.model, self.of, self.rng = faces, model, Scores(faces).of, np.random.default_rng(0)
@@ -62,8 +75,15 @@ class FacePicker(Paged):
             found = self.of(self.group).table.reset_index(drop=True)
             found = found[found.path.str.contains(self.search, case=False, regex=False)]
             told = found.path if self.faces.target is None else found[self.faces.target].astype(str)
-            cards = [{"key": path, "title": path.rpartition("/")[2], "text": label} for path, label in zip(found.path, told, strict=True)]
-            self.turn(cards, lambda card: {**card, "picture": self.thumbnail(card["key"])}, f"{len(cards):,} of {len(self.faces):,} faces")
+            cards = [
+                {"key": path, "title": path.rpartition("/")[2], "text": label}
+                for path, label in zip(found.path, told, strict=True)
+            ]
+            self.turn(
+                cards,
+                lambda card: {**card, "picture": self.thumbnail(card["key"])},
+                f"{len(cards):,} of {len(self.faces):,} faces",
+            )
 
     @t.observe("random")
     def _draw(self, _change: object) -> None:
@@ -103,5 +123,7 @@ def uploaded(content: bytes, name: str) -> FaceSet:
     picture.thumbnail((KEPT, KEPT))
     (index,) = LandmarkParser().parse([picture])
     regions = {} if index is None else {REGIONS[k]: index == k for k in np.unique(index)}
-    source, masks = (SimpleNamespace(read=lambda _, it=it: it, digest=lambda _: content, names=REGIONS) for it in (picture, regions))
+    source, masks = (
+        SimpleNamespace(read=lambda _, it=it: it, digest=lambda _: content, names=REGIONS) for it in (picture, regions)
+    )
     return FaceSet(pd.DataFrame({"path": [name]}), source, masks if regions else None, name="your picture")

@@ -24,7 +24,9 @@ from facexkit.show.pictures import data_uri, face_as_seen, veil
 SIDE, MOST = 320, 8
 
 
-def look_at(model: FaceModel, faces: FaceSet, path: str, layer: str, target: int, found: xr.Dataset | None = None) -> dict:
+def look_at(
+    model: FaceModel, faces: FaceSet, path: str, layer: str, target: int, found: xr.Dataset | None = None
+) -> dict:
     """Return what is shown of one face of a set: pictures as data URIs, a sentence, and tables of bars.
 
     Parameters
@@ -49,13 +51,21 @@ def look_at(model: FaceModel, faces: FaceSet, path: str, layer: str, target: int
     peaks = taken[layer].detach().float().amax((2, 3))[0].cpu().numpy()
     low, high = (found.minimum.to_numpy(), found.maximum.to_numpy().max(0)) if found is not None else (0, peaks.max())
     answer = (peaks - low) / np.where(high > low, high - low, np.inf)
-    units = [[f"unit {u}", float(answer[u]), f"{answer[u]:.0%}", False] for u in np.argsort(-answer, kind="stable")[:MOST]]
-    tables.append((f"Most active units of {layer} ({'of their range over the set' if found is not None else 'of the first'})", units))
+    units = [
+        [f"unit {u}", float(answer[u]), f"{answer[u]:.0%}", False] for u in np.argsort(-answer, kind="stable")[:MOST]
+    ]
+    tables.append(
+        (
+            f"Most active units of {layer} ({'of their range over the set' if found is not None else 'of the first'})",
+            units,
+        )
+    )
     label = f", labelled “{one.table[one.target].iloc[0]}”" if one.target else ""
     return {
         "name": path, "tables": tables, "face": data_uri(face_as_seen(one, path, SIDE)), "outlines": _outlines(masks),
         "veil": data_uri(veil(scaled(maps[target])[0].cpu().numpy(), SIDE // 2)),
-        "said": f"{model.name} says “{names[order[0]]}” ({chances[order[0]]:.0%}){label}; the map is of “{names[target]}”.",
+        "said": f"{model.name} says “{names[order[0]]}” ({chances[order[0]]:.0%}){label}; "
+        f"the map is of “{names[target]}”.",
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What lies behind a region: the patches with the highest impact, the faces with the highest score, each to open large."""
+"""What lies behind a region: the patches with the highest impact, the faces with the highest score."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class PatchGallery(Widget):
     def _behind(self, region: str) -> dict:
         if region not in self.behind:
             album, reading = Album(self.faces), read_regions(self.scores)[region]
-            told = {"title": reading.title, "numbers": [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}]}
+            told = {
+                "title": reading.title,
+                "numbers": [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}],
+            }
             told |= {"examples": album.examples(self.scores, region), "patches": album.patches(self.scores, region)}
             self.behind[region] = {"region": told, "uris": album.uris}
         return self.behind[region]
@@ -58,7 +61,9 @@ class PatchGallery(Widget):
     def _open(self, _change: object) -> None:
         with self.in_words():
             made = self.scores.attrs if self.opened else {}
-            self.detail = look_at(self.model, self.faces, self.opened, made["layer"], made["target_class"]) if made else {}
+            self.detail = (
+                look_at(self.model, self.faces, self.opened, made["layer"], made["target_class"]) if made else {}
+            )
 
     def still(self) -> str:
         return str(gallery(self.scores, self.faces, self.region, 10)) if self.scores is not None else ""

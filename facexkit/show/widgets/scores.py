@@ -42,7 +42,7 @@ class Scores:
     def __call__(
         self, model: FaceModel, method: str, layer: str, target: int, group: str = "", watched: Callable = lambda f: f
     ) -> xr.Dataset:
-        """Return the scores of a `group` ("COLUMN: VALUE", "" for all), measured on what `watched` makes of the faces."""
+        """Return the scores of a `group` ("COLUMN: VALUE", "" for all), measured on `watched` faces."""
         key = (model.name, method, "" if method == "share" else layer, target, group)
         if key not in self.known:
             found = self._of_run(model, target) if method == "share" and not group and self.table is not None else None
@@ -55,7 +55,9 @@ class Scores:
             return None
         made = {"model": model.name, "faces": self.faces.name, "method": "share", "layer": "", "target_class": target}
         found = own.set_index("region")[["score", "score_low", "score_high", "images"]]
-        unions = pd.DataFrame({u: found.loc[[*parts]].sum(min_count=1) for u, parts in UNIONS.items()}).T.rename_axis("union")
+        unions = pd.DataFrame({u: found.loc[[*parts]].sum(min_count=1) for u, parts in UNIONS.items()}).T.rename_axis(
+            "union"
+        )
         unions["images"] = [int(found.images.loc[[*parts]].max()) for parts in UNIONS.values()]
         unions["score_high"] = np.nan  # a sum of ends is no interval: it is not shown
         both = found.to_xarray().merge(unions.add_prefix("union_").to_xarray())

@@ -37,13 +37,26 @@ class UnitBrowser(Paged):
     """
 
     _esm = script("units")
-    unit, least_iou, ablated, sort, concept, area, leans = whole(-1), number(), flag(), text("iou"), text(), text(), text()
+    unit, least_iou, ablated, sort, concept, area, leans = (
+        whole(-1),
+        number(),
+        flag(),
+        text("iou"),
+        text(),
+        text(),
+        text(),
+    )
     sorts, concepts, areas, groups = (rows() for _ in range(4))
     detail, effect = table(), table()
     found: xr.Dataset | None = None
 
     def __init__(
-        self, found: xr.Dataset | None, faces: FaceSet, model: FaceModel, bias: xr.Dataset | None = None, target_class: int | str = 1
+        self,
+        found: xr.Dataset | None,
+        faces: FaceSet,
+        model: FaceModel,
+        bias: xr.Dataset | None = None,
+        target_class: int | str = 1,
     ) -> None:
         super().__init__(title="Units", sorts=SORTS)
         self.faces, self.model, self.target = faces, model, model.class_index(target_class)
@@ -54,14 +67,22 @@ class UnitBrowser(Paged):
     def show(self, found: xr.Dataset, bias: xr.Dataset | None = None) -> None:
         """Show the units of another layer."""
         self.unit, self.page, self.ablated, self.concept, self.area, self.leans = -1, 0, False, "", "", ""
-        self.found, self.bias, self.ranked, self.title = found, bias, rank_concepts(found), f"Units of {found.attrs['layer']}"
+        self.found, self.bias, self.ranked, self.title = (
+            found,
+            bias,
+            rank_concepts(found),
+            f"Units of {found.attrs['layer']}",
+        )
         self.best, self.iou = found.best_concept.to_numpy().astype(str), found.best_iou.to_numpy()
         self.attributes = [] if bias is None else [str(attribute) for attribute in bias.attribute.values]
         self.seen, self.lit = seen_faces(found, self.faces, np.arange(len(self.iou))), lru_cache(4096)(self._lit)
         leaning = {a: sorted({*bias.leans_to.sel(attribute=a).values} - {""}) for a in self.attributes}
         self.concepts = [("", "any"), *((c, title_of(c)) for c in sorted({*self.best[self.iou > 0].tolist()}))]
         self.areas = [("", "any"), *((a, a) for a in sorted({*self.ranked.area.values} - {""}))]
-        self.groups = [("", "anybody or nobody"), *((f"{a}: {g}", f"{_words(a)}: {group_title(a, g)}") for a in leaning for g in leaning[a])]
+        self.groups = [
+            ("", "anybody or nobody"),
+            *((f"{a}: {g}", f"{_words(a)}: {group_title(a, g)}") for a in leaning for g in leaning[a]),
+        ]
         self._list()
 
     @t.observe("sort", "concept", "area", "least_iou", "leans", "page")
@@ -92,11 +113,17 @@ class UnitBrowser(Paged):
         one = self.found.isel(unit=unit)
         top = one.sel(concept=self.best[unit])
         meets = zip(top.top_image.values, top.top_map.values, [f"IoU {v:.2f}" for v in top.top_iou.values], strict=True)
-        excite = ((path, grid, "strongest") for path, grid in zip(one.strongest_image.values, one.strongest_map.values, strict=True))
+        excite = (
+            (path, grid, "strongest")
+            for path, grid in zip(one.strongest_image.values, one.strongest_map.values, strict=True)
+        )
         return [found for found in (meets if self.iou[unit] > 0 else excite) if found[0]][:TOPS]
 
     def _lit(self, unit: int, place: int) -> str:
-        shown = [lit_face(self.seen(path), grid, float(self.found.threshold[unit])) for path, grid, _ in self._tops(unit)[place : place + 1]]
+        shown = [
+            lit_face(self.seen(path), grid, float(self.found.threshold[unit]))
+            for path, grid, _ in self._tops(unit)[place : place + 1]
+        ]
         return data_uri(shown[0]) if shown else "data:,"
 
     @t.observe("unit", "ablated")
@@ -120,16 +147,29 @@ class UnitBrowser(Paged):
             sure = f"leans to {group_title(name, to)}" if to else "may be chance"
             title = f"{_words(name).capitalize()}: {sure} (q {float(part.q_value):.3f}, η² {float(part.effect):.2f})"
             tables.append((title, [[group_title(name, g), v, f"{v:.2f}", g == to] for g, v in groups.items()]))
-        tops = [{"picture": self.lit(unit, k), "name": path, "text": told, "after": ""} for k, (path, _, told) in enumerate(self._tops(unit))]
-        return {"title": f"Unit {unit}", "said": said if self.iou[unit] > 0 else "It meets no concept.", "tops": tops, "tables": tables}
+        tops = [
+            {"picture": self.lit(unit, k), "name": path, "text": told, "after": ""}
+            for k, (path, _, told) in enumerate(self._tops(unit))
+        ]
+        return {
+            "title": f"Unit {unit}",
+            "said": said if self.iou[unit] > 0 else "It meets no concept.",
+            "tops": tops,
+            "tables": tables,
+        }
 
     def _ablate(self, unit: int, layer: str) -> None:
         few = self.faces[self.faces.table.path.isin([top["name"] for top in self.detail["tops"]])]
         batch, name = next(few.batches(self.twin.image_size, TOPS)), self.twin.class_names[self.target]
-        before, (after,) = run_changes(self.twin, layer, self.twin.prepare(batch.images), [ablation(self.twin, layer, [unit])])
+        before, (after,) = run_changes(
+            self.twin, layer, self.twin.prepare(batch.images), [ablation(self.twin, layer, [unit])]
+        )
         pairs = zip(batch.rows, chances_of(before)[:, self.target], chances_of(after)[:, self.target], strict=True)
         told = {few.table.path[row]: f"{name} {b:.0%} → {a:.0%}" for row, b, a in pairs}
-        self.detail = {**self.detail, "tops": [{**top, "after": told.get(top["name"], "")} for top in self.detail["tops"]]}
+        self.detail = {
+            **self.detail,
+            "tops": [{**top, "after": told.get(top["name"], "")} for top in self.detail["tops"]],
+        }
         self.work(f"Switching unit {unit} off …", lambda: self._measure(unit, layer))
 
     def _measure(self, unit: int, layer: str) -> None:
@@ -140,9 +180,12 @@ class UnitBrowser(Paged):
         low, high = (100 * float(found[f"accuracy_change_{end}"][0]) for end in ("low", "high"))
         said = (
             f"Without unit {unit}, accuracy on {len(faces)} faces goes from {_percent.say(found.accuracy_before)} to "
-            f"{_percent.say(found.accuracy[0])} (change: 95 % interval {low:.1f} to {high:.1f} points); by {_words(by)}:"
+            f"{_percent.say(found.accuracy[0])} (change: 95 % interval {low:.1f} to {high:.1f} points); "
+            f"by {_words(by)}:"
         )
-        groups = zip(found.group.values, found.group_accuracy_before.values, found.group_accuracy.values[0], strict=True)
+        groups = zip(
+            found.group.values, found.group_accuracy_before.values, found.group_accuracy.values[0], strict=True
+        )
         shown = [[group_title(by, g), float(a), f"{_percent.say(b)} → {_percent.say(a)}", True] for g, b, a in groups]
         self.effect = {"said": said.replace("-", "−"), "rows": shown}
 
