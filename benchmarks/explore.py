@@ -62,7 +62,7 @@ def _in_a_browser(play: object, port: int, clicks: int) -> str:
     browser.close()
     middle = [1000 * statistics.median(times) for times in (regions, units)]
     return (
-        f"explore: {first:.1f} s from opening the page to the first complete view, the start of Python included; "
+        f"explore: {first:.1f} s from opening the page to the first complete view, the start of Python included;\n"
         f"from a click to its picture {middle[0]:.0f} ms for a region, {middle[1]:.0f} ms for a unit (medians of {clicks})"
     )
 
