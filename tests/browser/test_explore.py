@@ -121,9 +121,11 @@ def lab(browser, served, place):
     news = page.get_by_text("Would you like to get notified about official")
     page.add_locator_handler(news, lambda: page.get_by_role("button", name="No", exact=True).click())
     page.locator(".jp-CodeCell").first.wait_for()
+    kernel = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    kernel.first.wait_for(state="attached", timeout=4 * SECONDS)  # what is run before the kernel is there is lost
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.locator(".fx .card").first.wait_for()
+    page.locator(".fx .card").first.wait_for(timeout=4 * SECONDS)
     quiet(page)
     yield page
     next(pages, None)
