@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,28 +10,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from facexkit.faces.formats import load_faces
 from facexkit.stages.notebooks import notebook_folder
 from facexkit.stages.parameters import Parameters
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("Chromium is not installed", allow_module_level=True)
-
 SECONDS = 60_000
 expect.set_options(timeout=SECONDS)
 BENIGN = ("favicon", "Unsatisfied version", "No satisfying version")
 """What the servers' own pages say on their console, which is no concern of the widgets."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

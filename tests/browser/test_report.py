@@ -1,21 +1,14 @@
 """The region report as people use it, by mouse and by keyboard, at a desk and on a phone."""
 
-import os
 import re
-import shutil
 
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 from torch import nn
 
 import facexkit as fx
 from facexkit.models.face_model import FaceModel
 from facexkit.show.readings import METHODS
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("Chromium is not installed", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +22,6 @@ def report(drawn_faces, tmp_path_factory):
     share = fx.score_regions(model, faces, target_class=[0, 1], method="share", images=8, partners=1, progress=False)
     facex = fx.score_regions(model, faces, layer="3", target_class=[0, 1], progress=False)
     return share, facex, fx.write_report([share, facex], faces, tmp_path_factory.mktemp("report") / "report.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(params=[1440, 390])
