@@ -55,7 +55,6 @@ def register_format(name: str) -> Callable[[Reader], Reader]:
     `Reading`. It may also take `target`. A parameter without a default must be given to `load_faces`.
     """
 
-
     def register(reader: Reader) -> Reader:
         if FORMATS.get(name, reader).__module__ != reader.__module__:
             raise FacexkitError(f"there is a format {name!r} already; register yours under another name")

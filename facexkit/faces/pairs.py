@@ -13,6 +13,7 @@ from facexkit.faces.images import ImageFolder
 from facexkit.faces.readers import read_table
 from facexkit.faces.synthetic import synthetic_faces
 
+
 @register_format("pairs")
 def read_pairs(
     root: Path | None = None,
