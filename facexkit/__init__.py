@@ -51,6 +51,7 @@ _HOMES = {
     "histograms": "facexkit.measure.hierarchy",
     "global_bias": "facexkit.measure.global_bias",
     "read_result": "facexkit.measure.saved",
+    "save_scores": "facexkit.measure.saved",
     "plot_units": "facexkit.show.dissection_figures",
     "plot_counts": "facexkit.show.dissection_figures",
     "plot_bias": "facexkit.show.dissection_figures",

@@ -100,7 +100,7 @@ def serve_app(
     trust: Trust = False,
 ) -> None:
     """Serve the kit as a web page on this machine: data, model, layer and class, result by clicking."""
-    from facexkit.app import serve
+    from facexkit.app.server import serve
 
     raise typer.Exit(serve(data or [], runs, port, trust, browser))
 

@@ -107,13 +107,22 @@ def test_the_notebook_runs_on_this_python_whatever_kernels_the_home_has(two_stag
     assert ran.cells[-1].outputs[0].data["text/plain"] == repr(sys.executable)
 
 
-def test_the_kernel_keeps_its_cache_in_the_run_and_trust_is_off_unless_given(two_stages, tmp_path):
+def test_the_kernel_keeps_its_cache_in_the_run_and_trust_is_off_unless_given(two_stages, tmp_path, monkeypatch):
+    monkeypatch.delenv("FACEXKIT_CACHE")
     write_stage(two_stages, "05_env.ipynb", "import os, facexkit as fx; (os.environ['FACEXKIT_CACHE'], fx.trusted())")
     for trust in (False, True):
         run_stages(["env"], {}, tmp_path / "run", trust=trust, notebooks=two_stages, say=lambda line: None)
         shown = nbformat.read(tmp_path / "run/05_env.ipynb", 4).cells[-1].outputs[0].data["text/plain"]
         assert ast.literal_eval(shown) == (str(tmp_path / "run/cache"), trust)
     assert "FACEXKIT_TRUST" not in os.environ
+
+
+def test_a_cache_that_somebody_named_is_kept(two_stages, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path / "mine"))
+    write_stage(two_stages, "05_env.ipynb", "import os; os.environ['FACEXKIT_CACHE']")
+    quiet("env", nb=two_stages, run=tmp_path / "run")
+    shown = nbformat.read(tmp_path / "run/05_env.ipynb", 4).cells[-1].outputs[0].data["text/plain"]
+    assert ast.literal_eval(shown) == str(tmp_path / "mine")
 
 
 def test_a_failing_notebook_names_the_cell_the_error_and_the_half_run_notebook(two_stages, tmp_path):

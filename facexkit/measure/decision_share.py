@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet, MaskView
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS, index_map
 from facexkit.measure.bootstrap import ratio_interval
 from facexkit.models.face_model import FaceModel
+from facexkit.probe.progress import Progress, progress_bar
 from facexkit.probe.stream import check_skipped, skips
 
 HEIGHT = np.array([TOP_TO_BOTTOM.index(name) for name in REGIONS], np.uint8)
@@ -48,7 +48,7 @@ def decision_shares(
     batch_size: int = 32,
     workers: int | None = None,
     max_skipped: float = 0.01,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> list[xr.Dataset]:
     """Measure how much of the decision each region carries, by exchanging only that region between two faces.
 
@@ -82,24 +82,26 @@ def decision_shares(
     first, second = _pairs(len(sample.paths), partners, seed)
     outputs = _outputs(model, sample.images, sample.rows, batch_size)
     by_row = model.at(sample.rows) is not model
-    probabilities = are_probabilities(outputs) and not by_row
-    margins = torch.stack([margin(outputs, target, probabilities) for target in targets], 1)
+    likely = are_probabilities(outputs) and not by_row
+    margins = torch.stack([margin(outputs, target, likely) for target in targets], 1)
     far = _outputs(model, sample.images[second], sample.rows[first], batch_size) if by_row else outputs[second]
-    away = torch.stack([margin(far, target, probabilities) for target in targets], 1) - margins[first]
+    away = torch.stack([margin(far, target, likely) for target in targets], 1) - margins[first]
     if bool((away.abs().amax(0) <= ROUNDING * margins.abs().amax(0)).any()):
         raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
 
     work = _exchanges(sample, first, second)
     moved = torch.zeros(len(first), len(REGIONS), len(targets), dtype=torch.float64)
     exchanged = np.zeros((len(first), len(REGIONS)), bool)
-    with tqdm(total=len(first), unit="pair", desc=f"{model.name}: regions exchanged", disable=not progress) as bar:
+    done = 0
+    with progress_bar(progress, total=len(first), unit="pair", desc=f"{model.name}: regions exchanged") as bar:
         for pairs, regions, composites in _full_batches(work, batch_size):
             after = _outputs(model, composites, sample.rows[first[pairs]], batch_size)
             for k, target in enumerate(targets):
-                moved[pairs, regions, k] = margin(after, target, probabilities) - margins[first[pairs], k]
+                moved[pairs, regions, k] = margin(after, target, likely) - margins[first[pairs], k]
             exchanged[pairs, regions] = True
-            bar.update(int(pairs[-1]) + 1 - bar.n)
-        bar.update(len(first) - bar.n)
+            bar.update(int(pairs[-1]) - done)  # the last one may go on in the next batch
+            done = int(pairs[-1])
+        bar.update(len(first) - done)
     return [
         _shares(sample, first, (moved[..., k] * away[:, k : k + 1]).numpy(), away[:, k].numpy() ** 2, exchanged, seed)
         .assign(output=("image", outputs[:, target].numpy()))
@@ -108,12 +110,12 @@ def decision_shares(
     ]
 
 
-def margin(outputs: Tensor, target: int, probabilities: bool) -> Tensor:
+def margin(outputs: Tensor, target: int, likely: bool) -> Tensor:
     """Return how clearly the outputs (B, classes) speak for the target, (B,).
 
-    The logit of the class minus log-sum-exp of the others; log-odds where the model gives probabilities, or one logit.
+    The logit of the class minus log-sum-exp of the others; log-odds where they are `likely` probabilities; or one logit.
     """
-    if probabilities:
+    if likely:
         return torch.logit(outputs[:, target], eps=1e-7)
     if outputs.shape[1] == 1:
         return outputs[:, 0]
@@ -125,6 +127,13 @@ def are_probabilities(outputs: Tensor) -> bool:
     """Whether outputs (B, classes) are probabilities: within [0, 1], and adding up to 1 where there are several."""
     within = bool(((outputs >= 0) & (outputs <= 1)).all())
     return within and (outputs.shape[1] == 1 or bool((outputs.sum(1) - 1).abs().max() < 1e-3))
+
+
+def probabilities(outputs: Tensor) -> Tensor:
+    """Return outputs (B, classes) as probabilities: as they are if they are some, else their softmax, or one's sigmoid."""
+    if are_probabilities(outputs):
+        return outputs
+    return outputs.softmax(1) if outputs.shape[1] > 1 else outputs.sigmoid()
 
 
 def _draw_sample(

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import false_discovery_control
-from tqdm.auto import tqdm
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
@@ -18,6 +16,7 @@ from facexkit.measure.recording import UnitSummary
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
+from facexkit.probe.progress import Progress, progress_bar
 from facexkit.probe.stream import stream
 
 CHUNK_BYTES = 64 << 20
@@ -120,7 +119,7 @@ def _check_found(found: xr.Dataset, layer: str, faces: FaceSet) -> None:
 
 
 def _lean(
-    strength: np.ndarray, labels: np.ndarray, permutations: int, seed: int, title: str, progress: bool
+    strength: np.ndarray, labels: np.ndarray, permutations: int, seed: int, title: str, progress: Progress
 ) -> xr.Dataset:
     groups, codes = np.unique(labels.astype(str), return_inverse=True)
     sizes = np.bincount(codes)
@@ -134,11 +133,13 @@ def _lean(
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_BYTES // (8 * strength.size // strength.shape[1] * len(groups)))
     as_high = np.zeros(strength.shape[1])
-    with tqdm(total=permutations, desc=f"shuffling {title}", unit="shuffling", disable=not progress) as bar:
+    with progress_bar(progress, total=permutations, desc=f"shuffling {title}", unit="shuffling") as bar:
         for start in range(0, permutations, chunk):
             shuffled = rng.permuted(np.tile(codes, (min(chunk, permutations - start), 1)), axis=1)
             as_high += (between(shuffled, centred, sizes) >= effect * variation * (1 - 1e-9)).sum(0)
             bar.update(len(shuffled))
+    from scipy.stats import false_discovery_control  # here, as its import takes a second
+
     p = np.where(alive, (1 + as_high) / (1 + permutations), 1.0)
     pair = ("unit", "group")
     return xr.Dataset(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import rankdata
 
 from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGION_AREAS, REGIONS, UNIONS
 
@@ -88,7 +87,7 @@ def ranked_strength(maximum: np.ndarray, minimum: np.ndarray, images: np.ndarray
     maximum, minimum = maximum.astype(float), minimum.astype(float)
     span = maximum.max(0) - minimum
     s = (maximum[images] - minimum) / np.where(span > 0, span, 1)
-    return rankdata(s, axis=0) / len(s) * s
+    return pd.DataFrame(s).rank().to_numpy() / len(s) * s
 
 
 def concept_types(concepts: Sequence[str], types: Mapping[str, str] | None = None) -> np.ndarray:

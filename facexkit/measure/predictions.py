@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.decision_share import are_probabilities
+from facexkit.measure.decision_share import probabilities
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.stream import stream
@@ -54,7 +53,7 @@ def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFr
     stream(model, faces, [outputs], batch_size=batch_size)
     rows, values = outputs.result()
     best = values.argmax(1)
-    sure = values if are_probabilities(torch.from_numpy(values)) else softmax(values, axis=1)
+    sure = probabilities(torch.from_numpy(values)).numpy()
     table = faces.table.iloc[rows].assign(
         predicted=np.array(model.class_names)[best], output=values.max(1), confidence=sure.max(1)
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
+import zarr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
@@ -52,6 +55,20 @@ def saved_result(path: str | Path, made_by: dict[str, object]) -> xr.Dataset | N
         return None
     result = read_result(path)
     return result if all(result.attrs.get(name) == value for name, value in made_by.items()) else None
+
+
+def save_scores(scores: xr.Dataset, folder: str | Path) -> Path:
+    """Write one class's region scores into a folder, in the place of those of the same model, method and class."""
+    name = "_".join(str(scores.attrs[what]) for what in ("model", "method", "class_name"))
+    return save_result(scores, Path(folder, re.sub(r"[^\w-]+", "_", name) + ".zarr"))
+
+
+def find_result(folders: Iterable[Path], made_by: Mapping[str, object]) -> Path | None:
+    """Return where the first result lies that was made by just this, None if none was."""
+    for path in (path for folder in folders for path in sorted(folder.glob("*.zarr"))):
+        if made_by.items() <= zarr.open_group(str(path), mode="r").attrs.asdict().items():
+            return path
+    return None
 
 
 def write_table(table: pd.DataFrame, stem: str | Path) -> list[Path]:

@@ -82,22 +82,22 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     if name not in DEMOS:
         raise unknown("demo model", name, DEMOS)
     with seeded(seed):
-        learner = network = DemoNetwork()
-        course = EPOCHS, BATCH, RATE
-        if name == "embedder":
+        network, embeds = DemoNetwork(), name == "embedder"
+        if embeds:
             network.fc = nn.Sequential(nn.Linear(96, FEATURES, bias=False), nn.BatchNorm1d(FEATURES))
         if not train:
             return network
-        faces = demo_faces(name, seed)
-        if name == "embedder":
-            head = CosineHead(FEATURES, faces.table.identity.nunique(), bias=False)
-            learner, course = nn.Sequential(network, head), EMBEDDER_COURSE
-        recipe = [faces.fingerprint(), seed, IMAGE_SIZE, *course, str(learner)]
+        course = EMBEDDER_COURSE if embeds else (EPOCHS, BATCH, RATE)
+        one = load_faces("synthetic", target="gender", seed=seed, **{**DEMOS[name], "identities": 1})
+        recipe = [one.fingerprint(), DEMOS[name], FACES, IMAGE_SIZE, FEATURES, SHARPNESS, *course, str(network)]
         key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
         if path.is_file():
             load_weights(network, path)
         else:
+            faces = demo_faces(name, seed)
+            head = [CosineHead(FEATURES, faces.table.identity.nunique(), bias=False)] if embeds else []
+            learner = nn.Sequential(network, *head)
             teach(learner, *pixels_and_labels(faces), f"teaching demo:{name}", course)
             write_whole(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
         return network
@@ -117,7 +117,7 @@ def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([CLASSES.index(label) for label in faces.table.gender])
 
 
-def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str, course: tuple | None = None) -> None:
+def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str, course: tuple = (EPOCHS, BATCH, RATE)) -> None:
     """Train with AdamW and a one-cycle rate on images shown as they are or mirrored; `course` = epochs, batch, rate.
 
     One thread does it: the weights then do not depend on the number of cores, and threads that wait for each other
@@ -126,7 +126,7 @@ def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str, course
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _descend(network, images, labels, title, *(course or (EPOCHS, BATCH, RATE)))
+        _descend(network, images, labels, title, *course)
     finally:
         torch.set_num_threads(threads)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torchvision
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.models.loading import Made, Wish, register_source
@@ -31,9 +30,11 @@ def _from_fairface(races: str, wish: Wish) -> Made:
             f"fairface:{races} needs weights=: the public file {FILES[races]}, or its folder; the README of "
             "github.com/dchen236/FairFace links to it. Without it: torchvision:resnet34 with num_classes=18, untrained"
         )
+    from torchvision.models import resnet34  # here, as its import takes seconds
+
     path = Path(wish.weights).expanduser()
     with seeded(wish.seed):
-        network = torchvision.models.resnet34(num_classes=OUTPUTS)
+        network = resnet34(num_classes=OUTPUTS)
     load_weights(network, path / FILES[races] if path.is_dir() else path, wish.trust)
     read = [name for names in BLOCKS[races].values() for name in names]
     return Made(network, 224, "imagenet", [*read, *(f"unread {k}" for k in range(len(read), OUTPUTS))])

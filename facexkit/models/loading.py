@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torchvision
 from torch import nn
 
 from facexkit.errors import FacexkitError, unknown
@@ -130,16 +129,18 @@ def load_model(
 
 @register_source("torchvision")
 def _from_torchvision(name: str, wish: Wish) -> Made:
-    known = torchvision.models.list_models(module=torchvision.models)
+    from torchvision import models  # here, as its import takes seconds
+
+    known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
     image_size = 299 if name.startswith("inception") else 224
-    published = torchvision.models.get_model_weights(name)
+    published = models.get_model_weights(name)
     wanted = "DEFAULT" if wish.weights == "imagenet" else str(wish.weights)
     chosen = getattr(published, wanted, None) if wanted == "DEFAULT" or wanted in published.__members__ else None
     try:
         with seeded(wish.seed):
-            network = torchvision.models.get_model(name, weights=chosen)
+            network = models.get_model(name, weights=chosen)
             if wish.num_classes:
                 replace_head(network, wish.num_classes)
     except (OSError, RuntimeError) as error:

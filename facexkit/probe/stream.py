@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from tqdm.auto import tqdm
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceBatch, FaceSet
@@ -14,6 +13,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.attribution import Attribution, attribute
 from facexkit.probe.hooks import capture
+from facexkit.probe.progress import Progress, progress_bar
 
 
 def stream(
@@ -26,7 +26,7 @@ def stream(
     workers: int | None = None,
     autocast: torch.dtype | None = None,
     max_skipped: float = 0.01,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> list[str]:
     """Show every face to the model once and hand the batches to the accumulators.
 
@@ -38,6 +38,7 @@ def stream(
     workers : decoding processes, see `FaceSet.batches`.
     autocast : torch.float16 or torch.bfloat16 for mixed precision on a GPU; None for float32.
     max_skipped : largest share of images that may be undecodable.
+    progress : whether a bar is shown, or what shows it, see `Progress`.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def stream(
     masks = tuple(dict.fromkeys(view for a in accumulators for view in a.masks))
     batches = faces.batches(model.image_size, batch_size, masks, workers, pin_memory=model.device.type == "cuda")
     skipped: list[str] = []
-    with tqdm(total=len(faces), unit="face", desc=f"{model.name} on {faces.name}", disable=not progress) as bar:
+    with progress_bar(progress, total=len(faces), unit="face", desc=f"{model.name} on {faces.name}") as bar:
         for batch in batches:
             skipped += skips(batch)
             check_skipped(skipped, len(faces), max_skipped)

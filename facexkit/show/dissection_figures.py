@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from textwrap import shorten
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
@@ -15,16 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
 from facexkit.show.dissection_findings import group_title, model_of, title_of
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import MARKS
-from facexkit.show.pictures import face_as_seen
+from facexkit.show.pictures import lit_face, of_best, seen_faces
 
-SIDE = 104
-DIMMED, BAR_WIDTH = 0.4, 0.6
+BAR_WIDTH = 0.6
 BAR, PALE = MARKS[0][0], "#a9b4c2"
 ROW, WIDTH = 1.2, 8.27  # inches
 
@@ -67,14 +63,6 @@ def by_iou(found: xr.Dataset) -> np.ndarray:
     return order[best[order] > 0]
 
 
-def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> Callable[[str], Image.Image]:
-    """Return what gives the units' small pictures by path, cropped as they were when they were dissected."""
-    if "crop" in found.attrs:
-        needed = set(_of_best(found.isel(unit=units), "top_image").ravel())
-        faces = crop_faces(faces[faces.table.path.isin(needed)], found.attrs["margin"])
-    return lru_cache(1000)(lambda path: face_as_seen(faces, path, SIDE))
-
-
 def page_axes(figure: Figure) -> Axes:
     """Return axes over the whole figure, in inches from its lower left corner."""
     ax = figure.add_axes((0, 0, 1, 1))
@@ -88,7 +76,7 @@ def draw_units(
 ) -> None:
     """Draw a row a unit from `top` inches downwards, with the pictures that `seen` gives by path."""
     chosen, side = found.isel(unit=units), ROW - 0.15
-    names, scores = _of_best(chosen, "top_image"), _of_best(chosen, "top_iou")
+    names, scores = of_best(chosen, "top_image"), of_best(chosen, "top_iou")
     maps, thresholds = chosen.top_map.to_numpy(), chosen.threshold.to_numpy()
     for row, (unit, paths) in enumerate(zip(units, names[:, :4], strict=True)):
         y = top - ROW * (row + 1)
@@ -101,19 +89,6 @@ def draw_units(
                 ax.text(x + 0.04, y + 0.12, f"{scores[row, place]:.2f}", color="white", fontsize=6.5)
         _draw_bars(ax, ranked.isel(unit=unit), x=6.4, y=y + side)
     ax.set(xlim=(0, ax.figure.get_figwidth()), ylim=(0, ax.figure.get_figheight()), aspect="auto")
-
-
-def _of_best(found: xr.Dataset, name: str) -> np.ndarray:
-    best = found.get_index("concept").get_indexer(found.best_concept.to_numpy())
-    return found[name].to_numpy()[np.arange(len(best)), best]
-
-
-def lit_face(face: Image.Image, activation: np.ndarray, threshold: float) -> Image.Image:
-    """Return a face whose active area, where the upsampled map exceeds the threshold, is lit and the rest dimmed."""
-    pixels = np.asarray(face, np.float32)
-    active = cv2.resize(activation.astype(np.float32), face.size, interpolation=cv2.INTER_LINEAR) > threshold
-    shown = np.where(active[..., None], pixels, pixels * DIMMED).astype(np.uint8)
-    return Image.fromarray(shown).quantize(method=Image.Quantize.FASTOCTREE).convert("RGB")  # which a PDF keeps small
 
 
 def _draw_words(ax: Axes, unit: xr.Dataset, y: float) -> None:

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
-from facexkit.show.dissection_figures import BAR, WIDTH, by_iou, draw_units, page_axes, seen_faces
+from facexkit.show.dissection_figures import BAR, WIDTH, by_iou, draw_units, page_axes
 from facexkit.show.dissection_findings import dissection_findings, model_of, title_of
 from facexkit.show.face_map import INK, SOFT
+from facexkit.show.pictures import seen_faces
 
 HEIGHT, UNITS_A_PAGE = 11.69, 9
 

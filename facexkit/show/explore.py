@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from html import escape
 from pathlib import Path
 
 import ipywidgets
@@ -16,14 +15,14 @@ import yaml
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.formats import load_faces
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
-from facexkit.measure.saved import read_result, save_result
+from facexkit.measure.saved import read_result, save_scores
 from facexkit.models.face_model import FaceModel
-from facexkit.models.loading import load_model
+from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
+from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.report import write_report
-from facexkit.show.widgets.base import Widget, rows, script, text, whole
+from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import FacePicker
 from facexkit.show.widgets.layer_picker import LayerPicker
@@ -31,19 +30,20 @@ from facexkit.show.widgets.patch_gallery import PatchGallery
 from facexkit.show.widgets.scores import Scores
 from facexkit.show.widgets.unit_browser import UnitBrowser
 
-OF_DATA = ("annotations", "masks", "target", "protected", "limit")
-OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "seed", "device")
 DRAWN = ("lipstick", "skin_tone", "age", "gender")
 
 
 class Summary(Widget):
-    """Sentences, and buttons: [name, text] pairs, of which `pressed` is the last one pressed."""
+    """Sentences, and buttons: [name, text] pairs, of which `pressed` is the last one pressed.
+
+    `audit` holds the `findings` of a run's audit and its `pictures`, [data URI, alternative text] each.
+    """
 
     _esm = script("summary")
-    said, buttons, pressed, note, presses = rows(), rows(), text(), text(), whole()
+    said, buttons, pressed, note, presses, audit = rows(), rows(), text(), text(), whole(), table()
 
     def still(self) -> str:
-        return "".join(f"<p>{sentence}</p>" for sentence in self.said)
+        return "".join(f"<p>{escape(sentence)}</p>" for sentence in [*self.said, *self.audit.get("findings", ())])
 
 
 class Explorer(ipywidgets.VBox):
@@ -60,21 +60,15 @@ class Explorer(ipywidgets.VBox):
         folder: Path | None = None, choices: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         model, twin = models[0], deepcopy(models[0])  # a twin for what is shown at once, while the model is at work
-        self.face_model, self.faces, self.folder, self.choices = (
-            model,
-            faces,
-            folder or Path("runs", "explore"),
-            dict(choices or {}),
-        )
-        self.manifest = read_manifest(self.folder)
-        others = {
-            path.parent.name: path for path in self.folder.parent.glob("*/regions.zarr") if path.parent != self.folder
-        }
-        scores, buttons = (
-            Scores(faces, folder and folder / "explore", folder),
-            [("report", "Save report"), ("keep", "Keep for comparison")],
-        )
-        self.summary = Summary(title=f"{model.name} on {faces.name}, {len(faces):,} faces", buttons=buttons)
+        self.face_model, self.faces, self.choices = model, faces, dict(choices or {})
+        self.folder = folder or Path("runs", "explore")
+        kept = {path.parent for path in self.folder.parent.glob("*/regions/*.zarr")} - {self.folder / "regions"}
+        others = {folder.parent.name: folder for folder in sorted(kept)}
+        scores = Scores(faces, folder and folder / "explore", folder)
+        audit = read_audit(self.folder)
+        buttons = [("report", "Save report"), ("keep", "Keep for comparison")]
+        title = f"{model.name} on {faces.name}, {len(faces):,} faces"
+        self.summary = Summary(title=title, buttons=buttons, audit=audit)
         self.layers = LayerPicker(model, layer)
         self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=scores, others=others)
         self.patches = PatchGallery(None, faces, twin)
@@ -108,10 +102,9 @@ class Explorer(ipywidgets.VBox):
         self.face.ask(self.layers.layer, self.classes.target_class, self.units.found)
 
     def _say(self) -> None:
-        unit, stages = self.units.detail, self.manifest.get("stages", [])
+        unit = self.units.detail
         of_unit = [f"{unit['title']} of {self.layers.layer}: {unit['said']}"] if unit else []
-        audit = next((stage["findings"][:1] for stage in stages if stage["name"] == "audit"), [])
-        self.summary.said = [*self.classes.said[:4], *of_unit, *audit]
+        self.summary.said = [*self.classes.said[:4], *of_unit]
 
     def _dissect(self) -> None:
         self.units.work("Dissecting the layer …", self._find_units)
@@ -120,13 +113,13 @@ class Explorer(ipywidgets.VBox):
         layer, model, faces, asked = self.layers.layer, self.face_model, self.faces, self.choices
         found, bias = (self._of_run(self.folder / layer / f"{name}.zarr") for name in ("dissection", "bias"))
         if found is None:
-            how = {"saved": self.folder / "explore" / layer / "dissection.zarr", "progress": False}
+            how = {"saved": self.folder / "explore" / layer / "dissection.zarr", "progress": self.units.bar}
             size = min(asked.get("mask_size", 112), model.image_size)
-            found = dissect(model, self.units.watched(faces), layer, asked.get("quantile", 0.005), size, **how)
+            found = dissect(model, faces, layer, asked.get("quantile", 0.005), size, **how)
         labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
         labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]
         if bias is None and labels:
-            bias = global_bias(model, faces, layer, labels, found=found, progress=False)
+            bias = global_bias(model, faces, layer, labels, found=found, progress=self.units.bar)
         self.units.show(found, bias)
         self._ask()
 
@@ -137,9 +130,8 @@ class Explorer(ipywidgets.VBox):
 
     def _press(self) -> None:
         with self.summary.in_words():
-            self.summary.note = (
-                f"Written: {(self.save_report() if self.summary.pressed == 'report' else self.keep()).resolve()}"
-            )
+            written = self.save_report() if self.summary.pressed == "report" else self.keep()
+            self.summary.note = f"Written: {written.resolve()}"
 
     def save_report(self) -> Path:
         """Write what is selected as one HTML page, hand it to the browser, and return its path."""
@@ -150,11 +142,12 @@ class Explorer(ipywidgets.VBox):
         return path
 
     def keep(self) -> Path:
-        """Save the choices (`params.yaml`) and the region scores, to compare later runs with, and return the folder."""
+        """Save the region scores and a run's choices (`params.yaml`), to compare with later, and return the folder."""
         self.classes.wait()
-        now = {"layer": self.layers.layer, "target_class": self.classes.target_class}
-        write_whole(self.folder / "params.yaml", yaml.safe_dump({**self.choices, **now}, sort_keys=False).encode())
-        save_result(self.classes.shown[0], self.folder / "regions.zarr")
+        now = {**self.choices, "layer": self.layers.layer, "target_class": self.classes.target_class}
+        if self.choices:
+            write_whole(self.folder / "params.yaml", yaml.safe_dump(now, sort_keys=False).encode())
+        save_scores(self.classes.shown[0], self.folder / "regions")
         return self.folder
 
     def _repr_mimebundle_(self, **how: object) -> dict:
@@ -185,37 +178,10 @@ def explore(
     return Explorer([model] if isinstance(model, FaceModel) else list(model), faces, layer, target_class)
 
 
-def read_manifest(folder: Path) -> dict:
-    """Return a run's manifest, empty where there is none."""
-    path = folder / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def read_choices(folder: Path) -> dict[str, object]:
-    """Return the parameters of a run: its `params.yaml`, else its manifest's."""
-    path = folder / "params.yaml"
-    found = (
-        yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else read_manifest(folder).get("parameters")
-    )
-    if not found:
-        raise FacexkitError(
-            f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run"
-        )
-    return found
-
-
-def load_faces_of(choices: Mapping[str, object]) -> FaceSet:
-    """Return the faces that a run's parameters name, as the notebooks take them: the test part, where there is one."""
-    planted = {"shortcut": "u_lip", "seed": choices["seed"]} if choices["data"] == "synthetic" else {}
-    given = {name: choices[name] for name in OF_DATA}
-    faces = load_faces(choices["data"], root=choices["data_root"], **given, **planted)
-    test = faces.table.split == "test" if "split" in faces.table else None
-    return faces[test] if test is not None and test.any() else faces
-
-
-def load_models_of(choices: Mapping[str, object], folder: Path | None = None, trust: bool = False) -> list[FaceModel]:
-    """Return the models that a run's parameters name; beside the biased demo model the fair one."""
-    if folder is not None and (folder / "cache").is_dir():
-        os.environ.setdefault("FACEXKIT_CACHE", str(folder / "cache"))  # where the run left the demo models
-    names = [choices["model"], *(["demo:fair"] if choices["model"] == "demo:biased" else [])]
-    return [load_model(name, **{key: choices[key] for key in OF_MODEL}, trust=trust) for name in names]
+def read_audit(folder: Path) -> dict:
+    """Return the findings and the pictures of a run's audit; empty where it has none."""
+    stage = next((s for s in read_manifest(folder).get("stages", ()) if s["name"] == "audit"), None)
+    if stage is None:
+        return {}
+    pictures = [[picture["uri"], picture["alt"]] for picture in shown_pictures(folder, stage["pictures"])]
+    return {"findings": stage["findings"], "pictures": pictures}

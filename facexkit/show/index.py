@@ -1,16 +1,28 @@
-"""The first page of a run: what was run on what, what was found, and where everything is."""
+"""The manifest of a run and the page that tells it: what was run on what, what was found, where everything is."""
 
 from __future__ import annotations
 
 import base64
+import json
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.show.report import templates
+
+
+def read_manifest(folder: Path) -> dict:
+    """Return a run's manifest; empty where there is none."""
+    path = folder / "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise FacexkitError(f"{path} is no manifest ({error}); name another folder or remove that file") from error
 
 
 def write_index(folder: str | Path, manifest: Mapping) -> Path:
@@ -28,7 +40,7 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     FacexkitError if a picture is not there.
     """
     folder = Path(folder)
-    stages = [dict(stage, shown=_pictures(folder, stage.get("pictures", ()))) for stage in manifest.get("stages", ())]
+    stages = [dict(stage, shown=shown_pictures(folder, stage.get("pictures", ()))) for stage in manifest.get("stages", ())]
     headline = list(manifest.get("headline") or [manifest["title"]])
     facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
     page = templates().get_template("index.html")
@@ -37,7 +49,8 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     return folder / "index.html"
 
 
-def _pictures(folder: Path, pictures: list[Mapping]) -> list[dict]:
+def shown_pictures(folder: Path, pictures: Iterable[Mapping]) -> list[dict]:
+    """Return the pictures of a stage with `uri`, what a page shows of them."""
     shown = []
     for picture in pictures:
         path = folder / picture["path"]

@@ -1,9 +1,10 @@
-"""Small pictures of faces for pages: thumbnails, patches, and attribution as a veil that leaves bright what matters."""
+"""Small pictures of faces: thumbnails, patches, attribution as a veil, and the active area of a unit lit."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -12,10 +13,11 @@ import xarray as xr
 from PIL import Image
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 
-FACE_SIDE, PATCH_SIDE, VEIL_SIDE = 160, 56, 80
-VEIL = (14, 20, 40)
+FACE_SIDE, PATCH_SIDE, VEIL_SIDE, UNIT_SIDE = 160, 56, 80, 104
+VEIL, DIMMED = (14, 20, 40), 0.4
 
 
 def face_as_seen(faces: FaceSet, path: str, side: int = FACE_SIDE) -> Image.Image:
@@ -56,6 +58,28 @@ def data_uri(image: Image.Image, quality: int = 82) -> str:
     kind = "png" if image.mode == "RGBA" else "jpeg"
     image.save(buffer := io.BytesIO(), kind, quality=quality)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def of_best(found: xr.Dataset, name: str) -> np.ndarray:
+    """Return what a dissection says of each unit with its best concept."""
+    best = found.get_index("concept").get_indexer(found.best_concept.to_numpy())
+    return found[name].to_numpy()[np.arange(len(best)), best]
+
+
+def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> Callable[[str], Image.Image]:
+    """Return what gives the units' small pictures by path, cropped as they were when they were dissected."""
+    if "crop" in found.attrs:
+        needed = set(of_best(found.isel(unit=units), "top_image").ravel())
+        faces = crop_faces(faces[faces.table.path.isin(needed)], found.attrs["margin"])
+    return lru_cache(1000)(lambda path: face_as_seen(faces, path, UNIT_SIDE))
+
+
+def lit_face(face: Image.Image, activation: np.ndarray, threshold: float) -> Image.Image:
+    """Return a face whose active area, where the upsampled map exceeds the threshold, is lit and the rest dimmed."""
+    pixels = np.asarray(face, np.float32)
+    active = cv2.resize(activation.astype(np.float32), face.size, interpolation=cv2.INTER_LINEAR) > threshold
+    shown = np.where(active[..., None], pixels, pixels * DIMMED).astype(np.uint8)
+    return Image.fromarray(shown).quantize(method=Image.Quantize.FASTOCTREE).convert("RGB")  # which a PDF keeps small
 
 
 class Album:

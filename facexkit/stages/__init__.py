@@ -9,14 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facexkit.errors import FacexkitError
-from facexkit.stages.run_folder import (
-    conclude,
-    read_manifest,
-    take_conclusion,
-    trusted,
-    versions,
-    write_manifest,
-)
+from facexkit.stages.run_folder import conclude, take_conclusion, trusted, versions, write_manifest
 
 __all__ = ["conclude", "run_stages", "trusted"]
 
@@ -52,6 +45,7 @@ def run_stages(
     FacexkitError for an unknown stage, an unknown or ill-typed parameter, or a notebook that failed: the message names
     the cell, the error and the half-run notebook.
     """
+    from facexkit.show.index import read_manifest
     from facexkit.stages.notebooks import choose_stages, run_notebook
     from facexkit.stages.parameters import check
 
@@ -72,7 +66,7 @@ def run_stages(
         "stages": read_manifest(folder).get("stages", []),
     }
     with _environment(
-        FACEXKIT_CACHE=str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
+        FACEXKIT_CACHE=os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
         OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
     ):  # fmt: skip
         for place, stage in enumerate(stages, 1):

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 
 _PACKAGES = ("facexkit", "torch", "torchvision", "captum", "numpy", "pandas", "xarray", "papermill")
@@ -75,17 +74,6 @@ def take_conclusion(folder: Path, stage: str) -> dict:
         return {}
     path.unlink()
     return found
-
-
-def read_manifest(folder: Path) -> dict:
-    """Return the manifest of an earlier run in this folder; empty where there is none."""
-    path = folder / "manifest.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise FacexkitError(f"{path} is no manifest ({error}); name another --out or remove that file") from error
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:

@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import traitlets as t
+import xarray as xr
 from PIL import Image
 from torch import nn
 
 import facexkit as fx
 from facexkit.models.face_model import FaceModel
-from facexkit.show.readings import read_regions
 from facexkit.show.widgets.base import Widget
 from facexkit.show.widgets.face_picker import LARGEST
 from facexkit.show.widgets.scores import Scores
@@ -81,42 +82,47 @@ def test_class_group_and_comparison_are_measured_as_asked(small, drawn_faces, tm
 
 def test_what_was_measured_is_read_again_and_not_measured(small, drawn_faces, tmp_path):
     Scores(drawn_faces, tmp_path)(small, "facex", "3", 1)
-    kept = Scores(drawn_faces, tmp_path)(small, "facex", "3", 1, watched=lambda faces: pytest.fail("measured again"))
+    kept = Scores(drawn_faces, tmp_path)(small, "facex", "3", 1, progress=lambda **_: pytest.fail("measured again"))
     np.testing.assert_array_equal(kept.score, fx.score_regions(small, drawn_faces, "3", 1, progress=False).score)
 
 
-def test_the_shares_of_a_run_are_its_tables_and_both_lips_together_their_sum(small, drawn_faces, tmp_path):
+def test_the_scores_of_a_run_are_taken_as_they_are(small, drawn_faces, tmp_path):
     share = fx.score_regions(small, drawn_faces, target_class=1, method="share", images=12, partners=2, progress=False)
-    fx.write_tables(share, tmp_path / "regions")
+    fx.save_scores(share, tmp_path / "regions")
     read = Scores(drawn_faces, tmp_path, tmp_path)(
-        small, "share", "3", 1, watched=lambda faces: pytest.fail("measured")
+        small, "share", "3", 1, progress=lambda **_: pytest.fail("measured")
     )
-    for region, reading in read_regions(share).items():
-        assert read_regions(read)[region].text == reading.text
-    np.testing.assert_allclose(read.union_score.sel(union="lips"), share.union_score.sel(union="lips"), atol=1e-9)
+    xr.testing.assert_identical(read, share)
 
 
-def test_stop_ends_the_work_and_says_so(small, drawn_faces, tmp_path):
-    widget = Widget()
-    faces = drawn_faces
+class Stopping(Widget):
+    """Presses Stop once the bar has moved."""
 
-    def work():
-        for _ in widget.watched(faces).batches(8, 4):
-            widget.stop = True
+    @t.observe("progress")
+    def _enough(self, _change):
+        self.stop = self.progress > 0
 
-    widget.work("reading", work)
+
+@pytest.mark.parametrize(
+    ("method", "how"), [("facex", {"batch_size": 4}), ("share", {"batch_size": 4, "images": 6, "partners": 2})]
+)
+def test_stop_ends_the_work_and_says_so(small, drawn_faces, method, how):
+    widget = Stopping()
+    widget.work("scoring", lambda: fx.score_regions(small, drawn_faces, "3", 1, method, progress=widget.bar, **how))
     widget.wait()
     assert widget.error.startswith("Stopped") and widget.busy == ""
     assert 0 < widget.progress < 1
 
 
-def test_a_new_choice_ends_the_work_under_way_without_a_word(drawn_faces):
+def test_a_new_choice_ends_the_work_under_way_without_a_word():
     widget, seen = Widget(), []
 
     def first():
-        for _ in widget.watched(drawn_faces).batches(8, 4):
+        bar = widget.bar(total=3)
+        for _ in range(3):
             seen.append("first")
-            widget.work("second", lambda: seen.append("second")) if len(seen) == 1 else None
+            widget.work("second", lambda: seen.append("second"))
+            bar.update(1)
 
     widget.work("first", first)
     for _ in range(3):
@@ -214,6 +220,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(small, dra
 
 def test_faces_are_found_by_name_by_label_and_at_random(small, drawn_faces):
     picker = fx.FacePicker(small, drawn_faces, "3")
+    picker.wait()
     assert [card["key"] for card in picker.cards] == drawn_faces.table.path.tolist()
     some = drawn_faces.table.path[3]
     picker.search = some[:8].upper()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy
+from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
 from threading import Lock, Thread, current_thread
@@ -13,7 +12,6 @@ import anywidget
 import traitlets as t
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.faceset import FaceBatch, FaceSet
 
 HERE = Path(__file__).parent
 PAGE = 24
@@ -42,20 +40,24 @@ def look() -> str:
     return f".fx {{\n{report}\n}}\n" + (HERE / "widgets.css").read_text("utf-8")
 
 
-class WatchedFaces(FaceSet):
-    """A face set that tells a widget how far it was read, and ends where somebody presses Stop or chooses anew."""
+class Bar:
+    """The bar of a widget's work: it ends that work where somebody presses Stop or chooses anew."""
 
-    watcher: Widget
-    job: Thread
+    def __init__(self, widget: Widget, total: int) -> None:
+        self.widget, self.job, self.total, self.done = widget, widget.job, total, 0
 
-    def batches(self, *args: object, **how: object) -> Iterator[FaceBatch]:
-        done = 0
-        for batch in super().batches(*args, **how):
-            if self.watcher.stop or self.watcher.job is not self.job:
-                raise FacexkitError("Stopped; choose again to start anew." if self.watcher.job is self.job else "")
-            done += len(batch.rows) + len(batch.skipped)
-            self.watcher.progress = done / len(self)
-            yield batch
+    def update(self, n: int) -> None:
+        """Move the bar by n of its total."""
+        self.done += n
+        if self.widget.stop or self.widget.job is not self.job:
+            raise FacexkitError("Stopped; choose again to start anew." if self.widget.job is self.job else "")
+        self.widget.progress = self.done / self.total
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
 
 
 class Widget(anywidget.AnyWidget):
@@ -65,18 +67,16 @@ class Widget(anywidget.AnyWidget):
     title, error, busy, progress, stop = text(), text(), text(), number(), flag()
     job: Thread | None = None
 
-    def watched(self, faces: FaceSet) -> FaceSet:
-        """Return the faces so that this widget's bar follows whoever reads them, and its Stop ends it."""
-        own = copy(faces)
-        own.__class__, own.watcher, own.job = WatchedFaces, self, self.job
-        return own
+    def bar(self, total: int, **_about: object) -> Bar:
+        """Return the widget's bar, for work that takes `progress=`."""
+        return Bar(self, total)
 
-    def work(self, what: str, do: Callable[[], object]) -> None:
-        """Do something long in the background, one widget at a time; what was under way for this one ends."""
+    def work(self, what: str, do: Callable[[], object], alone: bool = True) -> None:
+        """Do something long in the background; what was under way for this widget ends, that `alone` waits for others."""
         self.stop, self.progress, self.busy = False, 0.0, what
 
         def run() -> None:
-            with AT_WORK:
+            with AT_WORK if alone else nullcontext():
                 if self.job is current_thread() and not self.stop:
                     with self.in_words():
                         do()

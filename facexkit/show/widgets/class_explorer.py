@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import traitlets as t
+import xarray as xr
 
+from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import MOST_VALUES, FaceSet
 from facexkit.measure.groups import group_labels
-from facexkit.measure.saved import read_result
+from facexkit.measure.saved import find_result, read_result
 from facexkit.models.face_model import FaceModel
 from facexkit.show.dissection_findings import group_title
 from facexkit.show.face_map import small_maps
@@ -40,7 +42,7 @@ class ClassExplorer(FaceMap):
     ----------
     models : the model, or several; the first is explored, the others can be compared with it.
     scores : where numbers come from; measured on the faces if None.
-    others : where results of earlier runs to compare with lie, by name.
+    others : where results of earlier runs to compare with lie, folders by name.
     """
 
     _esm = script("classes")
@@ -61,12 +63,13 @@ class ClassExplorer(FaceMap):
             ("", "nothing"),
             *((f"{kind}: {name}", f"{kind}: {name}") for kind, own in kinds.items() for name in own),
         ]
+        known = self.scores.find(first, "share", "", first.class_index(target_class)) is not None
         Widget.__init__(
             self, title="Which regions drive the class", target_class=names[first.class_index(target_class)],
             layer=layer,
             classes=[(name, name) for name in names], methods=[(key, method.title) for key, method in METHODS.items()],
             groups=groups, compares=[*compares, *((f"group: {value}", told) for value, told in groups[1:])],
-            method="facex" if self.scores.table is None else "share",
+            method="share" if known else "facex",
         )  # fmt: skip
         self.refresh()
 
@@ -79,19 +82,25 @@ class ClassExplorer(FaceMap):
     def _measure(self) -> None:
         model, how = self.models[0], (self.method, self.layer)
         target, group, (kind, _, name) = model.class_index(self.target_class), self.group, self.compare.partition(": ")
-        shown = [self.scores(model, *how, target, group, self.watched)]
+        shown = [self.scores(model, *how, target, group, self.bar)]
         if kind == "run":
-            shown.append(read_result(self.others[name]).assign_attrs(model=f"run {name}"))
+            shown.append(self._of_run(name, target))
         elif kind:
             other = next((m for m in self.models if kind == "model" and m.name == name), model)
             which, of = (other.class_index(name) if kind == "class" else target), name if kind == "group" else group
-            own = self.scores(other, *how, which, of, self.watched)
+            own = self.scores(other, *how, which, of, self.bar)
             shown.append(own.assign_attrs(model=f"{other.name}, {dict(self.groups)[name]}") if kind == "group" else own)
         self.draw(shown[0])
         self.compared = [str(drawing) for drawing in small_maps(shown)] if kind else []
         self.shown, self.said = shown, findings(shown)
-        self.facex = self.scores(model, "facex", self.layer, target, group, self.watched)
+        self.facex = self.scores(model, "facex", self.layer, target, group, self.bar)
         self.measured += 1
+
+    def _of_run(self, name: str, target: int) -> xr.Dataset:
+        path = find_result([self.others[name]], {"method": self.method, "target_class": target})
+        if path is None:
+            raise FacexkitError(f"run {name} has no {METHODS[self.method].title} of class “{self.target_class}”")
+        return read_result(path).assign_attrs(model=f"run {name}")
 
     def still(self) -> str:
         return super().still() + "".join(f"<p>{sentence}</p>" for sentence in self.said)

@@ -62,7 +62,7 @@ class FacePicker(Paged):
         self.faces, self.model, self.of, self.rng = faces, model, Scores(faces).of, np.random.default_rng(0)
         self.thumbnail = lru_cache(4096)(lambda path: data_uri(face_as_seen(faces, path, 104)))
         self.ask(layer, target_class, found)
-        self._list()
+        self.work("Making thumbnails …", self._list, alone=False)
 
     def ask(self, layer: str, target_class: int | str, found: xr.Dataset | None = None) -> None:
         """Look through another layer, or at another class."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 import xarray as xr
 from PIL import Image
-from scipy.special import softmax
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.preview import COLOURS
 from facexkit.faces.regions import REGIONS, TITLES
-from facexkit.measure.decision_share import are_probabilities
+from facexkit.measure.decision_share import probabilities
 from facexkit.measure.facex import RegionScores, scaled
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.attribution import attribute
@@ -39,7 +37,7 @@ def look_at(
         raise FacexkitError(f"{path}: {batch.skipped[0][2] if batch else f'there is no such face in {faces.name}'}")
     with capture(model, [layer]) as taken:
         maps, outputs = attribute(model, layer, model.prepare(batch.images), [target])
-    (chances,), names = chances_of(outputs), model.class_names
+    (chances,), names = probabilities(outputs.double()).cpu().numpy(), model.class_names
     order = np.argsort(-chances)[:MOST]
     tables = [("Prediction", [[names[k], float(chances[k]), f"{chances[k]:.0%}", bool(k == target)] for k in order])]
     masks = one.masks.read(path) if one.masks is not None else {}
@@ -67,12 +65,6 @@ def look_at(
         "said": f"{model.name} says “{names[order[0]]}” ({chances[order[0]]:.0%}){label}; "
         f"the map is of “{names[target]}”.",
     }  # fmt: skip
-
-
-def chances_of(outputs: torch.Tensor) -> np.ndarray:
-    """Return probabilities (B, classes) of a model's outputs."""
-    values = outputs.double().cpu()
-    return values.numpy() if are_probabilities(values) else softmax(values.numpy(), axis=1)
 
 
 def _outlines(masks: dict[str, np.ndarray]) -> str:

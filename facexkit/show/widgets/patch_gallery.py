@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import traitlets as t
 import xarray as xr
 
@@ -36,7 +38,7 @@ class PatchGallery(Widget):
 
     def show(self, scores: xr.Dataset) -> None:
         """Show another result; the other regions' pictures are cut out in the background."""
-        self.scores, self.behind = scores, {}
+        self.scores, self.behind, self.album = scores, {}, Album(self.faces)
         self._fill()
         self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.stop])
 
@@ -48,7 +50,8 @@ class PatchGallery(Widget):
 
     def _behind(self, region: str) -> dict:
         if region not in self.behind:
-            album, reading = Album(self.faces), read_regions(self.scores)[region]
+            album, reading = copy(self.album), read_regions(self.scores)[region]  # it shares the faces that were read
+            album.clear()
             told = {
                 "title": reading.title,
                 "numbers": [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}],

@@ -1,24 +1,21 @@
-"""Region scores that are measured once: kept in memory and in a folder, or read from a run's table."""
+"""Region scores that are measured once: found in a run's folder or in one of their own, else measured and kept there."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import xarray as xr
 
 from facexkit.faces.cache import cache_folder
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.regions import UNIONS
 from facexkit.measure.groups import group_labels
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
-from facexkit.measure.saved import save_result, saved_result
+from facexkit.measure.saved import find_result, read_result, save_result
 from facexkit.models.face_model import FaceModel
+from facexkit.probe.progress import Progress
 
 QUICK = {"facex": {}, "share": {"images": 96, "partners": 2}}
 """Options of each method while somebody waits."""
@@ -30,48 +27,36 @@ class Scores:
     Parameters
     ----------
     folder : where results are kept; the cache if None.
-    run : a run's folder, whose `regions/scores.csv` has decision shares of all faces.
+    run : a run's folder, whose results in `regions` are taken where they answer what is asked.
     """
 
     def __init__(self, faces: FaceSet, folder: Path | None = None, run: Path | None = None) -> None:
         self.faces, self.folder = faces, folder or cache_folder() / "explore"
-        table = run / "regions" / "scores.csv" if run else None
-        self.table = pd.read_csv(table) if table and table.is_file() else None
+        self.places = [run / "regions", self.folder] if run else [self.folder]
         self.known: dict[tuple, xr.Dataset] = {}
 
     def __call__(
-        self, model: FaceModel, method: str, layer: str, target: int, group: str = "", watched: Callable = lambda f: f
+        self, model: FaceModel, method: str, layer: str, target: int, group: str = "", progress: Progress = False
     ) -> xr.Dataset:
-        """Return the scores of a `group` ("COLUMN: VALUE", "" for all), measured on `watched` faces."""
-        key = (model.name, method, "" if method == "share" else layer, target, group)
-        if key not in self.known:
-            found = self._of_run(model, target) if method == "share" and not group and self.table is not None else None
-            self.known[key] = self._measured(model, key, watched) if found is None else found
+        """Return the scores of a `group` ("COLUMN: VALUE", "" for all)."""
+        layer = "" if method == "share" else layer
+        if (key := (model.name, method, layer, target, group)) not in self.known:
+            path = self.find(model, method, layer, target, group)
+            self.known[key] = read_result(path) if path else self._measured(model, *key[1:], progress)
         return self.known[key]
 
-    def _of_run(self, model: FaceModel, target: int) -> xr.Dataset | None:
-        own = self.table.query("model == @model.name and method == 'share' and target_class == @target")
-        if own.empty:
-            return None
-        made = {"model": model.name, "faces": self.faces.name, "method": "share", "layer": "", "target_class": target}
-        found = own.set_index("region")[["score", "score_low", "score_high", "images"]]
-        unions = pd.DataFrame({u: found.loc[[*parts]].sum(min_count=1) for u, parts in UNIONS.items()}).T.rename_axis(
-            "union"
-        )
-        unions["images"] = [int(found.images.loc[[*parts]].max()) for parts in UNIONS.values()]
-        unions["score_high"] = np.nan  # a sum of ends is no interval: it is not shown
-        both = found.to_xarray().merge(unions.add_prefix("union_").to_xarray())
-        return both.assign_attrs(made, class_name=model.class_names[target])
+    def find(self, model: FaceModel, method: str, layer: str, target: int, group: str = "") -> Path | None:
+        """Return where the scores lie if they were measured before, else None."""
+        made = provenance(model, self.of(group), method=method, layer=layer, target_class=target)
+        return find_result(self.places, made)
 
-    def _measured(self, model: FaceModel, key: tuple, watched: Callable) -> xr.Dataset:
-        _, method, layer, target, group = key
-        made = provenance(model, self.of(group), method=method, layer=layer, seed=0, target_class=target)
-        path = self.folder / f"{hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]}.zarr"
-        found = saved_result(path, made)
-        if found is None:
-            options = {"progress": False, **QUICK.get(method, {})}
-            found = score_regions(model, watched(self.of(group)), layer, target, method, **options)
-            save_result(found, path)
+    def _measured(
+        self, model: FaceModel, method: str, layer: str, target: int, group: str, progress: Progress
+    ) -> xr.Dataset:
+        options = {"progress": progress, **QUICK.get(method, {})}
+        found = score_regions(model, self.of(group), layer or None, target, method, **options)
+        key = hashlib.sha256(json.dumps(found.attrs, default=str).encode()).hexdigest()[:16]
+        save_result(found, self.folder / f"{key}.zarr")
         return found
 
     def of(self, group: str) -> FaceSet:

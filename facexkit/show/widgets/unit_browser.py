@@ -10,16 +10,16 @@ import traitlets as t
 import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.decision_share import probabilities
 from facexkit.measure.hierarchy import rank_concepts
-from facexkit.measure.unit_effects import unit_effects
+from facexkit.measure.unit_effects import AblatedPredictions, unit_effects
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.edits import ablation, run_changes
-from facexkit.show.dissection_figures import lit_face, seen_faces
+from facexkit.probe.stream import stream
 from facexkit.show.dissection_findings import group_title, title_of
-from facexkit.show.pictures import data_uri
+from facexkit.show.pictures import data_uri, lit_face, seen_faces
 from facexkit.show.readings import METHODS
 from facexkit.show.widgets.base import Paged, flag, number, rows, script, table, text, whole
-from facexkit.show.widgets.face_view import chances_of
 
 SAMPLE, TOPS = 256, 4
 SORTS = [("iou", "highest IoU first"), ("lean", "strongest lean first"), ("unit", "by number")]
@@ -164,7 +164,8 @@ class UnitBrowser(Paged):
         before, (after,) = run_changes(
             self.twin, layer, self.twin.prepare(batch.images), [ablation(self.twin, layer, [unit])]
         )
-        pairs = zip(batch.rows, chances_of(before)[:, self.target], chances_of(after)[:, self.target], strict=True)
+        chances = [probabilities(outputs.double())[:, self.target].tolist() for outputs in (before, after)]
+        pairs = zip(batch.rows, *chances, strict=True)
         told = {few.table.path[row]: f"{name} {b:.0%} → {a:.0%}" for row, b, a in pairs}
         self.detail = {
             **self.detail,
@@ -173,10 +174,17 @@ class UnitBrowser(Paged):
         self.work(f"Switching unit {unit} off …", lambda: self._measure(unit, layer))
 
     def _measure(self, unit: int, layer: str) -> None:
-        """Say what the unit's absence does to accuracy by group, on a sample of the set."""
+        """Say what the unit's absence does to predictions on a sample of the set, and by group where there are groups."""
         faces = self.faces[np.unique(np.linspace(0, len(self.faces) - 1, SAMPLE).astype(int))]
         by = next(iter([*self.attributes, *faces.protected]), faces.target)
-        found = unit_effects(self.model, self.watched(faces), layer, by, [unit], progress=False)
+        if by is None or faces.target is None:
+            passed = AblatedPredictions(self.model, layer, [[unit]], 0)
+            stream(self.model, faces, [passed], progress=self.bar)
+            before, after = passed.result()[1].T
+            said = f"Without unit {unit}, {int((before != after).sum())} of {len(before)} faces get another class."
+            self.effect = {"said": said, "rows": []}
+            return
+        found = unit_effects(self.model, faces, layer, by, [unit], progress=self.bar)
         low, high = (100 * float(found[f"accuracy_change_{end}"][0]) for end in ("low", "high"))
         said = (
             f"Without unit {unit}, accuracy on {len(faces)} faces goes from {_percent.say(found.accuracy_before)} to "

@@ -4,7 +4,8 @@ const set = (model, trait, value) => { model.set(trait, value); model.save_chang
 const on = (model, traits, react) => { for (const trait of traits) model.on(`change:${trait}`, react); react(); };
 const button = (textContent, onclick, more = {}) => element("button", { type: "button", textContent, onclick, ...more });
 const image = (src, alt = "", className = "") => element("img", { src, alt, className });
-const section = (title, ...inside) => element("div", { className: "part" }, element("h3", { textContent: title }), ...inside);
+const section = (title, ...inside) =>
+  element("div", { className: "part" }, element("h3", { textContent: title }), ...inside);
 
 // Give what anywidget asks for: `draw(model, body)` fills the widget; work under way and errors stand above it.
 const widget = (draw) => ({
@@ -42,7 +43,8 @@ function choice(model, trait, label, from) {
 
 // An input for `trait`, which follows the typing.
 function field(model, trait, label, how = {}) {
-  const box = element("input", { type: "search", ariaLabel: label, ...how }), value = () => (how.type === "number" ? Number(box.value) : box.value);
+  const box = element("input", { type: "search", ariaLabel: label, ...how });
+  const value = () => (how.type === "number" ? Number(box.value) : box.value);
   let later;
   on(model, [trait], () => { if (document.activeElement !== box) box.value = model.get(trait); });
   box.addEventListener("input", () => { clearTimeout(later); later = setTimeout(() => set(model, trait, value()), 200); });
@@ -73,8 +75,9 @@ function cards(model, chosen) {
 }
 
 // Numbers as bars: rows of [name, share of the width, text, whether it stands out].
-const bars = (rows) => element("table", { className: "bars" }, element("tbody", {}, ...rows.map(([name, share, text, strong]) =>
-  element("tr", { className: strong ? "strong" : "" }, element("th", { scope: "row", textContent: name }),
+const bars = (rows) => element("table", { className: "bars" }, element("tbody", {},
+  ...rows.map(([name, share, text, strong]) => element("tr", { className: strong ? "strong" : "" },
+    element("th", { scope: "row", textContent: name }),
     element("td", {}, element("i", { style: `width:${Math.max(0, Math.min(1, share)) * 100}%` })),
     element("td", { textContent: text })))));
 
@@ -96,7 +99,8 @@ function showFace(panel, one) {
 }
 
 function layers(model, body) {
-  const tree = element("div", { className: "tree", role: "group", ariaLabel: "Layers" }), group = `layer-${Math.random()}`, about = element("p", { className: "note" });
+  const tree = element("div", { className: "tree", role: "group", ariaLabel: "Layers" });
+  const group = `layer-${Math.random()}`, about = element("p", { className: "note" });
   const row = (one) => element("label", { className: "layer", title: one.name },
     element("input", { type: "radio", name: group, value: one.name, disabled: Boolean(one.problem),
       onchange: () => set(model, "layer", one.name) }),
@@ -106,8 +110,10 @@ function layers(model, body) {
   const fill = (parent, rows, above) => {
     for (const one of rows.filter((r) => r.parent === above)) {
       const below = rows.some((r) => r.parent === one.name);
-      const item = below ? element("details", { open: Boolean(model.get("search")) || model.get("layer").startsWith(`${one.name}.`) },
-        element("summary", { ariaLabel: `inside ${one.name}` }, row(one))) : element("div", { className: "leaf" }, row(one));
+      const open = Boolean(model.get("search")) || model.get("layer").startsWith(`${one.name}.`);
+      const item = below
+        ? element("details", { open }, element("summary", { ariaLabel: `inside ${one.name}` }, row(one)))
+        : element("div", { className: "leaf" }, row(one));
       parent.append(item);
       if (below) fill(item, rows, one.name);
     }
@@ -118,7 +124,8 @@ function layers(model, body) {
     const rows = all.filter((r) => hit(r) || all.some((o) => hit(o) && o.name.startsWith(`${r.name}.`)));
     tree.replaceChildren();
     fill(tree, rows, "");
-    if (!rows.length) tree.append(element("p", { textContent: `No layer has “${model.get("search")}” in its name or type.` }));
+    const none = `No layer has “${model.get("search")}” in its name or type.`;
+    if (!rows.length) tree.append(element("p", { textContent: none }));
     mark();
   });
   function mark() {
@@ -146,14 +153,17 @@ function classes(model, body) {
   const controls = [["target_class", "Class", "classes"], ["method", "Method", "methods"], ["group", "Faces", "groups"],
     ["compare", "Compare with", "compares"]].map((each) => choice(model, ...each));
   const compared = element("div", { className: "compared" });
-  on(model, ["compared"], () => { compared.innerHTML = model.get("compared").map((svg) => `<div>${svg}</div>`).join(""); });
+  on(model, ["compared"], () => {
+    compared.innerHTML = model.get("compared").map((svg) => `<div>${svg}</div>`).join("");
+  });
   const face = element("div");
   map(model, face);
   body.append(element("div", { className: "controls" }, ...controls), face, compared);
 }
 
 function gallery(model, body) {
-  const panel = element("div", { className: "behind", ariaLive: "polite" }), large = element("div", { className: "opened", tabIndex: -1 });
+  const panel = element("div", { className: "behind", ariaLive: "polite" });
+  const large = element("div", { className: "opened", tabIndex: -1 });
   const open = (name) => { set(model, "opened", ""); set(model, "opened", name); };
   on(model, ["shown"], () => {
     const { region, uris } = model.get("shown");
@@ -161,13 +171,16 @@ function gallery(model, body) {
     showRegion(panel, region, uris);
     for (const [list, rows] of [[".examples", region.examples], [".patches", region.patches]]) {
       panel.querySelectorAll(`${list} figure`).forEach((figure, k) => {
-        const opener = button("", () => open(rows[k].name), { className: "opener", ariaLabel: `open ${rows[k].name} large` });
+        const told = { className: "opener", ariaLabel: `open ${rows[k].name} large` };
+        const opener = button("", () => open(rows[k].name), told);
         figure.prepend(opener);
         opener.append(...[...figure.children].filter((part) => part !== opener && part.tagName !== "FIGCAPTION"));
       });
     }
     const slider = panel.querySelector(".slider input");
-    if (slider) Object.assign(slider, { value: 100 * model.get("opacity") }).addEventListener("change", () => set(model, "opacity", slider.value / 100));
+    if (!slider) return;
+    slider.value = 100 * model.get("opacity");
+    slider.addEventListener("change", () => set(model, "opacity", slider.value / 100));
   });
   on(model, ["opacity"], () => body.style.setProperty("--veil", model.get("opacity")));
   on(model, ["detail"], () => {
@@ -190,7 +203,8 @@ function units(model, body) {
   on(model, ["detail"], () => {
     const one = model.get("detail");
     if (!one.title) return detail.replaceChildren();
-    const tops = one.tops.map((top) => element("li", {}, element("figure", {}, image(top.picture, `active area of ${one.title} lit on ${top.name}`),
+    const tops = one.tops.map((top) => element("li", {}, element("figure", {},
+      image(top.picture, `active area of ${one.title} lit on ${top.name}`),
       element("figcaption", {}, element("b", { textContent: top.text }), element("span", { textContent: top.after })))));
     detail.replaceChildren(element("h3", { textContent: one.title }), element("p", { textContent: one.said }),
       element("ul", { className: "examples" }, ...tops), off, effect,
@@ -213,15 +227,20 @@ function faces(model, body) {
   file.addEventListener("change", async () => {
     const [one] = file.files;
     if (!one) return;
-    const most = model.get("largest");
-    if (one.size > most) return set(model, "error", `${one.name} has ${(one.size / 1e6).toFixed(1)} MB; at most ${most / 1e6} MB can be taken.`);
+    const most = model.get("largest"), megabytes = (one.size / 1e6).toFixed(1);
+    const error = `${one.name} has ${megabytes} MB; at most ${most / 1e6} MB can be taken.`;
+    if (one.size > most) return set(model, "error", error);
     model.set("upload_name", one.name);
     set(model, "upload", new DataView(await one.arrayBuffer()));
     file.value = "";
   });
-  on(model, ["detail"], () => (model.get("detail").name ? showFace(detail, model.get("detail")) : detail.replaceChildren()));
+  on(model, ["detail"], () => {
+    if (model.get("detail").name) showFace(detail, model.get("detail"));
+    else detail.replaceChildren();
+  });
   const [list, pager] = cards(model, "path");
-  body.append(element("div", { className: "controls" }, field(model, "search", "Name"), choice(model, "group", "Faces", "groups"),
+  body.append(element("div", { className: "controls" },
+    field(model, "search", "Name"), choice(model, "group", "Faces", "groups"),
     button("A face at random", () => set(model, "random", model.get("random") + 1)),
     element("label", { className: "control" }, "Your own picture", file)),
   element("div", { className: "split" }, element("div", {}, list, pager), detail));
@@ -230,8 +249,10 @@ function faces(model, body) {
 
 // Words that follow a selection, and buttons: [name, text] pairs in `buttons`; a file that comes with a message is saved.
 function summary(model, body) {
-  const said = element("ul", { className: "findings", ariaLive: "polite" }), note = element("p", { className: "note", role: "status" });
-  on(model, ["said"], () => said.replaceChildren(...model.get("said").map((textContent) => element("li", { textContent }))));
+  const said = element("ul", { className: "findings", ariaLive: "polite" });
+  const note = element("p", { className: "note", role: "status" });
+  const sentences = (texts) => texts.map((textContent) => element("li", { textContent }));
+  on(model, ["said"], () => said.replaceChildren(...sentences(model.get("said"))));
   on(model, ["note"], () => { note.textContent = model.get("note"); });
   const press = (name) => () => { model.set("pressed", name); set(model, "presses", model.get("presses") + 1); };
   model.on("msg:custom", ({ name }, [content]) => {
@@ -239,27 +260,63 @@ function summary(model, body) {
     element("a", { href, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(href), 1000);
   });
-  body.append(said, element("div", { className: "pager" }, ...model.get("buttons").map(([name, text]) => button(text, press(name)))), note);
+  const { findings = [], pictures = [] } = model.get("audit");
+  const audit = element("details", { className: "audit", hidden: !findings.length },
+    element("summary", { textContent: "Whom it treats worse: the run's audit" }),
+    element("ul", { className: "findings" }, ...sentences(findings)),
+    ...pictures.map(([src, alt]) => image(src, alt)));
+  const buttons = model.get("buttons").map(([name, text]) => button(text, press(name)));
+  body.append(said, audit, element("div", { className: "pager" }, ...buttons), note);
 }
 
-// Fields to fill in: {name, label, help, options?, kind?} in `fields`, their texts in `values`; Enter or the button submits.
+// Fields to fill in: {name, label, help, options?} in `fields`, their texts in `values`; Enter or the button submits.
 function form(model, body) {
-  const rows = model.get("fields").map(({ name, label, help, options, kind }) => {
-    const box = options ? element("select", {}, ...options.map(([value, textContent]) => element("option", { value, textContent })))
-      : element("input", { type: kind ?? "text" });
-    Object.assign(box, { name, id: `${name}-${model.get("key")}` });
-    on(model, ["values"], () => { box.value = model.get("values")[name] ?? ""; });
+  const controls = element("div", { className: "controls" });
+  const boxes = () => [...controls.querySelectorAll("input, select")];
+  on(model, ["fields"], () => controls.replaceChildren(...model.get("fields").map(({ name, label, help, options }) => {
+    const box = options
+      ? element("select", {}, ...options.map(([value, textContent]) => element("option", { value, textContent })))
+      : element("input", { type: "text" });
+    Object.assign(box, { name, id: `${name}-${model.get("key")}`, value: model.get("values")[name] ?? "" });
     const told = element("small", { id: `${box.id}-help`, textContent: help });
     box.setAttribute("aria-describedby", told.id);
-    return [box, element("div", { className: "control" }, element("label", { htmlFor: box.id, textContent: label }), box, told)];
-  });
+    return element("div", { className: "control" }, element("label", { htmlFor: box.id, textContent: label }), box, told);
+  })));
+  model.on("change:values", () => { for (const box of boxes()) box.value = model.get("values")[box.name] ?? ""; });
   const take = (event) => {
     event.preventDefault();
-    model.set("values", Object.fromEntries(rows.map(([box]) => [box.name, box.value])));
+    model.set("values", Object.fromEntries(boxes().map((box) => [box.name, box.value])));
     set(model, "submitted", model.get("submitted") + 1);
   };
   const done = element("p", { className: "done", role: "status" });
   on(model, ["done"], () => { done.textContent = model.get("done"); });
-  body.append(element("form", { onsubmit: take }, element("div", { className: "controls" }, ...rows.map(([, row]) => row)),
-    element("button", { type: "submit", className: "main", textContent: model.get("submit") })), done);
+  const submit = element("button", { type: "submit", className: "main", textContent: model.get("submit") });
+  body.append(element("form", { onsubmit: take }, controls, submit), done);
+  model.send({ shown: true });
+}
+
+// Stages to tick, [name, title] pairs in `stages`, those `chosen`, and a button that runs them.
+function stages(model, body) {
+  const ticks = model.get("stages").map(([value, title]) => {
+    const box = element("input", { type: "checkbox", value, checked: model.get("chosen").includes(value) });
+    return element("label", { className: "inline" }, box, title);
+  });
+  const findings = element("ul", { className: "findings" }), whole = element("p", { role: "status" });
+  const start = () => {
+    const ticked = ticks.map((tick) => tick.firstChild).filter((box) => box.checked);
+    model.set("chosen", ticked.map((box) => box.value));
+    set(model, "start", model.get("start") + 1);
+  };
+  const run = button("Run the notebooks", start, { className: "main" });
+  on(model, ["busy"], () => { run.disabled = Boolean(model.get("busy")); });
+  on(model, ["findings"], () => {
+    findings.replaceChildren(...model.get("findings").map((textContent) => element("li", { textContent })));
+  });
+  on(model, ["link", "written"], () => {
+    const link = element("a", { href: model.get("link"), target: "_blank", textContent: "Open the whole result" });
+    whole.replaceChildren(...(model.get("link") ? [link, " · "] : []), model.get("written"));
+  });
+  body.append(element("p", { textContent: "Each ticked notebook is run with the choices above and leaves a page, tables and "
+    + "pictures in the run's folder. It may take minutes; keep this page open until it is done." }),
+  element("fieldset", { className: "stages" }, element("legend", { textContent: "Stages" }), ...ticks), run, findings, whole);
 }

@@ -1,52 +1,28 @@
-"""The kit as a web page on this machine, for people who do not program: data, model, layer and class, result."""
+"""The steps of the page: faces, model, layer and class, the result, and the notebooks' reports."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets
 import yaml
 
+from facexkit.app.form import Form
+from facexkit.app.stage_runner import StageRunner
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
-from facexkit.show.explore import Explorer, load_faces_of, load_models_of, read_choices
-from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
+from facexkit.show.explore import Explorer
+from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.widgets.layer_picker import LayerPicker
-from facexkit.stages.notebooks import notebook_folder
-from facexkit.stages.parameters import Parameters, check, parse
+from facexkit.stages.parameters import check, parse
 
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
 DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")
 MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize")
 PATHS = ("data_root", "annotations", "masks", "weights")
-TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
-{% block notebook_css %}{{ super() | replace('https://cdn.jsdelivr.net/npm/', 'data:text/css,') }}{% endblock %}"""
-
-
-class Form(Widget):
-    """Fields {name: options, or None for text}; `values` are their texts; with `submitted` `take` runs."""
-
-    _esm = script("form")
-    fields, values, submit, done, key, submitted = rows(), table(), text(), text(), text(), whole()
-
-    def __init__(self, title: str, fields: dict, submit: str, take: Callable[[], object], **values: str) -> None:
-        own, told = Parameters.model_fields, {"name": "letters, digits, - and _", "run": "whose choices to start from"}
-        shown = [
-            {"name": name, "label": name.replace("_", " ").capitalize(),
-             "options": options and [(o, o) for o in options],
-             "help": own[name].description if name in own else told[name]}
-            for name, options in fields.items()
-        ]  # fmt: skip
-        first = {name: options[0] for name, options in fields.items() if options}
-        super().__init__(title=title, fields=shown, values={**first, **values}, submit=submit, key=f"{id(self)}")
-        self.add_class("fx-wide")
-        self.observe(lambda _: (setattr(self, "done", ""), self.work("One moment …", take)), "submitted")
 
 
 class App(ipywidgets.VBox):
@@ -67,15 +43,22 @@ class App(ipywidgets.VBox):
         self.runs = Path(runs or os.environ.get("FACEXKIT_APP_RUNS", "runs/app"))
         self.trust, self.given = os.environ.get("FACEXKIT_APP_TRUST") == "1" if trust is None else trust, {}
         self.where = ", ".join(map(str, self.roots)) or "no folder; start it with make app DATA=FOLDER"
-        known = sorted(
-            {path.parent.name for name in ("params.yaml", "manifest.json") for path in self.runs.glob(f"*/{name}")}
-        )
-        self.before = Form("A new variation of an earlier run", {"run": known or [""]}, "Open", self.vary)
+        self.before = Form("A new variation of an earlier run", {"run": [""]}, "Open", self.vary)
         data = {name: FORMATS if name == "data" else None for name in DATA}
         self.data = Form(f"1 · Faces (the app may read: {self.where})", data, "Read the faces", self.take_data)
         self.model = Form("2 · Model", dict.fromkeys(MODEL), "Load the model", self.take_model, model="demo:biased")
-        super().__init__([self.before, self.data] if known else [self.data])
+        super().__init__([self.data])
         self.add_class("fx-grid")
+        self.recall()
+        self.data.on_msg(lambda *_: self.recall())  # a page may have been made ready long before it is shown
+
+    def recall(self) -> None:
+        """Offer the runs that are kept."""
+        kept = (self.runs.glob(f"*/{name}") for name in ("params.yaml", "manifest.json"))
+        names = sorted({path.parent.name for paths in kept for path in paths})
+        self.before.offer({"run": names or [""]})
+        if names and self.before not in self.children:
+            self.children = [self.before, *self.children]
 
     def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
@@ -93,7 +76,7 @@ class App(ipywidgets.VBox):
         self.faces = load_faces_of(self.choices)
         masks = "" if self.faces.masks else " There are no region masks: write landmarks, or name a folder of masks."
         labels = ", ".join(self.faces.table.columns.drop("path")[:12])
-        self.after(self.data, self.model, f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}")
+        self.after(self.data, self.model, done=f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}")
 
     def take_model(self) -> None:
         """Load the model, and go on to layer and class."""
@@ -102,9 +85,10 @@ class App(ipywidgets.VBox):
             raise FacexkitError(
                 "a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)"
             )
-        if file := re.fullmatch(r"onnx:(.+)|(.+\.py)(:.*)?", source):
-            self.confined("model", file[1] or file[2])
-        self.choose(self.model)
+        if file := re.fullmatch(r"(onnx:)(.+)()|()(.+\.py)(:.*)?", source):
+            kind, path, name = (part for part in (file.groups()[:3] if file[1] else file.groups()[3:]))
+            source = f"{kind}{self.confined('model', path)}{name or ''}"
+        self.choose(self.model, model=source)
         self.models = load_models_of(self.choices, trust=self.trust)
         first, asked = self.models[0], str(self.choices["target_class"])
         layers, names = first.layers.index[first.layers.problem == ""].tolist(), first.class_names
@@ -117,28 +101,27 @@ class App(ipywidgets.VBox):
         }
         fields = {"layer": layers, "target_class": names, "name": None}
         self.last = Form("3 · Layer and class", fields, "Show the result", self.start, **chosen)
-        self.after(
-            self.model, self.last, f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}"
-        )
+        done = f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}"
+        self.after(self.model, self.last, done=done)
 
     def start(self) -> None:
         """Keep the choices as a run of their own, and show the result."""
         values, name = self.last.values, self.last.values["name"]
         if not re.fullmatch(r"[\w-]+", name):
             raise FacexkitError(f"a run cannot be called {name!r}; take letters, digits, - and _")
-        choices = check({**self.given, "layer": values["layer"], "target_class": values["target_class"]}).model_dump(
-            exclude={"out"}
-        )
-        write_whole(self.runs / name / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
-        self.explorer = Explorer(
-            self.models, self.faces, values["layer"], values["target_class"], self.runs / name, choices
-        )
+        folder, asked = self.runs / name, {key: values[key] for key in ("layer", "target_class")}
+        choices = check({**self.given, **asked}).model_dump(exclude={"out"})
+        write_whole(folder / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
+        self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices)
         self.explorer.add_class("fx-wide")
-        self.after(self.last, self.explorer, f"✓ The choices are kept in {self.runs / name / 'params.yaml'}.")
+        self.runner = StageRunner(folder, self.trust, os.environ.get("FACEXKIT_APP_SERVED", ""))
+        self.recall()
+        done = f"✓ The choices are kept in {folder / 'params.yaml'}."
+        self.after(self.last, self.explorer, self.runner, done=done)
 
-    def choose(self, form: Form) -> None:
+    def choose(self, form: Form, **instead: str) -> None:
         """Check a form's values as parameters; paths must lie in the app's folders."""
-        texts = {name: value.strip() for name, value in form.values.items()}
+        texts = {name: value.strip() for name, value in form.values.items()} | instead
         for name in (name for name in PATHS if texts.get(name) and texts[name] != "landmarks"):
             texts[name] = str(self.confined(name, texts[name]))
         given = {name: value for name, value in self.given.items() if name not in texts}
@@ -155,32 +138,7 @@ class App(ipywidgets.VBox):
             )
         return inside[0]
 
-    def after(self, step: Form, following: ipywidgets.DOMWidget, done: str) -> None:
+    def after(self, step: Form, *following: ipywidgets.DOMWidget, done: str) -> None:
         """Say that a step is done, and show what follows in the place of what stood below."""
         step.done = done
-        self.children = [*self.children[: self.children.index(step) + 1], following]
-
-
-def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: bool) -> int:
-    """Serve the app by Voilà on 127.0.0.1 until it is stopped, and return the exit status."""
-    if missing := [folder for folder in data if not folder.is_dir()]:
-        raise FacexkitError(f"{missing[0]} is no folder; name folders that the app may read with --data")
-    with tempfile.TemporaryDirectory() as place:
-        for name, content in (("index.html.j2", TEMPLATE), ("conf.json", '{"base_template": "lab"}')):
-            write_whole(Path(place, "voila", "templates", "facexkit", name), content.encode())
-        told = {
-            "DATA": os.pathsep.join(str(f.resolve()) for f in data),
-            "RUNS": str(runs.resolve()),
-            "TRUST": str(int(trust)),
-        }
-        own = {"JUPYTER_PREFER_ENV_PATH": "1", "FACEXKIT_CACHE": str(runs.resolve() / "cache"), **os.environ}
-        own |= {f"FACEXKIT_APP_{name}": value for name, value in told.items()} | {"JUPYTER_PATH": place}
-        options = [
-            "--Voila.ip=127.0.0.1",
-            f"--port={port}",
-            "--template=facexkit",
-            *([] if browser else ["--no-browser"]),
-        ]
-        return subprocess.run(
-            [sys.executable, "-m", "voila", str(notebook_folder() / "app.ipynb"), *options], env=own
-        ).returncode
+        self.children = [*self.children[: self.children.index(step) + 1], *following]

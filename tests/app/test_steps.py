@@ -5,8 +5,9 @@ import yaml
 from PIL import Image
 
 import facexkit as fx
-from facexkit.app import App, serve
-from facexkit.show.explore import read_choices
+from facexkit.app.server import serve
+from facexkit.app.steps import App
+from facexkit.show.finished_run import read_choices
 
 
 @pytest.fixture

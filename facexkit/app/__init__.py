@@ -1,0 +1,1 @@
+"""The kit as a web page on this machine, for people who do not program."""

@@ -1,0 +1,43 @@
+"""A step's form: fields to fill in, checked when it is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
+from facexkit.stages.parameters import Parameters
+
+HELP = {"name": "letters, digits, - and _", "run": "whose choices to start from"}
+HELP |= {name: field.description for name, field in Parameters.model_fields.items()}
+
+
+class Form(Widget):
+    """Fields by name; `values` are their texts, and when `submitted` counts up `take` runs; `done` says that it did.
+
+    Parameters
+    ----------
+    fields : the names, each with the options to choose from, or None for a text.
+    submit : what stands on the button.
+    values : texts that stand in the fields at first.
+    """
+
+    _esm = script("form")
+    fields, values, submit, done, key, submitted = rows(), table(), text(), text(), text(), whole()
+
+    def __init__(
+        self, title: str, fields: Mapping[str, Sequence[str] | None], submit: str, take: Callable[[], object], **values: str
+    ) -> None:  # fmt: skip
+        super().__init__(title=title, submit=submit, key=f"{id(self)}")
+        self.offer(fields, **values)
+        self.add_class("fx-wide")
+        self.observe(lambda _: (setattr(self, "done", ""), self.work("One moment …", take)), "submitted")
+
+    def offer(self, fields: Mapping[str, Sequence[str] | None], **values: str) -> None:
+        """Show other fields."""
+        first = {name: options[0] for name, options in fields.items() if options}
+        self.values = {**first, **values}
+        self.fields = [
+            {"name": name, "label": name.replace("_", " ").capitalize(), "help": HELP[name],
+             "options": options and [(option, option) for option in options]}
+            for name, options in fields.items()
+        ]  # fmt: skip

@@ -1,0 +1,71 @@
+"""The stage notebooks of a run, run from the page as the command line runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import traitlets as t
+
+from facexkit.errors import FacexkitError
+from facexkit.show.index import read_manifest
+from facexkit.show.widgets.base import Widget, rows, script, text, whole
+from facexkit.stages.notebooks import list_stages
+
+
+class StageRunner(Widget):
+    """Runs the `chosen` stages with a folder's `params.yaml` when `start` counts up; `findings` says what came out.
+
+    Parameters
+    ----------
+    folder : the run's folder.
+    trust : whether code in the model's own file may run.
+    served : where the page's server shows the folder of all runs; "" where it does not.
+    """
+
+    _esm = script("stages")
+    stages, chosen, findings, link, written, start = rows(), rows(), rows(), text(), text(), whole()
+    process: subprocess.Popen | None = None
+
+    def __init__(self, folder: Path, trust: bool = False, served: str = "") -> None:
+        self.folder, self.trust, self.served = folder, trust, served
+        stages = [(stage.name, stage.title) for stage in list_stages()]
+        super().__init__(title="4 · Run the notebooks", stages=stages, chosen=[name for name, _ in stages])
+        self.add_class("fx-wide")
+
+    @t.observe("start")
+    def _begin(self, _change: object) -> None:
+        self.findings, self.link, self.written = [], "", ""
+        self.work("Starting …", self._run, alone=False)
+
+    @t.observe("stop")
+    def _end(self, _change: object) -> None:
+        if self.stop and self.process is not None:
+            self.process.terminate()
+
+    def _run(self) -> None:
+        if not self.chosen:
+            raise FacexkitError("no stage is chosen; tick one at least")
+        command = [sys.executable, "-m", "facexkit.cli", "run", *self.chosen, *(["--trust"] if self.trust else [])]
+        command += ["-f", str(self.folder / "params.yaml"), "--out", str(self.folder)]
+        told, pipe = "", {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipe) as self.process:
+            for line in self.process.stdout:
+                told = (told + line)[-10_000:]
+                if stage := re.match(r"\[(\d+)/(\d+)\]", line):
+                    self.busy, self.progress = line.strip(), (int(stage[1]) - 1) / int(stage[2])
+        if self.stop:
+            raise FacexkitError(f"Stopped; the stages that were done are kept in {self.folder}.")
+        if self.process.returncode:
+            raise FacexkitError(told.rpartition("facexkit: ")[2].strip() or f"it ended with {self.process.returncode}")
+        page = self.folder / "index.html"
+        self.link = self.served + quote(f"{self.folder.name}/{page.name}") if self.served else ""
+        self.written, self.findings = f"Written: {page.resolve()}", read_manifest(self.folder)["headline"]
+
+    def still(self) -> str:
+        return "".join(f"<p>{escape(finding)}</p>" for finding in self.findings)
