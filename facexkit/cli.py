@@ -102,7 +102,7 @@ def serve_app(
     """Serve the kit as a web page on this machine: data, model, layer and class, result by clicking."""
     from facexkit.app.server import serve
 
-    raise typer.Exit(serve(data or [], runs, port, trust, browser))
+    serve(data or [], runs, port, trust, browser)
 
 
 _typed: list[str] = []

@@ -37,7 +37,7 @@ def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
 
 def _on_attribute(one: xr.Dataset, name: str, attribute: str, metric: str) -> str:
     own = one.sel(group=(one.attribute_of == attribute) & one.ranked, metric=metric)
-    title = attribute.replace("_", " ").capitalize()
+    title = _title(attribute)
     if own.sizes["group"] < 2:
         least = one.attrs["min_images"]
         return f"{title}: fewer than two groups have {least} images, so {name} is not compared there."
@@ -59,9 +59,13 @@ def _on_change(one: xr.Dataset, name: str, found: xr.Dataset, attribute: str, me
     wider = "wider" if change > 0 else "narrower"
     sure = "" if gap.gap_size_change_low > 0 or gap.gap_size_change_high < 0 else ", which may be chance"
     return (
-        f"The gap of {name} is {_points(abs(change))} {wider} than that of {found.model.to_numpy()[0]} "
+        f"{_title(attribute)}: the gap of {name} is {_points(abs(change))} {wider} than that of {found.model.to_numpy()[0]} "
         f"(difference: {_interval(gap, 'gap_size_change')}){sure}."
     )
+
+
+def _title(attribute: str) -> str:
+    return attribute.replace("_", " ").capitalize()
 
 
 def effects_finding(effects: xr.Dataset, chosen: str, others: str = "") -> str:

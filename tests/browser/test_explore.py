@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from facexkit.faces.formats import load_faces
@@ -146,6 +147,12 @@ def quiet(page):
     expect(page.locator(".fx .work:not(.idle)")).to_have_count(0)
 
 
+def assert_accessible(page, where):
+    """Assert that axe, the accessibility checker, finds nothing wrong: contrast of 4.5:1, names, roles, keyboard."""
+    found = Axe().run(page, context=where, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"][:3]]) for rule in found] == []
+
+
 def part(page, title):
     """Return the widget with this heading, the first where there are several."""
     return page.locator(".fx", has=page.get_by_role("heading", name=re.compile(f"^{title}"), level=2)).first
@@ -234,6 +241,10 @@ def test_controls_have_names_and_the_map_is_reached_by_keyboard(lab):
     expect(part(lab, "What lies behind").locator(".behind h2")).to_have_text("hair")
 
 
+def test_the_notebook_is_accessible(lab):
+    assert_accessible(lab, ".fx")
+
+
 def test_the_app_goes_from_faces_to_a_result_by_keyboard_on_a_phone(app):
     app.get_by_label("Data", exact=True).select_option("csv")
     app.get_by_label("Data root").fill("/etc")
@@ -254,6 +265,19 @@ def test_the_app_goes_from_faces_to_a_result_by_keyboard_on_a_phone(app):
     quiet(app)
     expect(part(app, "Which regions").locator("svg.face-map").first).to_be_visible()
     assert app.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert_accessible(app, ".fx")
+
+
+def test_the_app_runs_a_stage_and_opens_its_page(app):
+    stages = part(app, "4 · Run the notebooks")
+    for box in stages.get_by_role("checkbox").all():
+        box.uncheck()
+    stages.get_by_role("checkbox", name="The faces").check()
+    stages.get_by_role("button", name="Run the notebooks").click()
+    with app.expect_popup() as opened_page:
+        stages.get_by_role("link", name="Open the whole result").click()
+    expect(opened_page.value.locator("h1")).to_have_text(stages.locator(".findings li").first.text_content())
+    opened_page.value.close()
 
 
 def test_the_app_offers_an_earlier_run_as_a_new_variation(app, place):

@@ -33,7 +33,7 @@ def test_the_widest_gap_comes_first_with_its_groups_and_images(found):
         "20 points (95 % interval "
     )
     assert said[1].startswith("Gender: accuracy of <new> is lowest for female (88 %")
-    assert said[2].startswith("The gap of <new> is 18 points narrower than that of old (difference: 95 % interval −2")
+    assert said[2].startswith("Gender: the gap of <new> is 18 points narrower than that of old (difference: 95 % interval −2")
     assert "may be chance" not in said[2]
 
 

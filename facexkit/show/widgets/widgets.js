@@ -109,13 +109,14 @@ function layers(model, body) {
     element("span", { textContent: one.problem ? "" : `${one.parameters} parameters` }));
   const fill = (parent, rows, above) => {
     for (const one of rows.filter((r) => r.parent === above)) {
-      const below = rows.some((r) => r.parent === one.name);
-      const open = Boolean(model.get("search")) || model.get("layer").startsWith(`${one.name}.`);
-      const item = below
-        ? element("details", { open }, element("summary", { ariaLabel: `inside ${one.name}` }, row(one)))
-        : element("div", { className: "leaf" }, row(one));
-      parent.append(item);
-      if (below) fill(item, rows, one.name);
+      const inside = element("div", { className: "inside" }), toggle = button("", () => show(inside.hidden));
+      const show = (open) => {
+        Object.assign(toggle, { ariaExpanded: String(open), ariaLabel: `inside ${one.name}`, textContent: open ? "▾" : "▸" });
+        inside.hidden = !open;
+      };
+      show(Boolean(model.get("search")) || model.get("layer").startsWith(`${one.name}.`));
+      fill(inside, rows, one.name);
+      parent.append(element("div", { className: "branch" }, ...(inside.firstChild ? [toggle] : []), row(one), inside));
     }
   };
   on(model, ["layers", "search"], () => {
@@ -261,12 +262,12 @@ function summary(model, body) {
     setTimeout(() => URL.revokeObjectURL(href), 1000);
   });
   const { findings = [], pictures = [] } = model.get("audit");
-  const audit = element("details", { className: "audit", hidden: !findings.length },
+  const audit = element("details", { className: "audit" },
     element("summary", { textContent: "Whom it treats worse: the run's audit" }),
     element("ul", { className: "findings" }, ...sentences(findings)),
-    ...pictures.map(([src, alt]) => image(src, alt)));
+    ...pictures.map(([src, alt]) => element("div", { className: "wide", tabIndex: 0 }, image(src, alt))));
   const buttons = model.get("buttons").map(([name, text]) => button(text, press(name)));
-  body.append(said, audit, element("div", { className: "pager" }, ...buttons), note);
+  body.append(said, ...(findings.length ? [audit] : []), element("div", { className: "pager" }, ...buttons), note);
 }
 
 // Fields to fill in: {name, label, help, options?} in `fields`, their texts in `values`; Enter or the button submits.
