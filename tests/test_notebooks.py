@@ -1,6 +1,7 @@
 """The kit's own notebooks: the same parameters everywhere, no outputs, and a whole run on the built-in faces."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -12,8 +13,9 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS
+from facexkit.show.explore import explore
 from facexkit.stages import run_stages
-from facexkit.stages.notebooks import list_stages
+from facexkit.stages.notebooks import Stage, list_stages, notebook_folder, run_notebook
 from facexkit.stages.parameters import Parameters
 
 STAGES = list_stages()
@@ -123,3 +125,16 @@ def test_a_set_without_masks_is_told_so_and_the_first_two_stages_go_on(tmp_path)
     with pytest.raises(FacexkitError, match="has no masks"):
         run_stages(["regions"], given, tmp_path / "run", say=lambda line: None)
     assert (tmp_path / "run/index.html").is_file() and (tmp_path / "run/03_regions.failed.ipynb").is_file()
+
+
+def test_an_executed_explorer_is_readable_without_a_kernel(tmp_path, demo_models):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "params.yaml").write_text("limit: 60\nlayer: layer2\n")
+    explore(run=run).wait()
+    run_notebook(Stage("", "explore", notebook_folder() / "explore.ipynb"), {"run": str(run)}, tmp_path)
+    page = (tmp_path / "explore.html").read_text()
+    assert 'class="face-map"' in page and "Units of layer2" in page and "“male” of demo:biased" in page
+    pictures = re.findall(r'<img [^>]*src="data:image/jpeg;base64,[^"]{200,}"', page)
+    assert len(pictures) >= 12 + 12 + 4  # units, faces, examples
+    assert "widget-view" not in (tmp_path / "explore.ipynb").read_text()

@@ -17,12 +17,12 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
-from facexkit.measure.saved import read_result, save_scores
+from facexkit.measure.saved import save_result, save_scores, saved_result
 from facexkit.models.face_model import FaceModel
 from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.report import write_report
-from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
+from facexkit.show.widgets.base import Widget, rows, script, settle, table, text, whole
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import FacePicker
 from facexkit.show.widgets.layer_picker import LayerPicker
@@ -43,7 +43,7 @@ class Summary(Widget):
     said, buttons, pressed, note, presses, audit = rows(), rows(), text(), text(), whole(), table()
 
     def still(self) -> str:
-        return "".join(f"<p>{escape(sentence)}</p>" for sentence in [*self.said, *self.audit.get("findings", ())])
+        return "".join(f"<p>{escape(sentence)}</p>" for sentence in [*self.said, *self.audit.get("findings", ())[:3]])
 
 
 class Explorer(ipywidgets.VBox):
@@ -111,22 +111,24 @@ class Explorer(ipywidgets.VBox):
 
     def _find_units(self) -> None:
         layer, model, faces, asked = self.layers.layer, self.face_model, self.faces, self.choices
-        found, bias = (self._of_run(self.folder / layer / f"{name}.zarr") for name in ("dissection", "bias"))
+        found, bias, own = self._kept("dissection"), self._kept("bias"), self.folder / "explore" / layer
         if found is None:
-            how = {"saved": self.folder / "explore" / layer / "dissection.zarr", "progress": self.units.bar}
+            how = {"saved": own / "dissection.zarr", "progress": self.units.bar}
             size = min(asked.get("mask_size", 112), model.image_size)
             found = dissect(model, faces, layer, asked.get("quantile", 0.005), size, **how)
         labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
         labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]
         if bias is None and labels:
             bias = global_bias(model, faces, layer, labels, found=found, progress=self.units.bar)
+            save_result(bias, own / "bias.zarr")
         self.units.show(found, bias)
         self._ask()
 
-    def _of_run(self, path: Path) -> xr.Dataset | None:
-        found = read_result(path) if path.exists() else None
+    def _kept(self, name: str) -> xr.Dataset | None:
+        """Return what the run, or an earlier look at it, found of the layer."""
         made = {"model_fingerprint": self.face_model.fingerprint(), "faces_fingerprint": self.faces.fingerprint()}
-        return found if found is not None and made.items() <= found.attrs.items() else None
+        places = (folder / self.layers.layer / f"{name}.zarr" for folder in (self.folder, self.folder / "explore"))
+        return next((kept for place in places if (kept := saved_result(place, made)) is not None), None)
 
     def _press(self) -> None:
         with self.summary.in_words():
@@ -150,7 +152,13 @@ class Explorer(ipywidgets.VBox):
         save_scores(self.classes.shown[0], self.folder / "regions")
         return self.folder
 
+    def wait(self) -> None:
+        """Wait for what is measured in the background."""
+        for child in self.children:
+            child.wait()
+
     def _repr_mimebundle_(self, **how: object) -> dict:
+        settle(self.children)
         data = super()._repr_mimebundle_(**how)
         return {**data, "text/html": "".join(f"<h3>{child.title}</h3>{child.still()}" for child in self.children)}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
-from threading import Lock, Thread, current_thread
+from threading import Lock, Thread, current_thread, main_thread
 
 import anywidget
 import traitlets as t
@@ -49,7 +50,7 @@ class Bar:
     def update(self, n: int) -> None:
         """Move the bar by n of its total."""
         self.done += n
-        if self.widget.stop or self.widget.job is not self.job:
+        if self.widget.ended or self.widget.job is not self.job:
             raise FacexkitError("Stopped; choose again to start anew." if self.widget.job is self.job else "")
         self.widget.progress = self.done / self.total
 
@@ -66,24 +67,31 @@ class Widget(anywidget.AnyWidget):
     _css = look()
     title, error, busy, progress, stop = text(), text(), text(), number(), flag()
     job: Thread | None = None
+    measures = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the work under way should end: somebody pressed Stop, or Python is about to leave."""
+        return self.stop or not main_thread().is_alive()
 
     def bar(self, total: int, **_about: object) -> Bar:
         """Return the widget's bar, for work that takes `progress=`."""
+        self.measures = True
         return Bar(self, total)
 
     def work(self, what: str, do: Callable[[], object], alone: bool = True) -> None:
         """Do something long in the background; what was under way for this widget ends, that `alone` waits for others."""
-        self.stop, self.progress, self.busy = False, 0.0, what
+        self.stop, self.progress, self.busy, self.measures = False, 0.0, what, False
 
         def run() -> None:
             with AT_WORK if alone else nullcontext():
-                if self.job is current_thread() and not self.stop:
+                if self.job is current_thread() and not self.ended:
                     with self.in_words():
                         do()
             if self.job is current_thread():
                 self.busy = ""
 
-        self.job = Thread(target=run, daemon=True)
+        self.job = Thread(target=run)
         self.job.start()
 
     def wait(self) -> None:
@@ -107,8 +115,15 @@ class Widget(anywidget.AnyWidget):
         return ""
 
     def _repr_mimebundle_(self, **how: object) -> tuple[dict, dict]:
+        settle([self])
         data, metadata = super()._repr_mimebundle_(**how)
         return {**data, "text/html": f"<h3>{escape(self.title)}</h3>{self.still()}"}, metadata
+
+
+def settle(widgets: Sequence[Widget]) -> None:
+    """Wait for work in the background that only reads or draws, so that a still picture has it; not for a measurement."""
+    while any(w.job and w.job.is_alive() for w in widgets) and not any(w.measures for w in widgets):
+        time.sleep(0.02)
 
 
 class Paged(Widget):

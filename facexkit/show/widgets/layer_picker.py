@@ -49,4 +49,5 @@ class LayerPicker(Widget):
 
     def still(self) -> str:
         shown = "".join(f"<li>{escape(r['name'])}: {escape(r['problem'] or r['shape'])}</li>" for r in self.layers)
-        return f"<p>{escape(self.told)}</p><ul>{shown}</ul>"
+        every = f"<details><summary>all {len(self.layers)} layers</summary><ul>{shown}</ul></details>"
+        return f"<p>{escape(self.told)}</p>{every}"

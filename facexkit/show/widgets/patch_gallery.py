@@ -40,7 +40,7 @@ class PatchGallery(Widget):
         """Show another result; the other regions' pictures are cut out in the background."""
         self.scores, self.behind, self.album = scores, {}, Album(self.faces)
         self._fill()
-        self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.stop])
+        self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.ended])
 
     @t.observe("region")
     def _fill(self, _change: object = None) -> None:
