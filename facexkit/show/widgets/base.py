@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -67,7 +68,8 @@ class Widget(anywidget.AnyWidget):
     _css = look()
     title, error, busy, progress, stop = text(), text(), text(), number(), flag()
     job: Thread | None = None
-    measures = False
+    measures, shows = False, "title"
+    """Whether the work under way measures; the trait that is empty until there is something to see."""
 
     @property
     def ended(self) -> bool:
@@ -121,8 +123,10 @@ class Widget(anywidget.AnyWidget):
 
 
 def settle(widgets: Sequence[Widget]) -> None:
-    """Wait for work in the background that only reads or draws, so that a still picture has it; not for a measurement."""
-    while any(w.job and w.job.is_alive() for w in widgets) and not any(w.measures for w in widgets):
+    """Wait until there is something to see, unless it must be measured first; a page of Voilà needs no still picture."""
+    while "VOILA_BASE_URL" not in os.environ and not any(widget.measures for widget in widgets):
+        if not any(widget.job and widget.job.is_alive() and not getattr(widget, widget.shows) for widget in widgets):
+            break
         time.sleep(0.02)
 
 
@@ -130,6 +134,7 @@ class Paged(Widget):
     """A widget that shows small pictures to choose from, a page at a time: {key, picture, title, text} in `cards`."""
 
     page, pages, told, cards = whole(), whole(1), text(), rows()
+    shows = "cards"
 
     def turn(self, found: Sequence, card: Callable[[object], dict], told: str) -> None:
         """Show the page of what was found, and say what that is."""

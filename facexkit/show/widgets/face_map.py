@@ -14,6 +14,7 @@ class FaceMap(Widget):
 
     _esm = script("map")
     svg, region = text(), text()
+    shows = "svg"
 
     def __init__(self, scores: xr.Dataset) -> None:
         super().__init__(title=" · ".join(names_of(scores)))

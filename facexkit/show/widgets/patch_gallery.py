@@ -29,6 +29,7 @@ class PatchGallery(Widget):
     _esm = script("gallery")
     region, opacity, opened, shown, detail = text("skin"), number(0.65), text(), table(), table()
     scores: xr.Dataset | None = None
+    shows = "shown"
 
     def __init__(self, scores: xr.Dataset | None, faces: FaceSet, model: FaceModel, region: str = "skin") -> None:
         super().__init__(title="What lies behind it", region=region)
