@@ -13,9 +13,10 @@ from matplotlib.ticker import PercentFormatter
 
 from facexkit.show.audit_findings import audit_findings, label_of
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import MARKS
+from facexkit.show.figures import MARKS, drawn
 
 
+@drawn
 def plot_audit(found: xr.Dataset, metric: str = "accuracy", title: str | None = None) -> Figure:
     """Plot a metric of every group as a dot with its 95 % interval; models by colour and mark, small groups hollow.
 
@@ -32,13 +33,12 @@ def plot_audit(found: xr.Dataset, metric: str = "accuracy", title: str | None = 
     )  # fmt: skip
     for ax, part, name in zip(axes[:, 0], parts, found.attribute.to_numpy(), strict=True):
         _dots(ax, part.sel(metric=metric), str(name))
-    axes[-1, 0].set_xlabel(f"{metric.replace('_', ' ')}, with 95 % interval", color=SOFT)
+    axes[-1, 0].set_xlabel(f"{metric.replace('_', ' ')}, with 95 % interval")
     axes[-1, 0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if found.sizes["model"] > 1:
-        axes[0, 0].legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     said = (audit_findings(found, metric) or [metric])[0].split(" (95 %")[0] if title is None else title
-    figure.suptitle(said.replace(" %", "\N{NO-BREAK SPACE}%"), fontweight="bold", color=INK, fontsize=10, wrap=True)
-    plt.close(figure)
+    figure.suptitle(said.replace(" %", "\N{NO-BREAK SPACE}%"), color=INK, wrap=True)
     return figure
 
 
@@ -58,12 +58,12 @@ def _dots(ax: Axes, part: xr.Dataset, attribute: str) -> None:
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_title(attribute.replace("_", " "), loc="left", fontsize=9, color=SOFT)
-    ax.grid(axis="both", color="#e1e6eb", linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.grid(axis="both")
+    ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
 
 
+@drawn
 def plot_confusion(found: xr.Dataset, attribute: str, model: str | None = None) -> Figure:
     """Draw a confusion matrix a group of an attribute: share of each true class, and the number of images."""
     one = found.sel(model=found.model.to_numpy()[0] if model is None else model)
@@ -80,14 +80,13 @@ def plot_confusion(found: xr.Dataset, attribute: str, model: str | None = None) 
         ax.set_title(f"{label_of(attribute, str(one.label.to_numpy()[place]))} ({int(one.images[place]):,})", fontsize=9, color=SOFT)
         ax.set_xticks(range(len(counts)), one.prediction.to_numpy(), fontsize=8)
         ax.set_yticks(range(len(counts)), one.truth.to_numpy(), fontsize=8)
-        ax.set_xlabel("prediction", color=SOFT, fontsize=8)
-    axes[0, 0].set_ylabel("truth", color=SOFT, fontsize=8)
-    figure.suptitle(f"{one.model.item()}: what is taken for what, by {attribute.replace('_', ' ')}", fontweight="bold",
-                    color=INK, fontsize=10)  # fmt: skip
-    plt.close(figure)
+        ax.set_xlabel("prediction", fontsize=8)
+    axes[0, 0].set_ylabel("truth", fontsize=8)
+    figure.suptitle(f"{one.model.item()}: what is taken for what, by {attribute.replace('_', ' ')}", color=INK)
     return figure
 
 
+@drawn
 def plot_effects(effects: xr.Dataset, highlight: Sequence[object] = (), title: str = "") -> Figure:
     """Plot what switching units off does: to the right the change of accuracy, upwards that of the gap.
 
@@ -111,10 +110,7 @@ def plot_effects(effects: xr.Dataset, highlight: Sequence[object] = (), title: s
     ax.axvline(0, color=SOFT, linewidth=0.8)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("change of accuracy, all faces", color=SOFT)
-    ax.set_ylabel(f"change of the gap between {effects.attrs['by'].replace('_', ' ')}", color=SOFT)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(title or f"{effects.attrs['layer']} of {effects.attrs['model']}: units switched off", fontsize=10,
-                 fontweight="bold", color=INK)  # fmt: skip
-    plt.close(figure)
+    ax.set_xlabel("change of accuracy, all faces")
+    ax.set_ylabel(f"change of the gap between {effects.attrs['by'].replace('_', ' ')}")
+    ax.set_title(title or f"{effects.attrs['layer']} of {effects.attrs['model']}: units switched off", fontweight="bold")
     return figure

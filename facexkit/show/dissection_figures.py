@@ -17,7 +17,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
 from facexkit.show.dissection_findings import group_title, model_of, title_of
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import MARKS
+from facexkit.show.figures import MARKS, drawn
 from facexkit.show.pictures import lit_face, of_best, seen_faces
 
 BAR_WIDTH = 0.6
@@ -25,6 +25,7 @@ BAR, PALE = MARKS[0][0], "#a9b4c2"
 ROW, WIDTH = 1.2, 8.27  # inches
 
 
+@drawn
 def plot_units(
     found: xr.Dataset, faces: FaceSet, units: Sequence[int] | int = 6, ranked: xr.Dataset | None = None
 ) -> Figure:
@@ -40,8 +41,7 @@ def plot_units(
     order = by_iou(found)[:units] if isinstance(units, int) else np.asarray(units)
     figure = plt.figure(figsize=(WIDTH, ROW * len(order) + 0.6))
     if not len(order):
-        figure.suptitle(f"{model_of(found)}, {found.attrs['layer']}: no unit meets any concept", color=INK, fontsize=11)
-        plt.close(figure)
+        figure.suptitle(f"{model_of(found)}, {found.attrs['layer']}: no unit meets any concept", color=INK)
         return figure
     seen = seen_faces(found, faces, order)
     best = found.isel(unit=order[0])
@@ -49,10 +49,9 @@ def plot_units(
         f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} "
         f"{'detects' if best.interpretable else 'is no detector; it meets'} {title_of(best.best_concept.item())} best "
         f"(IoU {best.best_iou.item():.3f})",
-        fontweight="bold", color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
+        color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
     )  # fmt: skip
     draw_units(page_axes(figure), found, ranked, seen, order, top=figure.get_figheight() - 0.5)
-    plt.close(figure)
     return figure
 
 
@@ -110,6 +109,7 @@ def _draw_bars(ax: Axes, unit: xr.Dataset, x: float, y: float, most: int = 6) ->
                 fontsize=6.5, color=INK, fontweight="bold" if chosen else "normal")  # fmt: skip
 
 
+@drawn
 def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
     """Plot how many interpretable units each concept, area and type has, for models or layers side by side.
 
@@ -130,18 +130,16 @@ def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
                     hatch=("", "///")[place % 2], edgecolor="white", linewidth=0.5)  # fmt: skip
         ax.set_yticks(range(len(table)), [title_of(value) for value in table.index], fontsize=9)
         ax.invert_yaxis()
-        ax.set_xlabel("interpretable units", color=SOFT)
-        ax.set_title(f"by {table.index.name}", fontsize=10, color=INK)
+        ax.set(xlabel="interpretable units", title=f"by {table.index.name}")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.spines[["top", "right"]].set_visible(False)
     if len(ranked) > 1:
         names = axes[0].get_legend_handles_labels()
-        figure.legend(*names, frameon=False, loc="outside lower center", ncols=len(ranked))
-    figure.suptitle(f"Interpretable units: {', '.join(counts)}", fontweight="bold", color=INK)
-    plt.close(figure)
+        figure.legend(*names, loc="outside lower center", ncols=len(ranked))
+    figure.suptitle(f"Interpretable units: {', '.join(counts)}", color=INK)
     return figure
 
 
+@drawn
 def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
     """Plot every unit's effect size against the probability of the group that it leans to, models side by side.
 
@@ -167,13 +165,10 @@ def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
                     fillstyle="full" if place < 4 else "none",
                     label=f"{group_title(attribute, group)} ({own.sum()})")  # fmt: skip
         ax.axvline(1 / part.sizes["group"], color=SOFT, linewidth=0.8, linestyle=":")
-        ax.set_title(name, fontsize=10, color=INK)
-        ax.set_xlabel("probability of the group\n(dotted: all groups alike)", color=SOFT)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, fontsize=9, title="leans to (units)")
+        ax.set(title=name, xlabel="probability of the group\n(dotted: all groups alike)")
+        ax.legend(title="leans to (units)")
         said.append(f"{leans.sum()} of {part.sizes['unit']} units of {name}")
-    axes[0, 0].set_ylabel("effect size η²", color=SOFT)
+    axes[0, 0].set_ylabel("effect size η²")
     title = f"{' and '.join(said)} lean to a group of {attribute.replace('_', ' ')}"
-    figure.suptitle(title, fontweight="bold", color=INK, wrap=True)
-    plt.close(figure)
+    figure.suptitle(title, color=INK, wrap=True)
     return figure

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import MARKS
+from facexkit.show.figures import MARKS, drawn
 from facexkit.show.pictures import veil
 
 
+@drawn
 def plot_attention(seen: xr.Dataset) -> Figure:
     """Draw a row a face: the face, and for each expert and for all together where it looks, and the box of the crop.
 
@@ -37,22 +37,19 @@ def plot_attention(seen: xr.Dataset) -> Figure:
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **frame))
     titles = ("face", "expert 1\nearly stage", "expert 2", "expert 3\nlast stage", "all three")
     for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_title(title, fontsize=9, color=INK)
-    plt.close(figure)
+        ax.set_title(title, fontsize=9)
     return figure
 
 
+@drawn
 def plot_history(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot the last validation column of each training's `history.csv` over the epochs, by name."""
     figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     for (name, history), (colour, mark) in zip(histories.items(), MARKS, strict=False):
         ax.plot(history.epoch, history.iloc[:, -1], f"{mark}-", color=colour, label=name)
         ax.plot(history.epoch, history.accuracy, ":", color=colour, label=f"{name}, while it learned")
-    ax.set_xlabel("epoch", color=SOFT)
-    ax.set_ylabel("accuracy", color=SOFT)
+    ax.set(xlabel="epoch", ylabel="accuracy")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=9)
-    ax.set_title("Right answers on validation faces, epoch by epoch", fontsize=10, fontweight="bold", color=INK)
-    plt.close(figure)
+    ax.legend()
+    ax.set_title("Right answers on validation faces, epoch by epoch", fontweight="bold")
     return figure

@@ -46,9 +46,9 @@ class ClassExplorer(FaceMap):
     """
 
     _esm = script("classes")
-    target_class, method, group, compare, layer = (text() for _ in range(5))
-    classes, methods, groups, compares, compared, said = (rows() for _ in range(6))
-    measured = whole()
+    target_class, method, group, compare, layer = text(), text(), text(), text(), text()
+    classes, methods, groups, compares = rows(), rows(), rows(), rows()
+    compared, said, measured = rows(), rows(), whole()
 
     def __init__(
         self, models: FaceModel | Sequence[FaceModel], faces: FaceSet, layer: str = "layer4",

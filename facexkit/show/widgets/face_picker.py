@@ -39,25 +39,14 @@ class FacePicker(Paged):
     """
 
     _esm = script("faces")
-    path, search, group, upload_name, groups, random, largest = (
-        text(),
-        text(),
-        text(),
-        text(),
-        rows(),
-        whole(),
-        whole(LARGEST),
-    )
-    upload, detail = t.CBytes().tag(sync=True), table()  # it comes as a memoryview
+    path, search, group, groups, detail = text(), text(), text(), rows(), table()
+    upload_name, upload = text(), t.CBytes().tag(sync=True)  # it comes as a memoryview
+    random, largest = whole(), whole(LARGEST)
 
     def __init__(
-        self,
-        model: FaceModel,
-        faces: FaceSet,
-        layer: str = "layer4",
-        target_class: int | str = 1,
+        self, model: FaceModel, faces: FaceSet, layer: str = "layer4", target_class: int | str = 1,
         found: xr.Dataset | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(title="One face", groups=group_options(faces))
         self.faces, self.model, self.of, self.rng = faces, model, Scores(faces).of, np.random.default_rng(0)
         self.thumbnail = lru_cache(4096)(lambda path: data_uri(face_as_seen(faces, path, 104)))

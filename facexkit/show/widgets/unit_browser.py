@@ -37,27 +37,15 @@ class UnitBrowser(Paged):
     """
 
     _esm = script("units")
-    unit, least_iou, ablated, sort, concept, area, leans = (
-        whole(-1),
-        number(),
-        flag(),
-        text("iou"),
-        text(),
-        text(),
-        text(),
-    )
-    sorts, concepts, areas, groups = (rows() for _ in range(4))
-    detail, effect = table(), table()
+    sort, concept, area, leans, least_iou = text("iou"), text(), text(), text(), number()
+    sorts, concepts, areas, groups = rows(), rows(), rows(), rows()
+    unit, ablated, detail, effect = whole(-1), flag(), table(), table()
     found: xr.Dataset | None = None
 
     def __init__(
-        self,
-        found: xr.Dataset | None,
-        faces: FaceSet,
-        model: FaceModel,
-        bias: xr.Dataset | None = None,
+        self, found: xr.Dataset | None, faces: FaceSet, model: FaceModel, bias: xr.Dataset | None = None,
         target_class: int | str = 1,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(title="Units", sorts=SORTS)
         self.faces, self.model, self.target = faces, model, model.class_index(target_class)
         self.twin = deepcopy(model)  # for what cannot wait while the model works in the background
@@ -67,12 +55,8 @@ class UnitBrowser(Paged):
     def show(self, found: xr.Dataset, bias: xr.Dataset | None = None) -> None:
         """Show the units of another layer."""
         self.unit, self.page, self.ablated, self.concept, self.area, self.leans = -1, 0, False, "", "", ""
-        self.found, self.bias, self.ranked, self.title = (
-            found,
-            bias,
-            rank_concepts(found),
-            f"Units of {found.attrs['layer']}",
-        )
+        self.found, self.bias, self.ranked = found, bias, rank_concepts(found)
+        self.title = f"Units of {found.attrs['layer']}"
         self.best, self.iou = found.best_concept.to_numpy().astype(str), found.best_iou.to_numpy()
         self.attributes = [] if bias is None else [str(attribute) for attribute in bias.attribute.values]
         self.seen, self.lit = seen_faces(found, self.faces, np.arange(len(self.iou))), lru_cache(4096)(self._lit)
