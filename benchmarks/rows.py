@@ -17,10 +17,12 @@ import torchvision
 
 import facexkit as fx
 from benchmarks.plain_fineface import PlainFineFace, plain_step
-from facexkit.faces.faceset import FaceBatch, FaceSet, MaskView
-from facexkit.measure.dissection import Candidates, IoUTally
+from facexkit.faces.faceset import FaceBatch, FaceSet
+from facexkit.faces.mask_view import MaskView
+from facexkit.measure.dissection import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.fairface import ActivationTable, both_models, predictions, write_predictions
+from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel

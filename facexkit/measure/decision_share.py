@@ -11,7 +11,8 @@ import xarray as xr
 from torch import Tensor
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS, index_map
 from facexkit.measure.bootstrap import ratio_interval
 from facexkit.models.face_model import FaceModel

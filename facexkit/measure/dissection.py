@@ -14,130 +14,18 @@ from torch import Tensor
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cropping import crop_faces
-from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
-from facexkit.measure.active_area import ActiveArea
-from facexkit.measure.facex import named
+from facexkit.measure.iou_tally import UNION_RULES, IoUTally
 from facexkit.measure.records import provenance
 from facexkit.measure.saved import save_result, saved_result
 from facexkit.measure.tail_quantile import TailQuantile
-from facexkit.measure.top import TopK
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.stream import stream
 
-INTERPRETABLE = 0.04
-UNION_RULES = ("labelled", "active")
 CROPS = (None, "mtcnn")
-
-
-class IoUTally(Accumulator):
-    """Intersection and union of every unit's active area with every concept's masks, summed over images.
-
-    intersection[u,c] = Σ |active[n,u] ∩ mask[n,c]| and union[u,c] = Σ |active[n,u] ∪ mask[n,c]| over the images n
-    labelled with c, in pixels; active = upsampled map > T[u].
-
-    Parameters
-    ----------
-    thresholds : float32 (U,), T.
-    view : the concepts and the size at which pixels are counted.
-    paths : the face set's paths, by row.
-    union : "labelled", all images labelled with c; "active", those of them on which the unit has an active pixel, as
-        the authors' released code counts the union.
-    top_images : how many images with the highest IoU to keep of each unit and concept.
-    """
-
-    def __init__(
-        self, layer: str, thresholds: np.ndarray, view: MaskView, paths: np.ndarray, union: str, top_images: int
-    ) -> None:
-        self.layer, self.layers, self.view, self.masks = layer, (layer,), view, (view,)
-        self.thresholds, self.paths, self.union_rule = torch.from_numpy(thresholds), paths, union
-        units, concepts = len(thresholds), len(view.names)
-        self.intersection = np.zeros((units, concepts), np.int64)
-        self.union = np.zeros((units, concepts), np.int64)
-        self.top = TopK(units * concepts, top_images)
-        self.strongest = TopK(units, top_images)
-        self.area: ActiveArea | None = None
-
-    def update(self, batch: ProbedBatch) -> None:
-        maps = batch.activations[self.layer]
-        image, unit = (maps.amax((2, 3)) > self.thresholds.to(maps.device)).nonzero(as_tuple=True)
-        self.tally(batch.rows, image, unit, maps[image, unit], batch.masks[self.view], batch.present[self.view])
-
-    def tally(
-        self, rows: np.ndarray, image: Tensor, unit: Tensor, maps: Tensor, masks: Tensor, present: Tensor
-    ) -> None:
-        """Count one batch of B images, of which only the maps that may be active are given.
-
-        Parameters
-        ----------
-        rows : int64 (B,).
-        image, unit : int64 (n,), whose map each is; those left out have no place above the threshold.
-        maps : float32 (n, h, w).
-        masks : bool (B, C, size, size).
-        present : bool (B, C), which images are labelled with which concept.
-        """
-        if self.area is None:
-            self.area = ActiveArea(*maps.shape[1:], self.view.size)
-        thresholds, masks = self.thresholds.to(maps.device), masks.to(maps.device)
-        counted, overlaps = self.area.count(maps, thresholds[unit], image, masks)
-        image, unit = image.cpu().numpy(), unit.cpu().numpy()
-        active = np.zeros((len(rows), len(self.thresholds)))
-        active[image, unit] = counted.cpu().numpy()
-        inside = np.zeros((*active.shape, masks.shape[1]))
-        inside[image, unit] = overlaps.cpu().numpy()
-
-        labelled, size = present.numpy().astype(float), masks.sum((2, 3)).cpu().numpy().astype(float)
-        mask_part = size.sum(0) if self.union_rule == "labelled" else (active > 0).T.astype(float) @ size
-        overlap = inside.sum(0)
-        self.intersection += overlap.astype(np.int64)
-        self.union += (active.T @ labelled + mask_part - overlap).astype(np.int64)
-
-        pair = np.zeros(active.shape, int)
-        pair[image, unit] = np.arange(len(image))
-        coarse = maps.cpu().numpy()
-        iou = inside / np.maximum(active[:, :, None] + size[:, None] - inside, 1)
-        by_subject = np.where(inside > 0, iou, -np.inf).transpose(1, 2, 0).reshape(-1, len(rows))
-        concepts = masks.shape[1]
-        self.top.update(by_subject, rows, lambda subject, b: coarse[pair[b, subject // concepts]])
-        peak = np.full(active.shape, -np.inf)
-        peak[image, unit] = coarse.max((1, 2))
-        self.strongest.update(peak.T, rows, lambda subject, b: coarse[pair[b, subject]])
-
-    def merge(self, other: IoUTally) -> None:
-        self.intersection += other.intersection
-        self.union += other.union
-        self.top.merge(other.top)
-        self.strongest.merge(other.strongest)
-
-    def result(self) -> xr.Dataset:
-        """Return intersection, union, iou (unit, concept), the unit's best concept, and the top images.
-
-        top_image, top_iou (unit, concept, top) and, of the best concept, top_map (unit, top, y, x); strongest_image
-        (unit, top) and strongest_map, by activation. "" and −inf where there are fewer.
-        """
-        units, concepts = self.intersection.shape
-        iou = self.intersection / np.maximum(self.union, 1)
-        best = iou.argmax(1)
-        by_pair = (units, concepts, self.top.k)
-        maps = self.top.payload.reshape(*by_pair, *self.top.payload.shape[2:])
-        pair, top = ("unit", "concept"), ("unit", "concept", "top")
-        return xr.Dataset(
-            {
-                "intersection": (pair, self.intersection),
-                "union": (pair, self.union),
-                "iou": (pair, iou),
-                "best_concept": ("unit", np.array(self.view.names, object)[best]),
-                "best_iou": ("unit", iou.max(1)),
-                "interpretable": ("unit", iou.max(1) > INTERPRETABLE),
-                "top_image": (top, named(self.paths, self.top.rows).reshape(by_pair)),
-                "top_iou": (top, self.top.values.reshape(by_pair)),
-                "top_map": (("unit", "top", "y", "x"), maps[np.arange(units), best]),
-                "strongest_image": (("unit", "top"), named(self.paths, self.strongest.rows)),
-                "strongest_map": (("unit", "top", "y", "x"), self.strongest.payload),
-            },
-            coords={"unit": np.arange(units), "concept": list(self.view.names)},
-        )
 
 
 @dataclass

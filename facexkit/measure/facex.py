@@ -10,7 +10,8 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
-from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import ratio_interval
 from facexkit.measure.top import TopK

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from facexkit.faces.faceset import FaceBatch, MaskView
+from facexkit.faces.faceset import FaceBatch
+from facexkit.faces.mask_view import MaskView
 
 
 @dataclass

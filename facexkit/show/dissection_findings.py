@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from facexkit.faces.regions import TITLES
-from facexkit.measure.dissection import INTERPRETABLE
+from facexkit.measure.iou_tally import INTERPRETABLE
 
 
 def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from facexkit.show.face_map import INK, SOFT, short_titles
-from facexkit.show.readings import METHODS, one_class_each, method_of, ranked, read_regions
+from facexkit.show.readings import METHODS, method_of, one_class_each, ranked, read_regions
 
 MARKS = (("#0a539a", "o"), ("#b4500b", "s"), ("#4a566b", "^"), ("#7a3b8f", "D"))
 LOOK = {

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.faceset import MaskView
 from facexkit.faces.formats import load_faces
+from facexkit.faces.mask_view import MaskView
 
 FIRST, SECOND = "N_0000000001_00002", "N_0000000002_00001"
 

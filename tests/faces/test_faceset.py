@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.faces.images import ImageFolder
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import FACE_DICTIONARY, REGIONS, TITLES, TOP_TO_BOTTOM, UNIONS, index_map
 
 seeds, sides = st.integers(0, 2**32 - 1), st.integers(1, 40)

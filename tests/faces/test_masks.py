@@ -7,8 +7,8 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError
 from facexkit.faces import cache, masks
-from facexkit.faces.faceset import MaskView
 from facexkit.faces.formats import load_faces
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.masks import JoinedMasks, mask_folder
 from facexkit.faces.regions import REGIONS
 

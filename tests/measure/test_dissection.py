@@ -13,10 +13,12 @@ from PIL import Image
 from torch import nn
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.mask_view import MaskView
 from facexkit.measure.active_area import ActiveArea
-from facexkit.measure.dissection import Candidates, IoUTally, dissect
+from facexkit.measure.dissection import Candidates, dissect
 from facexkit.measure.hierarchy import rank_concepts
+from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch

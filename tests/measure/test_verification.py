@@ -12,12 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
-from facexkit.faces.faceset import FaceSet, MaskView
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.facex import RegionScores, above_mean, scaled
 from facexkit.measure.verification import (
-    PairModel, embed, error_rates, group_scores, similarities, split_scores, verify,
+    PairModel,
+    embed,
+    error_rates,
+    group_scores,
+    similarities,
+    split_scores,
+    verify,
 )  # fmt: skip
 from facexkit.models.demo import demo_faces
 from facexkit.models.face_model import FaceModel

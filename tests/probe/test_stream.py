@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.faceset import MaskView
+from facexkit.faces.mask_view import MaskView
 from facexkit.probe.accumulator import Accumulator
 from facexkit.probe.stream import stream
 

@@ -125,4 +125,4 @@ def test_a_plot_has_a_panel_a_method_and_dots_at_the_scores(four_results):
     dots = {line.get_label(): line.get_xdata() for line in share.lines}
     assert dots["demo:biased"][:2] == pytest.approx([0.41, 0.24]) and dots["demo:fair"][0] == pytest.approx(0.02)
     assert share.get_xlabel() and any(text.get_text().strip() == "no data" for text in share.texts)
-    assert figure.get_suptitle() == "Lower lip first: 41 %"
+    assert figure.get_suptitle() == "Lips first: 65 %"
