@@ -22,7 +22,7 @@ from facexkit.stages.parameters import check, parse
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
 DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")
 MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize")
-PATHS = ("data_root", "annotations", "masks", "weights")
+PATHS, NO_PATHS = ("data_root", "annotations", "masks", "weights"), ("landmarks", "imagenet", "DEFAULT")
 
 
 class App(ipywidgets.VBox):
@@ -62,9 +62,7 @@ class App(ipywidgets.VBox):
 
     def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
-        self.given = {
-            k: v for k, v in read_choices(self.runs / self.before.values["run"]).items() if v is not None and k != "out"
-        }
+        self.given = read_choices(self.runs / self.before.values["run"])
         for form, names in ((self.data, DATA), (self.model, MODEL)):
             found = {name: self.given.get(name, "") for name in names}
             form.values = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in found.items()}
@@ -85,20 +83,19 @@ class App(ipywidgets.VBox):
             raise FacexkitError(
                 "a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)"
             )
-        if file := re.fullmatch(r"(onnx:)(.+)()|()(.+\.py)(:.*)?", source):
-            kind, path, name = (part for part in (file.groups()[:3] if file[1] else file.groups()[3:]))
-            source = f"{kind}{self.confined('model', path)}{name or ''}"
+        if source.startswith("onnx:"):
+            source = f"onnx:{self.confined('model', source.removeprefix('onnx:'))}"
+        elif file := re.fullmatch(r"(.+\.py)(:.*)?", source):
+            source = f"{self.confined('model', file[1])}{file[2] or ''}"
         self.choose(self.model, model=source)
         self.models = load_models_of(self.choices, trust=self.trust)
-        first, asked = self.models[0], str(self.choices["target_class"])
+        first, asked = self.models[0], self.choices["target_class"]
+        asked = asked[0] if isinstance(asked, list) else asked
         layers, names = first.layers.index[first.layers.problem == ""].tolist(), first.class_names
         layer = self.choices["layer"] if self.choices["layer"] in layers else LayerPicker(first).layer
         free = next(name for k in range(1, 10_000) if not (self.runs / (name := f"run{k}")).exists())
-        chosen = {
-            "layer": layer,
-            "target_class": names[first.class_index(asked)] if asked in names else names[-1],
-            "name": free,
-        }
+        target = names[first.class_index(asked)] if asked in (*range(len(names)), *names) else names[-1]
+        chosen = {"layer": layer, "target_class": target, "name": free}
         fields = {"layer": layers, "target_class": names, "name": None}
         self.last = Form("3 · Layer and class", fields, "Show the result", self.start, **chosen)
         done = f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}"
@@ -122,7 +119,7 @@ class App(ipywidgets.VBox):
     def choose(self, form: Form, **instead: str) -> None:
         """Check a form's values as parameters; paths must lie in the app's folders."""
         texts = {name: value.strip() for name, value in form.values.items()} | instead
-        for name in (name for name in PATHS if texts.get(name) and texts[name] != "landmarks"):
+        for name in (name for name in PATHS if texts.get(name) and texts[name] not in NO_PATHS):
             texts[name] = str(self.confined(name, texts[name]))
         given = {name: value for name, value in self.given.items() if name not in texts}
         given |= {name: parse(name, value) for name, value in texts.items() if value}
