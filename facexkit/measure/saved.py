@@ -7,7 +7,8 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +37,14 @@ def save_result(result: xr.Dataset, path: str | Path) -> Path:
 
 def read_result(path: str | Path) -> xr.Dataset:
     """Read what `save_result` wrote, whole."""
+    with _whole(path), xr.open_zarr(str(path)) as stored:
+        return _with_objects(stored.load())
+
+
+@contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
     try:
-        with xr.open_zarr(str(path)) as stored:
-            return _with_objects(stored.load())
+        yield
     except (OSError, ValueError, KeyError) as error:
         raise FacexkitError(f"{path} holds no result ({error}); make it again") from error
 
@@ -66,7 +72,9 @@ def save_scores(scores: xr.Dataset, folder: str | Path) -> Path:
 def find_result(folders: Iterable[Path], made_by: Mapping[str, object]) -> Path | None:
     """Return where the first result lies that was made by just this, None if none was."""
     for path in (path for folder in folders for path in sorted(folder.glob("*.zarr"))):
-        if made_by.items() <= zarr.open_group(str(path), mode="r").attrs.asdict().items():
+        with _whole(path):
+            attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
+        if made_by.items() <= attributes.items():
             return path
     return None
 
