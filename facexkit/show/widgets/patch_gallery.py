@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import traitlets as t
@@ -37,9 +38,10 @@ class PatchGallery(Widget):
         if scores is not None:
             self.show(scores)
 
-    def show(self, scores: xr.Dataset) -> None:
-        """Show another result; the other regions' pictures are cut out in the background."""
+    def show(self, scores: xr.Dataset, beside: Sequence[xr.Dataset] = ()) -> None:
+        """Show another result, with other methods' numbers `beside` it; pictures are cut out in the background."""
         self.scores, self.behind, self.album = scores, {}, Album(self.faces)
+        self.numbered = [*(other for other in beside if other.attrs["method"] != scores.attrs["method"]), scores]
         self._fill()
         self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.ended])
 
@@ -51,12 +53,11 @@ class PatchGallery(Widget):
 
     def _behind(self, region: str) -> dict:
         if region not in self.behind:
-            album, reading = copy(self.album), read_regions(self.scores)[region]  # it shares the faces that were read
+            album = copy(self.album)  # it shares the faces that were read
             album.clear()
-            told = {
-                "title": reading.title,
-                "numbers": [{"method": reading.method.title, "text": reading.text, "behind": reading.behind}],
-            }
+            readings = [read_regions(scores)[region] for scores in self.numbered]
+            numbers = [{"method": r.method.title, "text": r.text, "behind": r.behind} for r in readings]
+            told = {"title": readings[0].title, "numbers": numbers}
             told |= {"examples": album.examples(self.scores, region), "patches": album.patches(self.scores, region)}
             self.behind[region] = {"region": told, "uris": album.uris}
         return self.behind[region]
