@@ -22,8 +22,9 @@ app = typer.Typer(
 Trust = Annotated[bool, typer.Option("--trust", help="Let the code in a model's own file run.")]
 
 OWN_DATA = """On your own data (a CSV with an image column; `facexkit run --help` has more):
-  facexkit run -p data csv -p data_root FOLDER -p annotations FILE.csv -p masks landmarks \\
-      -p model torchvision:resnet18 -p weights MODEL.pt -p num_classes 2 -p layer layer4 --out runs/mine"""
+  facexkit run faces model regions audit -p data csv -p data_root FOLDER -p annotations FILE.csv -p masks landmarks \\
+      -p target LABEL -p protected GROUP -p model torchvision:resnet18 -p weights MODEL.pt -p class_names "[A, B]" \\
+      -p num_classes 2 -p layer layer4 --out runs/mine"""
 
 
 @app.command()
@@ -117,7 +118,7 @@ def join_pairs(arguments: Sequence[str]) -> list[str]:
         if word == "-p" and rest:
             name = rest.pop(0)
             if "=" not in name:
-                if not rest:
+                if not rest or rest[0].startswith("--"):
                     raise FacexkitError(f"-p {name}: the value is missing; write -p {name} VALUE")
                 name += "=" + rest.pop(0)
             joined.append(name)

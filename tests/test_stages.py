@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from facexkit.errors import FacexkitError
+from facexkit.show.index import write_index
 from facexkit.stages import headlines, run_stages
 from facexkit.stages.notebooks import choose_stages, keep_static, list_stages, to_html
 from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
@@ -72,6 +73,18 @@ def test_a_run_leaves_notebooks_pages_manifest_and_index(two_stages, tmp_path):
 def test_a_stage_that_heads_the_page_comes_before_later_ones():
     stages = [{"findings": ["a"], "headline": True}, {"findings": ["b"]}, {"findings": []}, {"findings": ["c", "d"]}]
     assert headlines({"stages": stages}) == ["a", "c", "b"] and headlines({"stages": stages}, most=1) == ["a"]
+
+
+def test_a_stage_that_ran_with_other_parameters_is_marked_and_its_finding_comes_last(tmp_path):
+    limits = {"first": 60, "second": 40}
+    stages = [
+        {"name": name, "findings": [f"{name}.", "more."], "parameters": {"limit": limit, "out": name}, "headline": limit == 60}
+        for name, limit in limits.items()
+    ]
+    manifest = {"title": "run", "parameters": {"limit": 40, "out": "x"}, "stages": stages}
+    assert headlines(manifest) == ["second.", "first."]
+    page = write_index(tmp_path, manifest).read_text()
+    assert page.count("Made earlier with other parameters: limit = 60.") == 1
 
 
 def test_what_a_finding_says_is_escaped_on_the_index_page(two_stages, tmp_path):

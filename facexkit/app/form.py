@@ -9,6 +9,11 @@ from facexkit.stages.parameters import Parameters
 
 HELP = {"name": "letters, digits, - and _", "run": "whose choices to start from"}
 HELP |= {name: field.description for name, field in Parameters.model_fields.items()}
+HELP |= {
+    "masks": "region masks: a folder, or landmarks; empty takes the format's own", "layer": "layer to explain",
+    "target_class": "output to explain", "protected": "columns of the groups to compare, with commas between",
+    "class_names": "what the outputs are called, in their order, with commas between",
+}  # fmt: skip
 
 
 class Form(Widget):

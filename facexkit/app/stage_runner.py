@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +17,10 @@ from facexkit.errors import FacexkitError
 from facexkit.show.index import read_manifest
 from facexkit.show.widgets.base import Widget, rows, script, text, whole
 from facexkit.stages.notebooks import list_stages
+
+
+OF_THEIR_OWN = ("fairface", "verification", "fineface")
+"""Stages that want data or a model of their own: not chosen at first."""
 
 
 class StageRunner(Widget):
@@ -35,7 +40,8 @@ class StageRunner(Widget):
     def __init__(self, folder: Path, trust: bool = False, served: str = "") -> None:
         self.folder, self.trust, self.served = folder, trust, served
         stages = [(stage.name, stage.title) for stage in list_stages()]
-        super().__init__(title="4 · Run the notebooks", stages=stages, chosen=[name for name, _ in stages])
+        chosen = [name for name, _ in stages if name not in OF_THEIR_OWN]
+        super().__init__(title="4 · Run the notebooks", stages=stages, chosen=chosen)
         self.add_class("fx-wide")
 
     @t.observe("start")
@@ -43,22 +49,22 @@ class StageRunner(Widget):
         self.findings, self.link, self.written = [], "", ""
         self.work("Starting …", self._run, alone=False)
 
-    @t.observe("stop")
-    def _end(self, _change: object) -> None:
-        if self.stop and self.process is not None:
-            self.process.terminate()
-
     def _run(self) -> None:
         if not self.chosen:
             raise FacexkitError("no stage is chosen; tick one at least")
         command = [sys.executable, "-m", "facexkit.cli", "run", *self.chosen, *(["--trust"] if self.trust else [])]
         command += ["-f", str(self.folder / "params.yaml"), "--out", str(self.folder)]
-        told, pipe = "", {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipe) as self.process:
-            for line in self.process.stdout:
-                told = (told + line)[-10_000:]
-                if stage := re.match(r"\[(\d+)/(\d+)\]", line):
-                    self.busy, self.progress = line.strip(), (int(stage[1]) - 1) / int(stage[2])
+        log = self.folder / "log.txt"
+        with log.open("w") as out:
+            how = {"stdout": out, "stderr": out, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
+            self.process = subprocess.Popen(command, **how)
+        while self.process.poll() is None:
+            if self.ended:
+                self.process.terminate()
+            for line, place, stages in re.findall(r"^(\[(\d+)/(\d+)\].*)", log.read_text(), re.MULTILINE)[-1:]:
+                self.busy, self.progress = line, (int(place) - 1) / int(stages)
+            time.sleep(0.3)
+        told = log.read_text()
         if self.stop:
             raise FacexkitError(f"Stopped; the stages that were done are kept in {self.folder}.")
         if self.process.returncode:

@@ -169,7 +169,8 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
     if len(images) and not images.astype(str).str.lower().str.endswith(IMAGE_SUFFIXES).any():
         raise FacexkitError(
             f"{file}: column {column!r} names no image file (first value {images.iloc[0]!r}); "
-            f"say which column does: image_column=…, one of {', '.join(map(str, [column, *table.columns]))}"
+            f"call the column that does image (or img, file, path), or say in Python image_column=…, one of "
+            f"{', '.join(map(str, [column, *table.columns]))}"
         )
     if "path" in table:
         table = table.rename(columns={"path": "path (label)"})

@@ -149,7 +149,7 @@ def _from_torchvision(name: str, wish: Wish) -> Made:
         ) from error
     if chosen is None and wish.weights is not None:
         if not Path(wish.weights).exists():
-            known = ["imagenet", "DEFAULT", *published.__members__]
+            known = ["imagenet", *published.__members__]
             raise FacexkitError(f"weights {wish.weights} is no file, and of {name} torchvision has {', '.join(known)}")
         load_weights(network, wish.weights, wish.trust)
     names = chosen.meta["categories"] if chosen is not None and not wish.num_classes else None

@@ -25,6 +25,12 @@ def read_manifest(folder: Path) -> dict:
         raise FacexkitError(f"{path} is no manifest ({error}); name another folder or remove that file") from error
 
 
+def other_parameters(stage: Mapping, manifest: Mapping) -> dict[str, object]:
+    """Return the parameters that a stage ran with earlier where the last run into the same folder had others."""
+    last = manifest.get("parameters") or {}
+    return {k: v for k, v in (stage.get("parameters") or {}).items() if k in last and k != "out" and v != last[k]}
+
+
 def write_index(folder: str | Path, manifest: Mapping) -> Path:
     """Write `index.html` of a run folder and return its path.
 
@@ -40,7 +46,10 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
     FacexkitError if a picture is not there.
     """
     folder = Path(folder)
-    stages = [dict(stage, shown=shown_pictures(folder, stage.get("pictures", ()))) for stage in manifest.get("stages", ())]
+    stages = [
+        {**stage, "shown": shown_pictures(folder, stage.get("pictures", ())), "other": other_parameters(stage, manifest)}
+        for stage in manifest.get("stages", ())
+    ]
     headline = list(manifest.get("headline") or [manifest["title"]])
     facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
     page = templates().get_template("index.html")

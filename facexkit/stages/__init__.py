@@ -85,9 +85,16 @@ def run_stages(
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
-    """Return the first finding of the stages that head a page, then of the last ones that found something."""
-    found = [stage for stage in reversed(manifest["stages"]) if stage.get("findings")]
-    found.sort(key=lambda stage: not stage.get("headline"))
+    """Return the first finding of the stages that head a page, then of those that drew something, the last ones first.
+
+    Stages that ran earlier with other parameters come after all others.
+    """
+    from facexkit.show.index import other_parameters
+
+    def place(stage: Mapping) -> tuple[bool, bool, bool]:
+        return bool(other_parameters(stage, manifest)), not stage.get("headline"), not stage.get("pictures")
+
+    found = sorted((stage for stage in reversed(manifest["stages"]) if stage.get("findings")), key=place)
     return [stage["findings"][0] for stage in found[:most]]
 
 

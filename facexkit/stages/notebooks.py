@@ -106,9 +106,11 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -
 
 
 def _what_failed(stage: Stage, error: Exception, half_run: Path) -> str:
-    shown = error.evalue if error.ename == FacexkitError.__name__ else f"{error.ename}: {error.evalue}"
+    where = f"stage {stage.name!r}, cell [{error.exec_count}]"
+    if error.ename == FacexkitError.__name__:
+        return f"{error.evalue}\n  {where}; half-run notebook: {half_run}"
     first = next((line for line in error.source.splitlines() if line.strip()), "")
-    return f"{shown}\n  stage {stage.name!r}, cell [{error.exec_count}]: {first}\n  half-run notebook: {half_run}"
+    return f"{error.ename}: {error.evalue}\n  {where}: {first}\n  half-run notebook: {half_run}"
 
 
 def keep_static(notebook: nbformat.NotebookNode) -> None:

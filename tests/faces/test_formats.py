@@ -248,7 +248,7 @@ def test_bad_arguments_say_what_to_do(tmp_path, monkeypatch, arguments, message)
 @pytest.mark.parametrize("text, message", [
     ("", "labels.csv is no CSV that can be read"),
     ("img,y\n", "labels.csv lists no image"),
-    ("name,y\nx,1\ny,2\n", "column 'name' names no image file (first value 'x'); say which column does: image_column="),
+    ("name,y\nx,1\ny,2\n", "column 'name' names no image file (first value 'x'); call the column that does image"),
     ("img,y\na.jpg,1\nb.jpg,2,3,4\n", "labels.csv is no CSV that can be read"),
     ("img,y\na.jpg,1\na.jpg,2\n", "images with two rows of different labels: row 2 (a.jpg)"),
     ("img,y\na.jpg,1\n../out.jpg,2\n", "paths that leave the root: row 2 (../out.jpg)"),

@@ -22,6 +22,9 @@ from facexkit.show.widgets.face_map import FaceMap
 from facexkit.show.widgets.scores import Scores
 
 
+ASK_SHARE = "What moves the decision is told by the decision share: choose it as the method; it takes longer."
+
+
 def group_options(faces: FaceSet) -> list[tuple[str, str]]:
     """Return every group of the labels with few values, as [value, text], all faces first."""
     counts = faces.table.drop(columns=["path", "split"], errors="ignore").nunique()
@@ -92,7 +95,7 @@ class ClassExplorer(FaceMap):
             shown.append(own.assign_attrs(model=f"{other.name}, {dict(self.groups)[name]}") if kind == "group" else own)
         self.draw(shown[0])
         self.compared = [str(drawing) for drawing in small_maps(shown)] if kind else []
-        self.shown, self.said = shown, findings(shown)
+        self.shown, self.said = shown, [*findings(shown), *([ASK_SHARE] if self.method == "facex" else [])]
         self.facex = self.scores(model, "facex", self.layer, target, group, self.bar)
         self.measured += 1
 

@@ -318,6 +318,6 @@ function stages(model, body) {
     whole.replaceChildren(...(model.get("link") ? [link, " · "] : []), model.get("written"));
   });
   body.append(element("p", { textContent: "Each ticked notebook is run with the choices above and leaves a page, tables and "
-    + "pictures in the run's folder. It may take minutes; keep this page open until it is done." }),
+    + "pictures in the run's folder. It may take minutes; keep this page open until it is done, or press Stop." }),
   element("fieldset", { className: "stages" }, element("legend", { textContent: "Stages" }), ...ticks), run, findings, whole);
 }
