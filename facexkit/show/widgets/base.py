@@ -98,8 +98,10 @@ class Widget(anywidget.AnyWidget):
 
     def wait(self) -> None:
         """Wait for the work in the background."""
-        if self.job is not None:
-            self.job.join()
+        if (job := self.job) is not None:
+            while job.ident is None:  # it is made, but another thread has not started it yet
+                time.sleep(0.001)
+            job.join()
 
     @contextmanager
     def in_words(self) -> Iterator[None]:
