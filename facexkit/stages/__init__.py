@@ -57,13 +57,16 @@ def run_stages(
     if wanted.data != "synthetic" and "model" not in given and any(stage.name != "faces" for stage in stages):
         raise FacexkitError(f"data {wanted.data!r} needs a model of its own: name it with -p model")
     folder = _make_folder(Path(out))
+    earlier = read_manifest(folder)
+    about = ("faces", "model") if earlier.get("parameters") == wanted.model_dump() else ()
     manifest = {
+        **{key: earlier[key] for key in about if key in earlier},
         "title": folder.name,
         "created": time.strftime("%Y-%m-%d %H:%M"),
         "command": command,
         "parameters": wanted.model_dump(),
         "versions": versions(),
-        "stages": read_manifest(folder).get("stages", []),
+        "stages": earlier.get("stages", []),
     }
     with _environment(
         FACEXKIT_CACHE=os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
