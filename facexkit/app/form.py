@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import traitlets as t
+
 from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
 from facexkit.stages.parameters import Parameters
 
@@ -23,6 +25,7 @@ class Form(Widget):
     ----------
     fields : the names, each with the options to choose from, or None for a text.
     submit : what stands on the button.
+    take : called, in the background, each time.
     values : texts that stand in the fields at first.
     """
 
@@ -33,9 +36,14 @@ class Form(Widget):
         self, title: str, fields: Mapping[str, Sequence[str] | None], submit: str, take: Callable[[], object], **values: str
     ) -> None:  # fmt: skip
         super().__init__(title=title, submit=submit, key=f"{id(self)}")
+        self.take = take
         self.offer(fields, **values)
         self.add_class("fx-wide")
-        self.observe(lambda _: (setattr(self, "done", ""), self.work("One moment …", take)), "submitted")
+
+    @t.observe("submitted")
+    def _take(self, _change: object) -> None:
+        self.done = ""
+        self.work("One moment …", self.take)
 
     def offer(self, fields: Mapping[str, Sequence[str] | None], **values: str) -> None:
         """Show other fields."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,27 +84,21 @@ def decision_shares(
     outputs = _outputs(model, sample.images, sample.rows, batch_size)
     by_row = model.at(sample.rows) is not model
     likely = are_probabilities(outputs) and not by_row
-    margins = torch.stack([margin(outputs, target, likely) for target in targets], 1)
+
+    def margins_of(outputs: Tensor) -> Tensor:
+        return torch.stack([margin(outputs, target, likely) for target in targets], 1)
+
+    margins = margins_of(outputs)
     far = _outputs(model, sample.images[second], sample.rows[first], batch_size) if by_row else outputs[second]
-    away = torch.stack([margin(far, target, likely) for target in targets], 1) - margins[first]
+    away = margins_of(far) - margins[first]
     if bool((away.abs().amax(0) <= ROUNDING * margins.abs().amax(0)).any()):
         raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
 
-    work = _exchanges(sample, first, second)
-    moved = torch.zeros(len(first), len(REGIONS), len(targets), dtype=torch.float64)
-    exchanged = np.zeros((len(first), len(REGIONS)), bool)
-    done = 0
     with progress_bar(progress, total=len(first), unit="pair", desc=f"{model.name}: regions exchanged") as bar:
-        for pairs, regions, composites in _full_batches(work, batch_size):
-            after = _outputs(model, composites, sample.rows[first[pairs]], batch_size)
-            for k, target in enumerate(targets):
-                moved[pairs, regions, k] = margin(after, target, likely) - margins[first[pairs], k]
-            exchanged[pairs, regions] = True
-            bar.update(int(pairs[-1]) - done)  # the last one may go on in the next batch
-            done = int(pairs[-1])
-        bar.update(len(first) - done)
+        moved, exchanged = _exchange_all(model, sample, first, second, margins, margins_of, batch_size, bar)
+    toward = moved * away[:, None]
     return [
-        _shares(sample, first, (moved[..., k] * away[:, k : k + 1]).numpy(), away[:, k].numpy() ** 2, exchanged, seed)
+        _shares(sample, first, toward[..., k].numpy(), away[:, k].numpy() ** 2, exchanged, seed)
         .assign(output=("image", outputs[:, target].numpy()))
         .assign_attrs(partners=partners, skipped=sample.skipped)
         for k, target in enumerate(targets)
@@ -172,6 +166,22 @@ def _pairs(count: int, partners: int, seed: int) -> tuple[np.ndarray, np.ndarray
     second = np.stack([rng.permutation(count - 1)[:partners] for _ in range(count)])
     second += second >= np.arange(count)[:, None]
     return np.repeat(np.arange(count), partners), second.ravel()
+
+
+def _exchange_all(
+    model: FaceModel, sample: _Sample, first: np.ndarray, second: np.ndarray, margins: Tensor,
+    margins_of: Callable[[Tensor], Tensor], batch_size: int, bar: object,
+) -> tuple[Tensor, np.ndarray]:  # fmt: skip
+    """Return c (pairs, region, targets), 0 where a pair lacks the region, and which pairs have which region."""
+    exchanged, done = np.zeros((len(first), len(REGIONS)), bool), 0
+    moved = torch.zeros(*exchanged.shape, margins.shape[1], dtype=margins.dtype)
+    for pairs, regions, composites in _full_batches(_exchanges(sample, first, second), batch_size):
+        after = margins_of(_outputs(model, composites, sample.rows[first[pairs]], batch_size))
+        moved[pairs, regions], exchanged[pairs, regions] = after - margins[first[pairs]], True
+        bar.update(int(pairs[-1]) - done)  # the last pair may go on in the next batch
+        done = int(pairs[-1])
+    bar.update(len(first) - done)
+    return moved, exchanged
 
 
 def _exchanges(sample: _Sample, first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:

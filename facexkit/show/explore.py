@@ -161,7 +161,7 @@ class Explorer(ipywidgets.VBox):
     def _repr_mimebundle_(self, **how: object) -> dict:
         settle(self.children)
         data = super()._repr_mimebundle_(**how)
-        return {**data, "text/html": "".join(f"<h3>{child.title}</h3>{child.still()}" for child in self.children)}
+        return {**data, "text/html": "".join(f"<h3>{escape(child.title)}</h3>{child.still()}" for child in self.children)}
 
 
 def explore(

@@ -22,7 +22,7 @@ def write_index(file, size=(12, 10), values=(0, 1, 2)):
     Image.fromarray(pixels).save(file)
 
 
-def same(faces, expected: dict) -> None:
+def assert_same(faces, expected: dict) -> None:
     pd.testing.assert_frame_equal(faces.table[list(expected)], pd.DataFrame(expected), check_dtype=False)
 
 
@@ -39,7 +39,7 @@ def write_celeba(root, write_image, lines=("1 -1 1", "-1 1 -1", "-1 -1 1"), coun
 
 def test_celeba(tmp_path, write_image):
     faces = load_faces("celeba", root=write_celeba(tmp_path, write_image), target="Male", protected=("Smiling",))
-    same(faces, {
+    assert_same(faces, {
         "path": [f"img_align_celeba/00000{n}.jpg" for n in (1, 2, 3)],
         "5_o_Clock_Shadow": [1, 0, 0], "Male": [0, 1, 0], "Smiling": [1, 0, 1], "split": ["train", "val", "test"],
     })  # fmt: skip
@@ -67,7 +67,7 @@ def test_celebamask_hq_as_published(tmp_path, write_image):
         f"3\n{ATTRIBUTES}\n0.jpg  1 -1 1\n1.jpg  -1 1 1\n2001.jpg  -1 -1 1\n"
     )
     faces = load_faces("celebamask_hq", root=tmp_path, target="Male")
-    same(faces, {"path": [f"CelebA-HQ-img/{n}.jpg" for n in (0, 1, 2001)], "Male": [0, 1, 0]})
+    assert_same(faces, {"path": [f"CelebA-HQ-img/{n}.jpg" for n in (0, 1, 2001)], "Male": [0, 1, 0]})
     masks = faces.masks.read("CelebA-HQ-img/2001.jpg")
     assert set(masks) == {"background", "skin", "l_eye"} and set(faces.masks.names) == set(masks)
     assert masks["skin"].sum() == 60 and (masks["background"] == ~(masks["skin"] | masks["l_eye"])).all()
@@ -80,12 +80,12 @@ def test_celebamask_hq_with_index_masks(tmp_path, write_image):
         write_index(tmp_path / "masks" / f"{name}.png", values=(0, 1, 18))
     (tmp_path / "labels.csv").write_text("img,gender\na.jpg,male\nb.jpg,female\n")
     faces = load_faces("celebamask_hq", root=tmp_path)
-    same(faces, {"path": ["images/a.jpg", "images/b.jpg"], "gender": ["male", "female"]})
+    assert_same(faces, {"path": ["images/a.jpg", "images/b.jpg"], "gender": ["male", "female"]})
     assert set(faces.masks.read("images/a.jpg")) == {"background", "skin", "cloth"}
     (tmp_path / "more.csv").write_text("img,age\nb.jpg,3\n")
     with pytest.raises(FacexkitError, match="2 CSV files.*annotations="):
         load_faces("celebamask_hq", root=tmp_path)
-    same(load_faces("celebamask_hq", root=tmp_path, annotations="more.csv"), {"path": ["images/b.jpg"], "age": [3]})
+    assert_same(load_faces("celebamask_hq", root=tmp_path, annotations="more.csv"), {"path": ["images/b.jpg"], "age": [3]})
     for file in ("labels.csv", "more.csv"):
         (tmp_path / file).unlink()
     unlabelled = load_faces("celebamask_hq", root=tmp_path)
@@ -105,7 +105,7 @@ def test_csv_finds_masks_beside_the_root(csv_set, tmp_path):
     for name in ("a_skin.png", "a_hair.png", "b_ear_r.png"):
         write_index(tmp_path / "faces-mask-anno" / name, values=(0, 9))
     faces = load_faces("csv", **places, target="task", protected="group")
-    same(faces, {"path": ["a.jpg", "b.jpg", "c.jpg"], "task": [1, 0, 1], "group": list("xyy")})
+    assert_same(faces, {"path": ["a.jpg", "b.jpg", "c.jpg"], "task": [1, 0, 1], "group": list("xyy")})
     assert set(faces.masks.read("a.jpg")) == {"background", "skin", "hair"} and faces.masks.read("c.jpg") == {}
     assert faces.notes == [f"1 of 3 images have no mask in {tmp_path / 'faces-mask-anno'}: c.jpg"]
     assert not load_faces("csv", **places, limit=2).notes
@@ -118,13 +118,13 @@ def test_csv_finds_masks_beside_the_root(csv_set, tmp_path):
     ("\ufeffpicture\tlabel\na.jpg\t3\nb.jpg\t4\n", {}),
 ])  # fmt: skip
 def test_csv_image_column_and_separator(csv_set, text, options):
-    same(load_faces("csv", **csv_set(text), **options), {"path": ["a.jpg", "b.jpg"], "label": [3, 4]})
+    assert_same(load_faces("csv", **csv_set(text), **options), {"path": ["a.jpg", "b.jpg"], "label": [3, 4]})
 
 
 def test_csv_takes_celebas_attribute_list(tmp_path, write_image):
     root = write_celeba(tmp_path, write_image)
     faces = load_faces("csv", root=root / "img_align_celeba", annotations=root / "list_attr_celeba.txt")
-    same(faces, {"path": [f"00000{n}.jpg" for n in (1, 2, 3)], "Male": [0, 1, 0]})
+    assert_same(faces, {"path": [f"00000{n}.jpg" for n in (1, 2, 3)], "Male": [0, 1, 0]})
 
 
 def test_image_folder(tmp_path, write_image):
@@ -132,11 +132,11 @@ def test_image_folder(tmp_path, write_image):
         write_image(tmp_path / path)
     (tmp_path / "train/cat/notes.txt").write_text("no image")
     faces = load_faces("image_folder", root=tmp_path)
-    same(faces, {"path": ["test/cat/c.png", "train/cat/b.jpg", "train/dog/x/a.JPG"],
+    assert_same(faces, {"path": ["test/cat/c.png", "train/cat/b.jpg", "train/dog/x/a.JPG"],
                  "label": ["cat", "cat", "dog"], "split": ["test", "train", "train"]})  # fmt: skip
     assert faces.target == "label" and "test/loose.jpg" in faces.notes[0]
     inside = load_faces("image_folder", root=tmp_path / "train")
-    same(inside, {"path": ["cat/b.jpg", "dog/x/a.JPG"], "label": ["cat", "dog"]})
+    assert_same(inside, {"path": ["cat/b.jpg", "dog/x/a.JPG"], "label": ["cat", "dog"]})
 
 
 def test_fairface(tmp_path, write_image):
@@ -146,7 +146,7 @@ def test_fairface(tmp_path, write_image):
     for path in ("train/1.jpg", "val/1.jpg"):
         write_image(tmp_path / path)
     faces = load_faces("fairface", root=tmp_path)
-    same(faces, {"path": ["train/1.jpg", "val/1.jpg"], "age": ["50-59", "3-9"], "gender": ["Male", "Female"],
+    assert_same(faces, {"path": ["train/1.jpg", "val/1.jpg"], "age": ["50-59", "3-9"], "gender": ["Male", "Female"],
                  "race": ["East Asian", "Black"], "split": ["train", "val"]})  # fmt: skip
     (tmp_path / "fairface_label_val.csv").write_text("file,age,gender\nval/1.jpg,3-9,Female\n")
     with pytest.raises(FacexkitError, match="fairface_label_val.csv has no column 'race'"):
@@ -159,7 +159,7 @@ def test_utkface_lists_names_that_lack_a_field(tmp_path, write_image):
     for name in good + bad:
         write_image(tmp_path / name)
     faces = load_faces("utkface", root=tmp_path)
-    same(faces, {"path": list(good), "age": [26, 8, 110], "gender": ["female", "male", "male"],
+    assert_same(faces, {"path": list(good), "age": [26, 8, 110], "gender": ["female", "male", "male"],
                  "race": ["Asian", "Others", "White"]})  # fmt: skip
     assert faces.notes[0].startswith("3 images lack a field") and all(name in faces.notes[0] for name in bad)
 
@@ -177,7 +177,7 @@ def test_lfwa(tmp_path, write_image, below):
     paths = [f"{below}Al_Bo/Al_Bo_0001.jpg", f"{below}Cy_Da/Cy_Da_0002.jpg"]
     for path in paths:
         write_image(tmp_path / path)
-    same(load_faces("lfwa", root=tmp_path), {"path": paths, "Male": [1, 0], "Smiling": [0, 1]})
+    assert_same(load_faces("lfwa", root=tmp_path), {"path": paths, "Male": [1, 0], "Smiling": [0, 1]})
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_user_registers_a_format(tmp_path, write_image, monkeypatch):
 
 def test_limit_takes_the_first_rows_and_asks_for_no_more(csv_set):
     places = csv_set("img,y\na.jpg,1\nb.jpg,2\nc.jpg,3\n", images=("a.jpg", "b.jpg"))
-    same(load_faces("csv", **places, limit=2), {"path": ["a.jpg", "b.jpg"], "y": [1, 2]})
+    assert_same(load_faces("csv", **places, limit=2), {"path": ["a.jpg", "b.jpg"], "y": [1, 2]})
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -18,7 +18,7 @@ from facexkit.models.layers import list_layers
 from facexkit.models.loading import load_model, replace_head
 
 
-def says(*parts):
+def raises_saying(*parts):
     """Expect an error with every part in its message."""
     return pytest.raises(FacexkitError, match="(?s)" + ".*".join(parts))
 
@@ -103,7 +103,7 @@ def test_published_weights_without_internet(monkeypatch):
         raise URLError("no route to host")
 
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
-    with says("could not be downloaded", "no route to host", "weights=FILE"):
+    with raises_saying("could not be downloaded", "no route to host", "weights=FILE"):
         load_model("torchvision:resnet18", weights="IMAGENET1K_V1")
 
 
@@ -124,7 +124,7 @@ def test_published_weights_without_internet(monkeypatch):
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused(options, parts):
-    with says(*parts):
+    with raises_saying(*parts):
         load_model(**options)
 
 
@@ -168,27 +168,27 @@ def test_weights_that_do_not_fit_are_told_key_by_key(small, tmp_path):
     state["extra.weight"] = state.pop("features.0.bias")
     state["features.0.weight"] = torch.zeros(64, 1, 3, 3)
     torch.save(state, tmp_path / "w.pt")
-    with says("1 missing: features.0.bias", "1 unexpected: extra.weight",
+    with raises_saying("1 missing: features.0.bias", "1 unexpected: extra.weight",
               "1 of another shape: features.0.weight 64×1×3×3 in the file, 64×3×3×3 in the network"):  # fmt: skip
         load_small(tmp_path / "w.pt")
 
 
 def test_weights_of_another_architecture_name_the_first_few_and_count_the_rest(tmp_path):
     torch.save(torchvision.models.mobilenet_v3_small(num_classes=2).state_dict(), tmp_path / "w.pt")
-    with says(r"52 missing: features.0.weight, [^;]*, …; \d+ unexpected: [^;]*, …") as error:
+    with raises_saying(r"52 missing: features.0.weight, [^;]*, …; \d+ unexpected: [^;]*, …") as error:
         load_small(tmp_path / "w.pt")
     assert len(str(error.value)) < 1000
 
 
 def test_a_head_of_another_size_names_both_numbers(tmp_path):
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "w.pt")
-    with says("num_classes of the file is 1000, of the network 2: give num_classes=1000"):
+    with raises_saying("num_classes of the file is 1000, of the network 2: give num_classes=1000"):
         load_small(tmp_path / "w.pt")
 
 
 def test_nan_in_weights_is_refused(small, tmp_path):
     torch.save({**small[1], "features.0.bias": torch.full((64,), float("nan"))}, tmp_path / "w.pt")
-    with says("1 weights hold NaN or infinity, features.0.bias first"):
+    with raises_saying("1 weights hold NaN or infinity, features.0.bias first"):
         load_small(tmp_path / "w.pt")
 
 
@@ -200,14 +200,14 @@ class Bomb:
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
     Bomb.path = tmp_path / "ran"
     torch.save({"state_dict": Bomb()}, tmp_path / "w.pt")
-    with says("can run somebody's code", "trust=True"):
+    with raises_saying("can run somebody's code", "trust=True"):
         load_small(tmp_path / "w.pt")
     assert not Bomb.path.exists()
 
 
 def test_a_pickled_module_needs_trust(small, tmp_path):
     torch.save(small[0], tmp_path / "w.pth")
-    with says("pickled objects", "trust=True"):
+    with raises_saying("pickled objects", "trust=True"):
         load_small(tmp_path / "w.pth")
     network = load_small(tmp_path / "w.pth", trust=True).network
     assert torch.equal(network.features[0].bias, small[1]["features.0.bias"])
@@ -227,7 +227,7 @@ BAD_FILES = {
 def test_what_is_no_weights_file_is_told(kind, tmp_path):
     content, name, part = BAD_FILES[kind]
     (tmp_path / name).write_bytes(content)
-    with says(part):
+    with raises_saying(part):
         load_small(tmp_path / name)
 
 
@@ -235,20 +235,20 @@ def test_a_cut_off_download_is_told(small, tmp_path):
     torch.save(small[1], tmp_path / "w.pt")
     content = (tmp_path / "w.pt").read_bytes()
     (tmp_path / "w.pt").write_bytes(content[: len(content) // 2])
-    with says("w.pt cannot be read; it is damaged"):
+    with raises_saying("w.pt cannot be read; it is damaged"):
         load_small(tmp_path / "w.pt")
 
 
 def test_missing_weights_a_folder_and_something_else(tmp_path):
-    with says("is no file"):
+    with raises_saying("is no file"):
         load_small(tmp_path / "none.pt")
-    with says("is a folder"):
+    with raises_saying("is a folder"):
         load_small(tmp_path)
     torch.save([1, 2], tmp_path / "list.pt")
-    with says("holds a list, not a state dict"):
+    with raises_saying("holds a list, not a state dict"):
         load_small(tmp_path / "list.pt")
     torch.save({"epoch": 3, "loss": 0.1}, tmp_path / "numbers.pt")
-    with says("holds no tensors; its keys are epoch, loss"):
+    with raises_saying("holds no tensors; its keys are epoch, loss"):
         load_small(tmp_path / "numbers.pt")
 
 
@@ -257,7 +257,7 @@ def test_missing_weights_a_folder_and_something_else(tmp_path):
 
 def test_a_python_file_needs_trust_and_is_not_run_without(user_file, tmp_path):
     path = user_file(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with says("runs the code in", "trust=True"):
+    with raises_saying("runs the code in", "trust=True"):
         load_model(f"{path}:Net")
     assert not (tmp_path / "ran").exists()
 
@@ -290,7 +290,7 @@ def test_a_file_with_weights_and_num_classes(user_file, tmp_path):
 
 def test_num_classes_of_a_finished_network_are_checked(user_file):
     path = user_file(textwrap.dedent(NET) + "\nnet = Net()")
-    with says("gives 3 outputs, not num_classes=4"):
+    with raises_saying("gives 3 outputs, not num_classes=4"):
         load_model(f"{path}:net", num_classes=4, image_size=20, trust=True)
 
 
@@ -327,14 +327,14 @@ BAD_CODE = {
 @pytest.mark.parametrize("kind", BAD_CODE)
 def test_errors_in_a_users_file_name_the_line(kind, user_file):
     text, part = BAD_CODE[kind]
-    with says(part):
+    with raises_saying(part):
         load_model(f"{user_file(text)}:make", trust=True, device="cpu")
 
 
 def test_a_file_that_is_not_there_or_not_named(user_file, tmp_path):
-    with says("there is no file"):
+    with raises_saying("there is no file"):
         load_model(f"{tmp_path / 'none.py'}:Net", trust=True)
-    with says("as in path/to/file.py:NAME"):
+    with raises_saying("as in path/to/file.py:NAME"):
         load_model(str(user_file(NET)), trust=True)
 
 
@@ -353,7 +353,7 @@ def test_output_picks(output, columns, user_file):
 
 
 def test_an_output_that_is_not_there(user_file):
-    with says("has no 'gender'"):
+    with raises_saying("has no 'gender'"):
         load_model(f"{user_file(MANY)}:Net", output="gender", image_size=4, trust=True, device="cpu")
 
 
@@ -387,19 +387,19 @@ def test_the_layers_and_the_size_of_the_gender_model(gender_file):
 
 def test_onnx_files_that_cannot_be_read(tmp_path, gender_file):
     (tmp_path / "bad.onnx").write_bytes(b"<html>no</html>")
-    with says("bad.onnx cannot be read as ONNX"):
+    with raises_saying("bad.onnx cannot be read as ONNX"):
         load_model(f"onnx:{tmp_path / 'bad.onnx'}")
-    with says("there is no file"):
+    with raises_saying("there is no file"):
         load_model(f"onnx:{tmp_path / 'none.onnx'}")
-    with says("holds its own weights"):
+    with raises_saying("holds its own weights"):
         load_model(f"onnx:{gender_file}", weights="w.pt")
-    with says("2 outputs, not num_classes=5"):
+    with raises_saying("2 outputs, not num_classes=5"):
         load_model(f"onnx:{gender_file}", num_classes=5, device="cpu")
 
 
 def test_onnx_without_its_extra_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
-    with says(r"pip install 'facexkit\[onnx\]'"):
+    with raises_saying(r"pip install 'facexkit\[onnx\]'"):
         load_model("onnx:model.onnx")
 
 

@@ -14,6 +14,7 @@ from torch import nn
 import facexkit as fx
 from facexkit.models.face_model import FaceModel
 from facexkit.show.widgets.base import Widget
+from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import LARGEST
 from facexkit.show.widgets.scores import Scores
 
@@ -231,3 +232,11 @@ def test_faces_are_found_by_name_by_label_and_at_random(small, drawn_faces):
     picker.random += 1
     assert picker.path in men and picker.detail["name"] == picker.path
     assert 0 <= picker.detail["tables"][-1][1][0][1]
+
+
+def test_names_from_data_are_escaped_in_still_pictures(small, drawn_faces, tmp_path):
+    odd = FaceModel(small.network, name="<i>", image_size=64, class_names=["<a>", "<b>", "c"], device="cpu")
+    still = ClassExplorer(odd, drawn_faces, "3", "<b>", scores=Scores(drawn_faces, tmp_path))
+    still.wait()
+    page = still._repr_mimebundle_()[0]["text/html"]
+    assert "&lt;b&gt;" in page and "<b>" not in page and "<i>" not in page

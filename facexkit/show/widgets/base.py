@@ -68,8 +68,10 @@ class Widget(anywidget.AnyWidget):
     _css = look()
     title, error, busy, progress, stop = text(), text(), text(), number(), flag()
     job: Thread | None = None
-    measures, shows = False, "title"
-    """Whether the work under way measures; the trait that is empty until there is something to see."""
+    measures = False
+    """Whether the work under way measures, which may take long."""
+    shows = "title"
+    """The trait that is empty until there is something to see."""
 
     @property
     def ended(self) -> bool:

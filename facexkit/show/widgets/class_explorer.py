@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
 import traitlets as t
@@ -20,7 +21,6 @@ from facexkit.show.readings import METHODS
 from facexkit.show.widgets.base import Widget, rows, script, text, whole
 from facexkit.show.widgets.face_map import FaceMap
 from facexkit.show.widgets.scores import Scores
-
 
 ASK_SHARE = "What moves the decision is told by the decision share: choose it as the method; it takes longer."
 
@@ -59,7 +59,7 @@ class ClassExplorer(FaceMap):
         scores: Scores | None = None, others: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
         self.models = [models] if isinstance(models, FaceModel) else list(models)
-        self.scores, self.others, self.facex = scores or Scores(faces), dict(others or {}), None
+        self.scores, self.others = scores or Scores(faces), dict(others or {})
         first, names, groups = self.models[0], self.models[0].class_names, group_options(faces)
         kinds = {"class": names, "model": [model.name for model in self.models[1:]], "run": self.others}
         compares = [
@@ -74,12 +74,13 @@ class ClassExplorer(FaceMap):
             groups=groups, compares=[*compares, *((f"group: {value}", told) for value, told in groups[1:])],
             method="share" if known else "facex",
         )  # fmt: skip
+        self.facex: xr.Dataset | None = None
         self.refresh()
 
     @t.observe("target_class", "method", "group", "compare", "layer")
     def refresh(self, _change: object = None) -> None:
         """Measure what is selected, and draw it."""
-        if hasattr(self, "facex") and self.classes:
+        if hasattr(self, "facex"):  # all traits have their first values
             self.work("Scoring regions …", self._measure)
 
     def _measure(self) -> None:
@@ -106,4 +107,4 @@ class ClassExplorer(FaceMap):
         return read_result(path).assign_attrs(model=f"run {name}")
 
     def still(self) -> str:
-        return super().still() + "".join(f"<p>{sentence}</p>" for sentence in self.said)
+        return super().still() + "".join(f"<p>{escape(sentence)}</p>" for sentence in self.said)

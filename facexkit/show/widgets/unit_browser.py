@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import lru_cache
+from html import escape
 
 import numpy as np
 import traitlets as t
@@ -162,11 +163,7 @@ class UnitBrowser(Paged):
         faces = self.faces[np.unique(np.linspace(0, len(self.faces) - 1, SAMPLE).astype(int))]
         by = next(iter([*self.attributes, *faces.protected]), faces.target)
         if by is None or faces.target is None:
-            passed = AblatedPredictions(self.model, layer, [[unit]], 0)
-            stream(self.model, faces, [passed], progress=self.bar)
-            before, after = passed.result()[1].T
-            said = f"Without unit {unit}, {int((before != after).sum())} of {len(before)} faces get another class."
-            self.effect = {"said": said, "rows": []}
+            self.effect = {"said": self._changed_classes(unit, layer, faces), "rows": []}
             return
         found = unit_effects(self.model, faces, layer, by, [unit], progress=self.bar)
         low, high = (100 * float(found[f"accuracy_change_{end}"][0]) for end in ("low", "high"))
@@ -181,8 +178,14 @@ class UnitBrowser(Paged):
         shown = [[group_title(by, g), float(a), f"{_percent.say(b)} → {_percent.say(a)}", True] for g, b, a in groups]
         self.effect = {"said": said.replace("-", "−"), "rows": shown}
 
+    def _changed_classes(self, unit: int, layer: str, faces: FaceSet) -> str:
+        passed = AblatedPredictions(self.model, layer, [[unit]], 0)
+        stream(self.model, faces, [passed], progress=self.bar)
+        before, after = passed.result()[1].T
+        return f"Without unit {unit}, {int((before != after).sum())} of {len(before)} faces get another class."
+
     def still(self) -> str:
-        return super().still() + (f"<p>{self.detail['title']}: {self.detail['said']}</p>" if self.detail else "")
+        return super().still() + (f"<p>{escape(self.detail['title'] + ': ' + self.detail['said'])}</p>" if self.detail else "")
 
 
 def _words(name: str) -> str:
