@@ -30,6 +30,8 @@ from facexkit.show.widgets.patch_gallery import PatchGallery
 from facexkit.show.widgets.scores import Scores
 from facexkit.show.widgets.unit_browser import UnitBrowser
 
+OF_SCORES = ("kept", "regions")
+"""Where a run's folder has region scores: what somebody kept, and what the run found."""
 DRAWN = ("lipstick", "skin_tone", "age", "gender")
 
 
@@ -62,8 +64,8 @@ class Explorer(ipywidgets.VBox):
         model, twin = models[0], deepcopy(models[0])  # a twin for what is shown at once, while the model is at work
         self.face_model, self.faces, self.choices = model, faces, dict(choices or {})
         self.folder = folder or Path("runs", "explore")
-        kept = {path.parent for path in self.folder.parent.glob("*/regions/*.zarr")} - {self.folder / "regions"}
-        others = {folder.parent.name: folder for folder in sorted(kept)}
+        kept = {path.parents[1] for place in OF_SCORES for path in self.folder.parent.glob(f"*/{place}/*.zarr")}
+        others = {path.name: [path / place for place in OF_SCORES] for path in sorted(kept - {self.folder})}
         scores = Scores(faces, folder and folder / "explore", folder)
         audit = read_audit(self.folder)
         buttons = [("report", "Save report"), ("keep", "Keep for comparison")]
@@ -119,7 +121,7 @@ class Explorer(ipywidgets.VBox):
             found = dissect(model, faces, layer, asked.get("quantile", 0.005), size, **how)
         labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
         labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]
-        if bias is None and labels:
+        if labels and (bias is None or not {*labels} <= {*bias.attribute.values}):
             bias = global_bias(model, faces, layer, labels, found=found, progress=self.units.bar)
             save_result(bias, own / "bias.zarr")
         self.units.show(found, bias)
@@ -150,7 +152,7 @@ class Explorer(ipywidgets.VBox):
         now = {**self.choices, "layer": self.layers.layer, "target_class": self.classes.target_class}
         if self.choices:
             write_whole(self.folder / "params.yaml", yaml.safe_dump(now, sort_keys=False).encode())
-        save_scores(self.classes.shown[0], self.folder / "regions")
+        save_scores(self.classes.shown[0], self.folder / OF_SCORES[0])
         return self.folder
 
     def wait(self) -> None:

@@ -22,7 +22,11 @@ OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", 
 def read_choices(folder: Path) -> dict[str, object]:
     """Return the parameters of a run that say something: its `params.yaml`'s, else its manifest's."""
     path = folder / "params.yaml"
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else read_manifest(folder).get("parameters")
+    try:
+        kept = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except yaml.YAMLError as error:
+        raise FacexkitError(f"{path} is not YAML ({error}); mend it, or remove it") from error
+    found = kept or read_manifest(folder).get("parameters")
     if not isinstance(found, dict):
         raise FacexkitError(
             f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run"

@@ -76,6 +76,8 @@ def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
         widget.wait()
         assert widget.error == ""
     app.explorer.keep()
+    kept = [path.name for path in (tmp_path / "runs/one/kept").iterdir()]
+    assert kept == ["demo_biased_facex_female.zarr"] and not (tmp_path / "runs/one/regions").exists()
     assert "report" in app.explorer.save_report().read_text()
     varied = App(app.roots, tmp_path / "runs", trust=False)
     assert varied.children == (varied.before, varied.data)
@@ -95,6 +97,9 @@ def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
 
 def test_what_is_no_run_and_no_folder_is_told(tmp_path):
     with pytest.raises(fx.FacexkitError, match="is no run"):
+        read_choices(tmp_path)
+    (tmp_path / "params.yaml").write_text("limit: [60\n")
+    with pytest.raises(fx.FacexkitError, match="params.yaml is not YAML"):
         read_choices(tmp_path)
     with pytest.raises(fx.FacexkitError, match="is no folder"):
         serve([tmp_path / "x"], tmp_path, 1, False, False)

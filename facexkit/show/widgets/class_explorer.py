@@ -45,7 +45,7 @@ class ClassExplorer(FaceMap):
     ----------
     models : the model, or several; the first is explored, the others can be compared with it.
     scores : where numbers come from; measured on the faces if None.
-    others : where results of earlier runs to compare with lie, folders by name.
+    others : by name, the folders in which the results of an earlier run to compare with are looked for.
     """
 
     _esm = script("classes")
@@ -56,7 +56,7 @@ class ClassExplorer(FaceMap):
     def __init__(
         self, models: FaceModel | Sequence[FaceModel], faces: FaceSet, layer: str = "layer4",
         target_class: int | str = 1, *,
-        scores: Scores | None = None, others: Mapping[str, Path] | None = None,
+        scores: Scores | None = None, others: Mapping[str, Sequence[Path]] | None = None,
     ) -> None:  # fmt: skip
         self.models = [models] if isinstance(models, FaceModel) else list(models)
         self.scores, self.others = scores or Scores(faces), dict(others or {})
@@ -101,7 +101,7 @@ class ClassExplorer(FaceMap):
         self.measured += 1
 
     def _of_run(self, name: str, target: int) -> xr.Dataset:
-        path = find_result([self.others[name]], {"method": self.method, "target_class": target})
+        path = find_result(self.others[name], {"method": self.method, "target_class": target})
         if path is None:
             raise FacexkitError(f"run {name} has no {METHODS[self.method].title} of class “{self.target_class}”")
         return read_result(path).assign_attrs(model=f"run {name}")

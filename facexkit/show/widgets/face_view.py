@@ -49,15 +49,10 @@ def look_at(
     peaks = taken[layer].detach().float().amax((2, 3))[0].cpu().numpy()
     low, high = (found.minimum.to_numpy(), found.maximum.to_numpy().max(0)) if found is not None else (0, peaks.max())
     answer = (peaks - low) / np.where(high > low, high - low, np.inf)
-    units = [
-        [f"unit {u}", float(answer[u]), f"{answer[u]:.0%}", False] for u in np.argsort(-answer, kind="stable")[:MOST]
-    ]
-    tables.append(
-        (
-            f"Most active units of {layer} ({'of their range over the set' if found is not None else 'of the first'})",
-            units,
-        )
-    )
+    most = np.argsort(-answer, kind="stable")[:MOST]
+    of = "of their range over the set" if found is not None else "of the first"
+    units = [[f"unit {u}", float(answer[u]), f"{answer[u]:.0%}", False] for u in most]
+    tables.append((f"Most active units of {layer} ({of})", units))
     label = f", labelled “{one.table[one.target].iloc[0]}”" if one.target else ""
     return {
         "name": path, "tables": tables, "face": data_uri(face_as_seen(one, path, SIDE)), "outlines": _outlines(masks),
