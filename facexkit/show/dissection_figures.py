@@ -132,7 +132,10 @@ def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
         ax.invert_yaxis()
         ax.set(xlabel="interpretable units", title=f"by {table.index.name}")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    if len(ranked) > 1:
+        if table.empty:
+            ax.set_xlim(0, 1)
+            ax.text(0.5, 0.5, "none", transform=ax.transAxes, ha="center", va="center", color=SOFT)
+    if len(ranked) > 1 and len(tables[0]):
         names = axes[0].get_legend_handles_labels()
         figure.legend(*names, loc="outside lower center", ncols=len(ranked))
     figure.suptitle(f"Interpretable units: {', '.join(counts)}", color=INK)

@@ -149,6 +149,8 @@ def test_figures_say_their_finding(results, faces):
     assert "is no detector; it meets" in few.get_suptitle()
     counted = plot_counts({"one": ranked, "two": ranked}).get_suptitle()
     assert f"{int(found.interpretable.sum())} of 32 (one)" in counted
+    none = plot_counts({"one": ranked.assign(interpretable=unmet.interpretable)})
+    assert [[text.get_text() for text in ax.texts] for ax in none.axes] == [["none"]] * 3
     assert "lean to a group of age" in plot_bias({"one": bias}, "age").get_suptitle()
 
 
