@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from facexkit.models.fineface import WIDTHS
+from facexkit.systems.fineface import WIDTHS
 
 
 def _block(channels: int, squeeze: int, width: int) -> nn.Sequential:
@@ -92,7 +92,7 @@ def cut(images: Tensor, maps: list[Tensor]) -> Tensor:
 def plain_step(
     network: PlainFineFace, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, choices: tuple[int, int]
 ) -> list[float]:
-    """Do the five steps on a batch, and return their losses; see `facexkit.models.fineface_training.five_steps`."""
+    """Do the five steps on a batch, and return their losses; see `facexkit.systems.fineface_training.five_steps`."""
     losses = []
 
     def descend(shown: Tensor, weights: tuple[int, int, int, int]) -> tuple[list[Tensor], list[Tensor]]:

@@ -21,17 +21,17 @@ from facexkit.faces.faceset import FaceBatch, FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.dissection import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
-from facexkit.measure.fairface import ActivationTable, both_models, predictions, write_predictions
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
-from facexkit.models.fineface import FineFace
-from facexkit.models.fineface_training import five_steps, optimizer_of
 from facexkit.probe.accumulator import Accumulator
 from facexkit.probe.attribution import attribute
 from facexkit.probe.hooks import capture
 from facexkit.probe.stream import stream
+from facexkit.systems.fairface import ActivationTable, both_models, predictions, write_predictions
+from facexkit.systems.fineface import FineFace
+from facexkit.systems.fineface_training import five_steps, optimizer_of
 
 CONCEPTS = ("l_eye", "r_eye", "l_brow", "r_brow", "nose", "u_lip", "l_lip", "hair")
 

@@ -18,7 +18,6 @@ from facexkit.show.index import read_manifest
 from facexkit.show.widgets.base import Widget, rows, script, text, whole
 from facexkit.stages.notebooks import list_stages
 
-
 OF_THEIR_OWN = ("fairface", "verification", "fineface")
 """Stages that want data or a model of their own: not chosen at first."""
 

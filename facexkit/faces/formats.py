@@ -7,7 +7,6 @@ import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.landmarks import LandmarkParser
 from facexkit.faces.masks import MaskFiles, Parser, mask_folder, parsed_masks
+from facexkit.registry import Registry
 
 
 @dataclass
@@ -45,7 +45,10 @@ class Reading:
 
 
 Reader = Callable[..., Reading]
-FORMATS: dict[str, Reader] = {}
+FORMATS: Registry[Reader] = Registry(
+    "format", "facexkit.formats", "facexkit.drawn.synthetic", "facexkit.faces.readers", "facexkit.faces.face_dictionary",
+    "facexkit.faces.pairs",
+)  # fmt: skip
 
 
 def register_format(name: str) -> Callable[[Reader], Reader]:
@@ -55,19 +58,7 @@ def register_format(name: str) -> Callable[[Reader], Reader]:
     `Reading`. It may also take `target`. A parameter without a default must be given to `load_faces`.
     """
 
-    def register(reader: Reader) -> Reader:
-        if FORMATS.get(name, reader).__module__ != reader.__module__:
-            raise FacexkitError(f"there is a format {name!r} already; register yours under another name")
-        FORMATS[name] = reader
-        return reader
-
-    return register
-
-
-def _load_built_in() -> None:
-    import_module("facexkit.faces.readers")  # not at the top: the readers import this module to register
-    import_module("facexkit.faces.face_dictionary")
-    import_module("facexkit.faces.pairs")
+    return FORMATS.register(name)
 
 
 def load_faces(
@@ -99,14 +90,12 @@ def load_faces(
     FacexkitError
         with the file and the row, for input that is missing, contradictory or outside `root`.
     """
-    _load_built_in()
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS, "Add your own with fx.register_format.")
+    read = FORMATS.find(format, "Add your own with fx.register_format.")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
     given = {"root": root, "annotations": annotations, **options}
     given = {name: value for name, value in given.items() if value is not None}
-    reading = FORMATS[format](**_arguments(format, given, target))
+    reading = read(**_arguments(format, read, given, target))
     table, notes = _check_table(reading, limit)
     source, more = _choose_masks(masks, reading, table.path.tolist())
     protected = (protected,) if isinstance(protected, str) else tuple(protected)
@@ -124,9 +113,9 @@ def load_faces(
     )
 
 
-def _arguments(format: str, given: dict[str, object], target: str | None) -> dict[str, object]:
+def _arguments(format: str, read: Reader, given: dict[str, object], target: str | None) -> dict[str, object]:
     """Check what is given against the reader's parameters; turn root and annotations into paths that exist."""
-    parameters = inspect.signature(FORMATS[format]).parameters
+    parameters = inspect.signature(read).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in given:
         if name not in parameters and not free:

@@ -8,10 +8,9 @@ import pandas as pd
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.formats import Reading, register_format
+from facexkit.faces.formats import FORMATS, Reading, register_format
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.readers import read_table
-from facexkit.faces.synthetic import synthetic_faces
 
 
 @register_format("pairs")
@@ -36,8 +35,8 @@ def read_pairs(
         reading = Reading(_pair_table(annotations), ImageFolder(root), file=annotations)
     else:
         how = {"pictures_per_identity": pictures_per_identity, "cue": cue, "split": split, "seed": seed}
-        table, images, masks = synthetic_faces(identities=identities, **how)
-        reading = Reading(_drawn_pairs(table), images, masks)
+        reading = FORMATS["synthetic"](identities=identities, **how)
+        reading.table, reading.target = _drawn_pairs(reading.table), None
     reading.image_columns = ("path", "reference")
     return reading
 

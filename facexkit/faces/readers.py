@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -14,19 +14,11 @@ from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import IMAGE_SUFFIXES, ImageFolder
 from facexkit.faces.masks import mask_folder
-from facexkit.faces.synthetic import synthetic_faces
 
 IMAGE_COLUMNS = ("img image file path filename file_name filepath image_path img_path image_id").split()
 SPLITS = ("train", "val", "valid", "validation", "test")
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\.jpe?g(\.chip\.jpe?g)?", re.IGNORECASE)
 UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
-
-
-@register_format("synthetic")
-@wraps(synthetic_faces)
-def read_synthetic(target: str = "gender", **options: object) -> Reading:
-    """The built-in drawn faces."""
-    return Reading(*synthetic_faces(target=target, **options), target=target)
 
 
 @register_format("csv")

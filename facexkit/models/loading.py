@@ -16,10 +16,10 @@ from pathlib import Path
 from torch import nn
 
 from facexkit.errors import FacexkitError, unknown
-from facexkit.models.demo import CLASSES, IMAGE_SIZE, demo_network
 from facexkit.models.face_model import FaceModel
 from facexkit.models.normalization import mean_and_std
 from facexkit.models.weights import load_weights, seeded
+from facexkit.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,16 @@ class Made:
     output: int | str | Callable | None = None
 
 
-SOURCES: dict[str, Callable[[str, Wish], Made]] = {}
-ELSEWHERE = {"fairface": "facexkit.models.fairface", "fineface": "facexkit.models.fineface"}
-"""Sources that register themselves when their module is imported, which is when they are first asked for."""
+SOURCES: Registry[Callable[[str, Wish], Made]] = Registry(
+    "model source", "facexkit.sources", "facexkit.drawn.demo", "facexkit.systems.fairface_networks",
+    "facexkit.systems.fineface",
+)  # fmt: skip
 
 
 def register_source(prefix: str) -> Callable:
     """Register a function (what stands after `PREFIX:`, wish) → `Made` as a source of `load_model`."""
 
-    def register(make: Callable[[str, Wish], Made]) -> Callable[[str, Wish], Made]:
-        SOURCES[prefix] = make
-        return make
-
-    return register
+    return SOURCES.register(prefix)
 
 
 def load_model(
@@ -100,14 +97,12 @@ def load_model(
         raise FacexkitError(f"image_size must be at least 1 pixel, not {image_size}")
     prefix, _, rest = str(source).partition(":")
     wish = Wish(weights, num_classes, seed, trust)
-    if prefix in ELSEWHERE:
-        importlib.import_module(ELSEWHERE[prefix])
     if prefix in SOURCES:
         made = SOURCES[prefix](rest, wish)
     elif ".py" in str(source):
         made = _from_file(str(source), wish)
     else:
-        raise unknown("model source", source, [f"{name}:…" for name in SOURCES | ELSEWHERE] + ["path/to/file.py:NAME"])
+        raise unknown("model source", source, [f"{name}:…" for name in SOURCES] + ["path/to/file.py:NAME"])
     mean, std = mean_and_std(made.normalize if normalize is None else normalize)
     model = FaceModel(
         made.network,
@@ -187,14 +182,6 @@ def _from_onnx(path: str, wish: Wish) -> Made:
     weights = {tensor.name for tensor in graph.initializer}
     sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input if i.name not in weights]
     return Made(network, sizes[0][2] if len(sizes[0]) == 4 and sizes[0][2] else 224)
-
-
-@register_source("demo")
-def _from_demo(name: str, wish: Wish) -> Made:
-    network = demo_network(name, wish.seed, train=wish.weights is None)
-    if wish.weights is not None:
-        load_weights(network, wish.weights, wish.trust)
-    return Made(network, IMAGE_SIZE, "half", None if name == "embedder" else CLASSES)
 
 
 @register_source("facenet")

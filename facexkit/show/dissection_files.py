@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from facexkit.errors import unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.saved import save_result, write_table
 from facexkit.models.face_model import FaceModel
-from facexkit.show.face_dissect_files import write_face_dissect
+from facexkit.registry import Registry
 
-EXPORTS = (None, "face_dissect")
+EXPORTS: Registry = Registry("export", "facexkit.exports", "facexkit.systems.face_dissect_files")
+"""Functions (found, model, faces, folder, ranked, bias) → the paths of what they wrote for another program."""
 
 
 def write_dissection(
@@ -39,8 +39,7 @@ def write_dissection(
     -------
     the paths, the CSV file of a table first.
     """
-    if export not in EXPORTS:
-        raise unknown("export", export, EXPORTS)
+    write_export = EXPORTS.find(export) if export is not None else None
     folder, files = Path(folder), []
     if found is not None:
         pairs = found[["intersection", "union", "iou", "images"]].to_dataframe().reset_index()
@@ -55,8 +54,8 @@ def write_dissection(
         table = bias.to_dataframe().reset_index()
         files += write_table(table[table.images > 0], folder / "bias")
         files.append(save_result(bias, folder / "bias.zarr"))
-    if export is not None:
-        files += write_face_dissect(found, model, faces, folder, ranked, bias)
+    if write_export is not None:
+        files += write_export(found, model, faces, folder, ranked, bias)
     return files
 
 

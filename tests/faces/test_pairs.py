@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from facexkit.drawn.people import CUES, CueRecipe, Recipe
+from facexkit.drawn.synthetic import DrawnFaces
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import load_faces
 from facexkit.faces.pairs import references
-from facexkit.faces.people import CUES, CueRecipe, Recipe
-from facexkit.faces.synthetic import DrawnFaces
 
 GOOD = "first;second;label;gender;same\na.jpg;b.jpg;1;f;x\na.jpg;c.jpg;0;m;y\nc.jpg;b.jpg;0;f;z\n"
 

@@ -9,13 +9,14 @@ import torch
 import xarray as xr
 from scipy.stats import f_oneway, rankdata
 
+from facexkit.drawn.demo import teach
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
-from facexkit.models.demo import DemoNetwork, teach
 from facexkit.models.face_model import FaceModel
+from facexkit.models.small_network import SmallNetwork
 
 
 class Named:
@@ -152,7 +153,7 @@ SIDE = 64
 def taught(images: torch.Tensor, labels: torch.Tensor) -> FaceModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = DemoNetwork()
+        network = SmallNetwork()
         teach(network, images, labels, title="teaching")
     return FaceModel(network, name="taught", image_size=SIDE, mean=[0.5] * 3, std=[0.5] * 3, device="cpu")
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facexkit.drawn.demo import demo_faces
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
@@ -26,7 +27,6 @@ from facexkit.measure.verification import (
     split_scores,
     verify,
 )  # fmt: skip
-from facexkit.models.demo import demo_faces
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.probe.stream import stream

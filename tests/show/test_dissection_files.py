@@ -20,8 +20,8 @@ from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.saved import read_result
-from facexkit.models.demo import DemoNetwork
 from facexkit.models.face_model import FaceModel
+from facexkit.models.small_network import SmallNetwork
 from facexkit.probe.hooks import capture
 from facexkit.show.dissection_figures import plot_bias, plot_counts, plot_units
 from facexkit.show.dissection_files import write_dissection
@@ -41,7 +41,7 @@ def faces() -> FaceSet:
 def model() -> FaceModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = DemoNetwork()
+        network = SmallNetwork()
     return FaceModel(network, name="folder/untaught", image_size=64, mean=[0.5] * 3, std=[0.5] * 3, device="cpu")
 
 

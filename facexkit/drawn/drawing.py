@@ -9,8 +9,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from facexkit.faces.figure import back_hair, hair, outlines, smooth_step
-from facexkit.faces.people import Face
+from facexkit.drawn.figure import back_hair, hair, outlines, smooth_step
+from facexkit.drawn.people import Face
 from facexkit.faces.regions import REGIONS
 from facexkit.faces.template import curve, mirror
 

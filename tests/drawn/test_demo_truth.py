@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from facexkit.drawn.demo import demo_faces
 from facexkit.measure.dissection import dissect
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.unit_effects import unit_effects
-from facexkit.models.demo import demo_faces
 
 
 def test_the_lips_carry_the_largest_part_of_the_biased_model_and_little_of_the_fair_one(demo_models):

@@ -12,11 +12,11 @@ from torchvision import transforms
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import load_faces
-from facexkit.measure import fairface as home
-from facexkit.measure.fairface import fairface
-from facexkit.models.fairface import BLOCKS, FILES
 from facexkit.models.loading import load_model
 from facexkit.models.parser import FaceModel
+from facexkit.systems import fairface as home
+from facexkit.systems.fairface import fairface
+from facexkit.systems.fairface_networks import BLOCKS, FILES
 
 COLUMNS = ["face_name_align", "race", "race4", "gender", "age"]
 COLUMNS += ["race_scores_fair", "race_scores_fair_4", "gender_scores_fair", "age_scores_fair"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facexkit.faces.figure import HAIRLINES
+from facexkit.drawn.figure import HAIRLINES
 
 AGES = ("zero_to_twenty", "twenty_to_forty", "forty_to_sixty", "sixty_plus")
 COHORTS = ("daylight", "sunset", "overcast", "faded")

@@ -21,9 +21,9 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
-from facexkit.models.fairface import BLOCKS, OUTPUTS, decode
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.stream import stream
+from facexkit.systems.fairface_networks import BLOCKS, OUTPUTS, decode
 
 SCORES = {"race": "race_scores_fair", "race4": "race_scores_fair_4"}
 SCORES |= {block: f"{block}_scores_fair" for block in ("gender", "age")}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from facexkit.drawn import demo
 from facexkit.errors import FacexkitError
-from facexkit.models import demo
 from facexkit.models.layers import list_layers
 from facexkit.models.loading import load_model
 
@@ -95,7 +95,7 @@ def test_training_lowers_the_loss_on_a_visible_cause():
     labels = torch.arange(256) % 2
     images[labels == 1, 0] = 250
     with demo.seeded(0):
-        network = demo.DemoNetwork()
+        network = demo.SmallNetwork()
         demo.teach(network, images, labels, "a cause")
     assert not network.training
     with torch.no_grad():

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from benchmarks.plain_fineface import PlainFineFace, plain_step
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import load_faces
-from facexkit.models import fineface_training
-from facexkit.models.demo import DemoNetwork
-from facexkit.models.fineface import FineFace, backbone_network
-from facexkit.models.fineface_training import STEPS, augment, five_steps, optimizer_of, train_fineface
 from facexkit.models.loading import load_model
+from facexkit.models.small_network import SmallNetwork
 from facexkit.models.weights import seeded
-from facexkit.show.fineface_figures import plot_history
+from facexkit.systems import fineface_training
+from facexkit.systems.fineface import FineFace, backbone_network
+from facexkit.systems.fineface_figures import plot_history
+from facexkit.systems.fineface_training import STEPS, augment, five_steps, optimizer_of, train_fineface
 
 NARROW = (8, 16, 12)
 QUICK = {"backbone": "demo", "weights": None, "widths": NARROW, "image_size": 48, "batch_size": 8, "device": "cpu"}
@@ -232,9 +232,9 @@ def test_images_that_cannot_be_decoded_are_left_out_and_many_are_an_error(faces,
 TWO = """
     import sys, torch, facexkit as fx, torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
-    from facexkit.models import fineface_training as training
-    from facexkit.models.demo import DemoNetwork
-    from facexkit.models.fineface import FineFace
+    from facexkit.systems import fineface_training as training
+    from facexkit.models.small_network import SmallNetwork
+    from facexkit.systems.fineface import FineFace
 
     torch.set_num_threads(1)
     out, narrow = sys.argv[1], (8, 16, 12)
@@ -247,7 +247,7 @@ TWO = """
 
     def parts():
         torch.manual_seed(3)
-        return FineFace(DemoNetwork(), 2, widths=narrow).double(), torch.randn(8, 3, 48, 48).double(), torch.arange(8) % 2
+        return FineFace(SmallNetwork(), 2, widths=narrow).double(), torch.randn(8, 3, 48, 48).double(), torch.arange(8) % 2
 
     network, images, labels = parts()
     own = slice(4 * rank, 4 * rank + 4)
@@ -272,9 +272,9 @@ def test_two_processes_teach_one_network(tmp_path):
 
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        first = FineFace(DemoNetwork(), 2, widths=NARROW).double()
+        first = FineFace(SmallNetwork(), 2, widths=NARROW).double()
         images, labels = torch.randn(8, 3, 48, 48).double(), torch.arange(8) % 2
-    second = FineFace(DemoNetwork(), 2, widths=NARROW).double()
+    second = FineFace(SmallNetwork(), 2, widths=NARROW).double()
     second.load_state_dict(first.state_dict())
     expected = averaged_steps((first, second), images, labels)
     for name, value in torch.load(tmp_path / "out/step1.pt").items():

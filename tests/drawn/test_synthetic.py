@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facexkit.drawn.drawing import draw, masks_of, picture_of
+from facexkit.drawn.people import AGES, COHORTS, SHORTCUTS, Recipe
+from facexkit.drawn.synthetic import CONCEPTS, DrawnFaces, DrawnMasks, synthetic_faces
 from facexkit.errors import FacexkitError
-from facexkit.faces.drawing import draw, masks_of, picture_of
 from facexkit.faces.formats import load_faces
-from facexkit.faces.people import AGES, COHORTS, SHORTCUTS, Recipe
 from facexkit.faces.regions import FACE_DICTIONARY, REGIONS
-from facexkit.faces.synthetic import CONCEPTS, DrawnFaces, DrawnMasks, synthetic_faces
 
 PATHS = [f"{n:06d}_0.png" for n in range(24)]
 WHERE = {"brows": ("l_brow", "r_brow"), "u_lip": ("u_lip", "l_lip")}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facexkit.errors import FacexkitError
-from facexkit.models.fairface import BLOCKS, FILES, decode
 from facexkit.models.loading import load_model
+from facexkit.systems.fairface_networks import BLOCKS, FILES, decode
 
 LOGITS = arrays(np.float32, (3, 18), elements=st.floats(-80, 80, width=32))
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
-from facexkit.models.demo import DemoNetwork
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import SOURCES, Made, Wish, register_source
+from facexkit.models.small_network import SmallNetwork
 from facexkit.models.weights import load_weights, read_weights, seeded
 
 BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
@@ -232,7 +232,7 @@ def _from_fineface(name: str, wish: Wish) -> Made:
 def backbone_network(name: str, weights: str | Path | None, seed: int) -> nn.Module:
     """Return the demo's network or one of torchvision; "imagenet" weights are random where there is no internet."""
     if name == "demo":
-        return DemoNetwork()
+        return SmallNetwork()
     try:
         return SOURCES["torchvision"](name, Wish(weights, None, seed, False)).network
     except FacexkitError as error:

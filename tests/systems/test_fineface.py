@@ -15,11 +15,11 @@ from facexkit.faces.regions import REGIONS
 from facexkit.measure.audit import audit
 from facexkit.measure.dissection import dissect
 from facexkit.measure.region_scores import score_regions
-from facexkit.models.fineface import EXPERTS, PARTS, FineFace, attend, both_passes, boxes, crop, overall
 from facexkit.models.layers import list_layers
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
-from facexkit.show.fineface_figures import plot_attention
+from facexkit.systems.fineface import EXPERTS, PARTS, FineFace, attend, both_passes, boxes, crop, overall
+from facexkit.systems.fineface_figures import plot_attention
 
 NARROW = (8, 16, 12)
 

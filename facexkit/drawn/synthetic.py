@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import astuple
-from functools import lru_cache
+from functools import lru_cache, wraps
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from facexkit.drawn.drawing import Layer, draw, masks_of, picture_of, soft_areas
+from facexkit.drawn.people import CUES, SHORTCUTS, TARGETS, CueRecipe, Face, Recipe
 from facexkit.errors import FacexkitError, unknown
-from facexkit.faces.drawing import Layer, draw, masks_of, picture_of, soft_areas
+from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.masks import JoinedMasks
-from facexkit.faces.people import CUES, SHORTCUTS, TARGETS, CueRecipe, Face, Recipe
 from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGIONS
 
 CONCEPTS = tuple(
@@ -178,3 +179,10 @@ def _concepts(face: Face, regions: dict[str, np.ndarray], size: int) -> dict[str
         "Wearing_Lipstick": (lips, labels["lipstick"]), "Goatee": (soft["goatee"], labels["beard"] == "goatee"),
     }  # fmt: skip
     return {name: mask for name, (mask, present) in shown.items() if present and mask.any()}
+
+
+@register_format("synthetic")
+@wraps(synthetic_faces)
+def read_synthetic(target: str = "gender", **options: object) -> Reading:
+    """The built-in drawn faces."""
+    return Reading(*synthetic_faces(target=target, **options), target=target)

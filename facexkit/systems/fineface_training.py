@@ -26,11 +26,11 @@ from tqdm.auto import tqdm
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
-from facexkit.models import fineface
 from facexkit.models.face_model import FaceModel, pick_device
-from facexkit.models.fineface import PARTS, BothPasses, FineFace, boxes, crop
 from facexkit.models.loading import replace_head
 from facexkit.models.weights import load_weights, seeded
+from facexkit.systems import fineface
+from facexkit.systems.fineface import PARTS, BothPasses, FineFace, boxes, crop
 
 STEPS = ("expert3", "expert2", "expert1", "crops", "concat")
 RESIZED, PADDING = 460 / 448, 8 / 448

@@ -18,6 +18,7 @@ from facexkit.measure.hierarchy import rank_concepts
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.stream import stream
+from facexkit.show.dissection_files import EXPORTS
 from facexkit.show.dissection_report import write_dissection_report
 
 
@@ -51,6 +52,7 @@ class MapFile(Accumulator):
         return np.array(self.maps.shape)
 
 
+@EXPORTS.register("face_dissect")
 def write_face_dissect(
     found: xr.Dataset,
     model: FaceModel,

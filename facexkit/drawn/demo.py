@@ -16,6 +16,8 @@ from facexkit.errors import unknown
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
+from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.small_network import SmallNetwork
 from facexkit.models.weights import load_weights, seeded
 
 DEMOS = {
@@ -29,41 +31,6 @@ IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 5, 32, 8e-3
 EMBEDDER_COURSE, FEATURES, SHARPNESS = (8, 32, 4e-3), 32, 12.0
 
 
-class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut around them."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.bn1, self.relu1 = nn.BatchNorm2d(channels_out), nn.ReLU()
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.bn2, self.relu2 = nn.BatchNorm2d(channels_out), nn.ReLU()
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or channels_in != channels_out:
-            conv = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu1(self.bn1(self.conv1(x)))
-        return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
-
-
-class DemoNetwork(nn.Module):
-    """A residual network of 0.2 million parameters; for 128×128 images `layer4` gives 96 maps of 8×8."""
-
-    def __init__(self, num_classes: int = len(CLASSES)) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 7, 4, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.layer1, self.layer2 = Block(16, 16, 1), Block(16, 32, 2)
-        self.layer3, self.layer4 = Block(32, 64, 2), Block(64, 96, 1)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(96, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
-        return self.fc(self.avgpool(x).flatten(1))
-
-
 class CosineHead(nn.Linear):
     """Logits for a softmax over persons: `SHARPNESS` × the cosine between an embedding and each person's own."""
 
@@ -71,7 +38,15 @@ class CosineHead(nn.Linear):
         return SHARPNESS * F.linear(F.normalize(x), F.normalize(self.weight))
 
 
-def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
+@register_source("demo")
+def _from_demo(name: str, wish: Wish) -> Made:
+    network = demo_network(name, wish.seed, train=wish.weights is None)
+    if wish.weights is not None:
+        load_weights(network, wish.weights, wish.trust)
+    return Made(network, IMAGE_SIZE, "half", None if name == "embedder" else CLASSES)
+
+
+def demo_network(name: str, seed: int, train: bool = True) -> SmallNetwork:
     """Return the network of `demo:NAME`; with `train`, with weights from the cache, or taught now and put there.
 
     Raises
@@ -82,7 +57,7 @@ def demo_network(name: str, seed: int, train: bool = True) -> DemoNetwork:
     if name not in DEMOS:
         raise unknown("demo model", name, DEMOS)
     with seeded(seed):
-        network, embeds = DemoNetwork(), name == "embedder"
+        network, embeds = SmallNetwork(len(CLASSES)), name == "embedder"
         if embeds:
             network.fc = nn.Sequential(nn.Linear(96, FEATURES, bias=False), nn.BatchNorm1d(FEATURES))
         if not train:

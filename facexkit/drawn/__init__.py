@@ -1,0 +1,1 @@
+"""The built-in faces: drawn, with planted causes, and the models that learn from them."""

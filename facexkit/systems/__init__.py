@@ -1,0 +1,1 @@
+"""Published systems: what belongs to one of them alone."""
