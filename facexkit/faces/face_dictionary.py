@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from facexkit.errors import FacexkitError
-from facexkit.faces import readers
-from facexkit.faces.formats import Reading, register_format
+from facexkit.faces.formats import Reading, is_below, register_format
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.masks import MaskFiles, read_pixels
+from facexkit.faces.label_files import label_table
+from facexkit.faces.masks import MaskFiles
+from facexkit.faces.readers import images_in, left_out
 from facexkit.faces.regions import FACE_DICTIONARY
 
 LABEL_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
@@ -28,6 +30,8 @@ class ConceptMasks(MaskFiles):
     files : by the image's path: {concept: name}.
     """
 
+    any_shape = True
+
     def __init__(self, folder: Path, files: dict[str, dict[str, str]]) -> None:
         self.folder, self.files = folder, files
         found = {concept for concepts in files.values() for concept in concepts}
@@ -35,7 +39,7 @@ class ConceptMasks(MaskFiles):
 
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks of the concepts that the image is labelled with, bool (H, W); an empty one too."""
-        return {concept: read_pixels(self.folder / name, "L") > 0 for concept, name in self.files.get(path, {}).items()}
+        return {concept: self.pixels(path, name, "L") > 0 for concept, name in self.files.get(path, {}).items()}
 
 
 @register_format("face_dictionary")
@@ -47,39 +51,48 @@ def read_face_dictionary(root: Path) -> Reading:
     that are in no such folder have no value there. Names are relative to the root.
     """
     files: dict[str, dict[str, str]] = {}
+    notes: list[str] = []
     lacking = [name for name in (*LABEL_FILES, GLOBAL_FOLDER) if not (root / name).exists()]
     for name in LABEL_FILES:
         if name not in lacking:
             _read_labels(root, root / name, files)
-    paths = [path for path in readers.images_in(root, GLOBAL_FOLDER) if path.count("/") >= 3]
+    masks = ConceptMasks(root, files)
+    found = images_in(root, GLOBAL_FOLDER, notes)
+    paths = [path for path in found if path.count("/") >= 3]
     if not files and not paths:
         raise FacexkitError(f"{root} has none of {', '.join(LABEL_FILES)} and no {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/")
-    masks = ConceptMasks(root, files)
     local = [{"path": path} | {c: int(c in labels) for c in masks.names} for path, labels in files.items()]
     rows = {path: row for path, row in zip(files, local, strict=True)}
     for path in paths:
         _, attribute, group, *_ = path.split("/")
         rows.setdefault(path, {"path": path} | dict.fromkeys(masks.names, 0))[_plain(attribute)] = _plain(group)
-    notes = [f"{root} has no {', '.join(lacking)}"] if lacking else []
+    groups = {_plain(path.split("/")[1]) for path in paths}
+    if both := groups & {"path", *masks.names} or {"path"}.intersection(masks.names):
+        raise FacexkitError(f"{root}: two columns would be called {', '.join(sorted(both))}; rename the folder or the masks")
+    if len(paths) < len(found):
+        loose = f"images do not lie in {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/"
+        notes.insert(0, left_out([path for path in found if path.count("/") < 3], loose))
+    if lacking:
+        notes.insert(0, f"{root} has no {', '.join(lacking)}")
     return Reading(pd.DataFrame(rows.values()), ImageFolder(root), masks if files else None, notes=notes)
 
 
 def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> None:
     """Add a label file's masks to `files`, by image and concept."""
-    table = readers.label_table(file, "image", ",")
+    table = label_table(file, "image", ",")
     if "labels" not in table:
         raise FacexkitError(f"{file} has no column 'labels'; a Face Dictionary's columns are image and labels")
-    inside = root.resolve()
-    for row, (image, labels) in enumerate(zip(table.path, table.labels.fillna(""), strict=True), 1):
+    every = table.labels.astype(object).where(table.labels.notna(), "")
+    for row, (image, labels) in enumerate(zip(table.path, every, strict=True), 1):
         if pd.isna(image):
             raise FacexkitError(f"{file}, row {row}: no image is named; name one or take the row out")
         concepts = files.setdefault(PurePosixPath(_slashed(image)).as_posix(), {})
         here = f"{file}, row {row} ({image})"
         for label in filter(None, map(_slashed, str(labels).split(";"))):
-            place, concept = (root / label).resolve(), PurePosixPath(label).stem
-            if not place.is_relative_to(inside):
+            concept = PurePosixPath(label).stem
+            if not is_below(os.path.realpath(root / label), os.path.realpath(root)):
                 raise FacexkitError(f"{here}: mask {label} leaves {root}; paths are relative to it")
-            if not place.is_file():
+            if not os.path.isfile(root / label):
                 raise FacexkitError(f"{here}: there is no mask {root / label}; put it there, or take it out")
             if concepts.setdefault(concept, label) != label:
                 raise FacexkitError(f"{here}: {concept} has two masks, {concepts[concept]} and {label}; keep one")

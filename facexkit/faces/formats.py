@@ -7,16 +7,18 @@ import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pandas as pd
 
 from facexkit.errors import FacexkitError, unknown
-from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
+from facexkit.faces.faceset import MOST_VALUES, FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
+from facexkit.faces.label_files import distinct
 from facexkit.faces.landmarks import LandmarkParser
-from facexkit.faces.masks import MaskFiles, Parser, mask_folder, parsed_masks
+from facexkit.faces.masks import MaskFiles, Parser, listed, mask_folder, parsed_masks
 from facexkit.registry import Registry
 
 
@@ -49,6 +51,7 @@ FORMATS: Registry[Reader] = Registry(
     "format", "facexkit.formats", "facexkit.drawn.synthetic", "facexkit.faces.readers", "facexkit.faces.face_dictionary",
     "facexkit.faces.pairs",
 )  # fmt: skip
+KINDS = {int: Integral, float: Real, str: str, bool: bool}
 
 
 def register_format(name: str) -> Callable[[Reader], Reader]:
@@ -90,6 +93,9 @@ def load_faces(
     FacexkitError
         with the file and the row, for input that is missing, contradictory or outside `root`.
     """
+    protected = (protected,) if isinstance(protected, str) else protected
+    if not isinstance(protected, Sequence) or not all(isinstance(name, str) for name in (format, target or "", *protected)):
+        raise FacexkitError(f"format, target and protected are names, not {format!r}, {target!r} and {protected!r}")
     read = FORMATS.find(format, "Add your own with fx.register_format.")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
@@ -97,8 +103,7 @@ def load_faces(
     given = {name: value for name, value in given.items() if value is not None}
     reading = read(**_arguments(format, read, given, target))
     table, notes = _check_table(reading, limit)
-    source, more = _choose_masks(masks, reading, table.path.tolist())
-    protected = (protected,) if isinstance(protected, str) else tuple(protected)
+    source, more = _choose_masks(masks, reading, table, [*protected, *([target] if target else [])])
     return FaceSet(
         table,
         reading.images,
@@ -124,23 +129,41 @@ def _arguments(format: str, read: Reader, given: dict[str, object], target: str 
         if name not in given and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             raise FacexkitError(f"format {format!r} needs {name}=…")
     given = dict(given) | ({"target": target} if target and "target" in parameters else {})
-    if "root" in given:
-        given["root"] = root = Path(str(given["root"])).expanduser()
-        if not root.is_dir():
-            raise FacexkitError(f"root {root} is no folder; give the folder that the images' paths are relative to")
-    if "annotations" in given:
-        file = Path(str(given["annotations"])).expanduser()
-        beside = given.get("root", Path()) / file
-        given["annotations"] = file = file if file.is_file() else beside
-        if not file.is_file():
+    for name in given.keys() & {"root", "annotations"}:
+        given[name] = _place(name, given[name])
+    root = given.get("root", Path())
+    if not os.path.isdir(root):
+        raise FacexkitError(f"root {root} is no folder; give the folder that the images' paths are relative to")
+    if file := given.get("annotations"):
+        given["annotations"] = file = file if os.path.isfile(file) else root / file
+        if not os.path.isfile(file):
             raise FacexkitError(f"there is no annotation file {file}; check annotations=")
+    kinds = get_type_hints(read)
+    for name in given.keys() - {"root", "annotations"}:
+        _check_kind(f"option {name} of format {format!r}", given[name], kinds.get(name))
     return given
 
 
+def _place(name: str, place: object) -> Path:
+    if not isinstance(place, (str, os.PathLike)):
+        raise FacexkitError(f"{name} is a {type(place).__name__}; give the path as text or as a Path")
+    return Path(os.path.expanduser(place))
+
+
+def _check_kind(what: str, value: object, hint: object) -> None:
+    """Check an option against its parameter's type, where that is of numbers, text and booleans."""
+    kinds = {kind: KINDS.get(kind) for kind in get_args(hint) or (hint,) if kind is not type(None)}
+    if None in kinds.values():
+        return
+    if isinstance(value, bool) and bool not in kinds or not isinstance(value, tuple(kinds.values())):
+        raise FacexkitError(f"{what} is {value!r}; it is of type {' or '.join(kind.__name__ for kind in kinds)}")
+
+
 def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, list[str]]:
-    """Check the paths of a reading; return the rows that are taken, and notes on labels without a value."""
-    table, notes = reading.table.reset_index(drop=True), []
+    """Check the paths of a reading; return the rows that are taken, and notes on what was changed or is lacking."""
     place = reading.file or getattr(reading.images, "root", "the format")
+    distinct([*reading.table.columns], place)
+    table, notes = reading.table.reset_index(drop=True), []
     if not len(table):
         raise FacexkitError(f"{place} lists no image")
     for column in reading.image_columns:
@@ -148,6 +171,11 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
             rows = _rows(table[column][empty])
             raise FacexkitError(f"{place}: {rows} without an image; name one or take the row out")
         table[column] = table[column].astype(str).map(posixpath.normpath)
+        if isinstance(reading.images, ImageFolder):
+            table[column] = _as_they_lie(table[column], reading.images.root)
+    for column in table.columns.drop([*reading.image_columns]):
+        table[column], more = _clean(table[column], table.path)
+        notes += more
     if table.path.duplicated().any() and (repeated := table.duplicated()).any():
         notes.append(f"{repeated.sum()} rows repeat an earlier one and are left out: {_rows(table.path[repeated])}")
         table = table[~repeated]
@@ -166,18 +194,44 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
     return table, notes
 
 
+def _clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Take the blanks off a column of text; tell how many had some, and which values differ in nothing but case."""
+    texts = labels[labels.map(lambda label: isinstance(label, str))]
+    if not len(texts):
+        return labels, []
+    notes, plain = [], texts.str.strip()
+    if (padded := plain != texts).any():
+        notes.append(f"column {labels.name!r}: {padded.sum()} values had blanks around them, which are taken off: "
+                     f"{_rows(paths[padded.index[padded]])}")  # fmt: skip
+        labels = labels.astype(object).where(~labels.index.isin(plain.index), plain).infer_objects()
+    counts = plain.value_counts()
+    folded = counts.index.to_series().str.casefold()
+    if len(alike := counts[folded.duplicated(keep=False).to_numpy()].sort_index()):
+        values = [f"{value} ({n})" for value, n in alike.items()]
+        notes.append(f"column {labels.name!r} has values that differ in nothing but case and are kept apart: {listed(values)}")
+    return labels, notes
+
+
+def _as_they_lie(paths: pd.Series, root: Path) -> pd.Series:
+    """Take the blanks off the paths that are no file with them."""
+    padded = paths[paths != paths.str.strip()]
+    lie = [path if os.path.lexists(root / path) else path.strip() for path in padded]
+    return paths.where(~paths.index.isin(padded.index), pd.Series(lie, padded.index, dtype=object))
+
+
 def _check_files(paths: pd.Series, root: Path, place: object) -> None:
-    """Check that every path is there and really lies under the root; lists folders, as asking for each file is slow."""
-    real, here, away = os.path.realpath(root), set(), set()
+    """Check that every path is a file and really lies under the root; lists folders, as asking for each file is slow."""
+    real, here, away, odd = os.path.realpath(root), set(), set(), set()
     for folder in paths.map(posixpath.dirname).unique():
         try:
             entries = list(os.scandir(root / folder))
-        except OSError:
+        except (OSError, ValueError):
             continue
-        moved = not _is_below(os.path.realpath(root / folder), real)
+        moved = not is_below(os.path.realpath(root / folder), real)
         names = {f"{folder}/{entry.name}" if folder else entry.name: entry for entry in entries}
         here |= names.keys()
         away |= {name for name, entry in names.items() if moved or entry.is_symlink()}
+        odd |= {name for name, entry in names.items() if not entry.is_file()}
     lacking = ~paths.isin(here)
     if lacking.any():
         raise FacexkitError(
@@ -185,12 +239,15 @@ def _check_files(paths: pd.Series, root: Path, place: object) -> None:
             "put them there, or take their rows out"
         )
     linked = paths[paths.isin(away)]
-    outside = linked[[not _is_below(os.path.realpath(root / path), real) for path in linked]]
+    outside = linked[[not is_below(os.path.realpath(root / path), real) for path in linked]]
     if len(outside):
         raise FacexkitError(f"{place}: links that leave {root}: {_rows(outside)}; copy the files, or take a root above")
+    if len(unread := paths[paths.isin(odd)]):
+        raise FacexkitError(f"{place}: {_rows(unread)}: no file but a folder, pipe or device; take the row out")
 
 
-def _is_below(path: str, real_root: str) -> bool:
+def is_below(path: str, real_root: str) -> bool:
+    """Return whether a resolved path is that of a resolved folder or lies below it."""
     return path == real_root or path.startswith(real_root.rstrip(os.sep) + os.sep)
 
 
@@ -200,20 +257,34 @@ def _rows(paths: pd.Series) -> str:
     return listed + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
-def _choose_masks(masks: object, reading: Reading, paths: list[str]) -> tuple[MaskSource | None, list[str]]:
-    notes: list[str] = []
+def _choose_masks(
+    masks: object, reading: Reading, table: pd.DataFrame, columns: Sequence[str]
+) -> tuple[MaskSource | None, list[str]]:
+    """Return the masks that are asked for, and notes on the images without one, and whom these show by `columns`."""
+    paths, notes = table.path.tolist(), []
     if masks is None:
         source = reading.masks(paths) if callable(reading.masks) else reading.masks
     elif masks == "landmarks" or hasattr(masks, "parse"):
         parser = LandmarkParser() if masks == "landmarks" else masks
-        return parsed_masks(parser, reading.images, paths)
+        source, notes = parsed_masks(parser, reading.images, paths)
     elif isinstance(masks, (str, Path)):
-        source = mask_folder(Path(masks).expanduser(), paths)
+        source = mask_folder(_place("masks", masks), paths)
     elif hasattr(masks, "read") and hasattr(masks, "names"):
         source = masks
     else:
         raise FacexkitError(f"masks is a {type(masks).__name__}; give a folder, 'landmarks' or a face parser")
-    if isinstance(source, MaskFiles) and (lacking := source.missing(paths)):
-        listed = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
-        notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {source.folder}: {listed}")
+    if not isinstance(source, MaskFiles):
+        return source, notes
+    notes = [*notes, *source.notes]
+    if not notes and (lacking := source.missing(paths)):
+        notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {source.folder}: {listed(lacking)}")
+    source.images = reading.images if isinstance(reading.images, ImageFolder) else None
+    if empty := source.take_out_empty(paths):
+        notes.append(f"{len(empty)} of {len(paths)} images have a mask of background alone, taken for none: {listed(empty)}")
+    without = table.path.isin(source.missing(paths))
+    for column in columns if without.any() else ():
+        if column in table and table[column].nunique() <= MOST_VALUES:
+            groups = without.groupby(table[column]).agg(["sum", "size"])
+            whom = ", ".join(f"{group} {hit} of {size}" for group, hit, size in groups.itertuples())
+            notes.append(f"images without a mask by {column}: {whom}")
     return source, notes

@@ -18,7 +18,12 @@ from tqdm import tqdm
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import ImageSource, MaskSource
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.images import TURNS, ImageFolder, opened, regular
+from facexkit.faces.regions import REGIONS, UNIONS
+
+LOSSY = ("JPEG", "MPO", "WEBP")
+SMALL = 2048
+"""A mask file of one value takes fewer bytes, unless it has millions of pixels."""
 
 REGION_FILE = re.compile(rf"(.*)_({'|'.join(REGIONS)})")
 PARSE_BATCH = 16
@@ -43,33 +48,86 @@ class MaskFiles:
     Parameters
     ----------
     files : by the image's path: the name of its index PNG, or {region: name}.
+    notes : sentences on what lies in the folder and is left out.
+
+    Attributes
+    ----------
+    images : the image files, where there are any: a mask of another shape than its image is refused, and one that was
+        drawn on the pixels before EXIF turned them is turned with them.
     """
 
-    def __init__(self, folder: Path, files: dict[str, str | dict[str, str]]) -> None:
-        self.folder, self.files = folder, files
+    images: ImageFolder | None = None
+    any_shape = False
+    notes: Sequence[str] = ()
+
+    def __init__(self, folder: Path, files: dict[str, str | dict[str, str]], notes: Sequence[str] = ()) -> None:
+        self.folder, self.files, self.notes = folder, files, notes
         named = {region for value in files.values() for region in (REGIONS if isinstance(value, str) else value)}
         self.names = tuple(region for region in REGIONS if region in named or region == "background")
 
     def read(self, path: str) -> dict[str, np.ndarray]:
-        """Return the image's masks, bool (H, W) by region; none where it has no file."""
-        files = self.files.get(path)
-        if files is None:
-            return {}
-        return read_index_mask(self.folder / files) if isinstance(files, str) else self._read_regions(files)
+        """Return the image's masks, bool (H, W) by region; none where it has no file, or one of background alone."""
+        files = self.files.get(path, {})
+        if isinstance(files, str):
+            masks = index_masks(self.pixels(path, files), self.folder / files)
+        else:
+            masks = self._read_regions(path, files)
+        return {} if masks.keys() <= {"background"} else masks
 
-    def _read_regions(self, files: dict[str, str]) -> dict[str, np.ndarray]:
-        masks = {region: read_pixels(self.folder / name, "L") > 0 for region, name in files.items()}
+    def _read_regions(self, path: str, files: dict[str, str]) -> dict[str, np.ndarray]:
+        masks = {region: self.pixels(path, name, "L") > 0 for region, name in files.items()}
         if len(sizes := {region: mask.shape for region, mask in masks.items()}) and len(set(sizes.values())) > 1:
             listed = ", ".join(f"{files[region]} {w}×{h}" for region, (h, w) in sizes.items())
             raise FacexkitError(f"{self.folder}: the masks of one image differ in size: {listed}; save them alike")
-        masks.setdefault("background", ~np.any(list(masks.values()), axis=0))
+        if masks:
+            masks.setdefault("background", ~np.any(list(masks.values()), axis=0))
         return {region: mask for region, mask in masks.items() if mask.any()}
+
+    def pixels(self, path: str, name: str, mode: str | None = None) -> np.ndarray:
+        """Return the pixels of one of an image's mask files as the upright image lies, in a Pillow mode if asked."""
+        pixels = read_pixels(self.folder / name, mode)
+        if self.images is None:
+            return pixels
+        try:
+            width, height, orientation = self.images.stored(path)
+        except OSError:
+            return pixels  # there is no picture to lie over; the pass lists it among the skipped
+        stored, shape = (height, width), pixels.shape[:2]
+        upright = stored[::-1] if orientation in TURNS else stored
+        if shape == upright or (shape != stored and _alike(shape, upright)):
+            return pixels
+        if orientation in TURNS and _alike(shape, stored):
+            return TURNS[orientation](pixels)
+        if self.any_shape:
+            return pixels
+        raise FacexkitError(
+            f"mask {self.folder / name} has {shape[1]}×{shape[0]} pixels, its image {path} {upright[1]}×{upright[0]}: these "
+            "are of different shapes, so the mask belongs to another picture or cut; save it in the shape of its image"
+        )
 
     def digest(self, path: str) -> bytes:
         """Return the bytes of the image's mask files."""
+        try:
+            return b"".join(regular(self.folder / name).read_bytes() for name in self._names(path))
+        except OSError as error:
+            raise FacexkitError(f"a mask of {path} cannot be read: {error}; put the file back") from error
+
+    def _names(self, path: str) -> list[str]:
         files = self.files.get(path, {})
-        names = [files] if isinstance(files, str) else sorted(files.values())
-        return b"".join((self.folder / name).read_bytes() for name in names)
+        return [files] if isinstance(files, str) else sorted(files.values())
+
+    def take_out_empty(self, paths: Iterable[str]) -> list[str]:
+        """Take out the masks that are background alone, and return their images; small files are opened, no others."""
+        try:
+            sizes = {path: sum(os.path.getsize(self.folder / name) for name in self._names(path)) for path in paths}
+        except OSError as error:
+            raise FacexkitError(f"a mask cannot be read: {error}; put the file back") from error
+        small = max(SMALL, np.median([*sizes.values()]) / 3)
+        with ThreadPoolExecutor() as pool:
+            looked_at = [path for path, size in sizes.items() if path in self.files and size <= small]
+            empty = [path for path, masks in zip(looked_at, pool.map(self.read, looked_at), strict=True) if not masks]
+        self.files = {path: files for path, files in self.files.items() if path not in {*empty}}
+        return empty
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the images that have no mask file."""
@@ -102,28 +160,33 @@ class JoinedMasks:
         return self.first.digest(path) + self.second.digest(path) + repr(sorted(self.rename.items())).encode()
 
 
-def read_index_mask(file: Path) -> dict[str, np.ndarray]:
-    """Read a palette or grey PNG whose pixel values are positions in `REGIONS`: bool (H, W) by region."""
-    index = read_pixels(file)
+def _alike(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Return whether two shapes are one but for the size, to a pixel of the larger."""
+    return abs(shape[0] * other[1] - shape[1] * other[0]) <= max(sum(shape), sum(other))
+
+
+def index_masks(index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
+    """Split the pixels of a palette or grey PNG, positions in `REGIONS`, into bool (H, W) by region."""
     if index.ndim != 2 or index.dtype.kind == "f":
         raise FacexkitError(f"{file}: no index PNG; that is palette or grey, with the region 0–18 as pixel value")
-    counts = np.bincount(index.ravel(), minlength=len(REGIONS))
-    if len(counts) > len(REGIONS):
-        y, x = np.argwhere(index >= len(REGIONS))[0]
+    if index.min() < 0 or index.max() >= len(REGIONS):
+        y, x = np.argwhere((index < 0) | (index >= len(REGIONS)))[0]
         raise FacexkitError(
             f"{file}: the pixel at column {x}, row {y} has the value {index[y, x]}, which is no region (0–18); "
             "save the mask as an index PNG, or one PNG a region named STEM_REGION.png"
         )
-    return {REGIONS[value]: index == value for value in np.flatnonzero(counts)}
+    return {REGIONS[value]: index == value for value in np.flatnonzero(np.bincount(index.ravel()))}
 
 
 def read_pixels(file: Path, mode: str | None = None) -> np.ndarray:
     """Return the pixels of a mask file, as they are or in a Pillow mode; FacexkitError where it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
+            if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
+                raise OSError(f"it is a {image.format}, whatever its name says, and their compression changes the values")
             return np.asarray(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FacexkitError(f"mask {file} cannot be read: {error}; replace the file") from error
+    except OSError as error:
+        raise FacexkitError(f"mask {file} cannot be read: {error}; save it as PNG from the original") from error
 
 
 def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | None = None) -> MaskFiles:
@@ -134,7 +197,7 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
     paths : the images.
     key : an image's path → how its masks are named; without it the path or the name, without the suffix.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FacexkitError(f"no mask folder {folder}; give masks= an existing folder, 'landmarks' or a face parser")
     by_path, by_name = _list_masks(folder)
     ways = [(key, by_name)] if key else [(_without_suffix, by_path), (_stem, by_name)]
@@ -143,13 +206,31 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
         if len(set(keys)) < len(keys):
             continue
         whole = {path: index[k] for path, k in zip(paths, keys, strict=True) if k in index}
-        parts = {path: regions[k] for path, k in zip(paths, keys, strict=True) if k in regions}
+        taken = {*whole.values()}
+        parts = {path: regions[k] for path, k in zip(paths, keys, strict=True) if {*regions.get(k, {}).values()} - taken}
         if whole or parts:
-            return MaskFiles(folder, whole if len(whole) >= len(parts) else parts)
+            files = parts | whole if len(whole) >= len(parts) else whole | parts
+            return MaskFiles(folder, files, _no_regions(index, {*keys}) if parts else [])
     stem = _stem(paths[0])
     raise FacexkitError(
         f"{folder} has no mask for any of the {len(paths)} images; looked for names like {stem}.png and {stem}_skin.png"
     )
+
+
+def _no_regions(index: dict[str, str], keys: set[str]) -> list[str]:
+    """Return a note on the PNGs that are named after an image of the set and something that is no region."""
+    others = [stem for stem in index if stem not in keys and not REGION_FILE.fullmatch(stem)]
+    files = [index[k] for k in sorted(others) if any(k[: at.start()] in keys for at in re.finditer("_", k))]
+    if not files:
+        return []
+    united = [name for name in UNIONS if any(_stem(file).endswith(f"_{name}") for file in files)]
+    unions = "".join(f"; {name} is {' and '.join(UNIONS[name])} together: save these" for name in united)
+    return [f"{len(files)} mask files name no region and are left out: {listed(files)}{unions}"]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first five names, and a sign that there are more."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 Listing = tuple[dict[str, str], dict[str, dict[str, str]]]
@@ -212,8 +293,7 @@ def parsed_masks(parser: Parser, images: ImageSource, paths: Sequence[str]) -> t
     notes = []
     if failed := [path for path in paths if path not in files]:
         reason = f" ({len(undecoded)} of them are no readable image)" if undecoded else ""
-        listed = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
-        notes = [f"{parser.name} could not parse {len(failed)} of {len(paths)} faces{reason}: {listed}"]
+        notes = [f"{parser.name} could not parse {len(failed)} of {len(paths)} faces{reason}: {listed(failed)}"]
     return MaskFiles(folder, files), notes
 
 

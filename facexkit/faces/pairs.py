@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import FORMATS, Reading, register_format
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.readers import read_table
+from facexkit.faces.label_files import read_table
 
 
 @register_format("pairs")
@@ -51,7 +52,7 @@ def references(pairs: FaceSet) -> FaceSet:
 
 def _pair_table(file: Path) -> pd.DataFrame:
     table = read_table(file)
-    names = [str(name).strip() for name in table.columns]
+    names = [*table.columns]
     if len(names) < 3 or names[2] in ("0", "1"):
         raise FacexkitError(
             f"{file}: line 1 is {', '.join(names)}; it names the columns: reference image, probe image, 1 (one person) "
@@ -64,7 +65,22 @@ def _pair_table(file: Path) -> pd.DataFrame:
         row = wrong.idxmax()
         where = f"{file}, row {row + 1} ({table.path[row]}), column {names[2]!r}"
         raise FacexkitError(f"{where}: {table.same[row]} is neither 1 (the same person) nor 0; mend it")
-    return table.assign(same=values.astype(int))[["path", "reference", "same", *table.columns[3:]]]
+    table = table.assign(same=values.astype(int))[["path", "reference", "same", *table.columns[3:]]]
+    _check_pairs(table, file)
+    return table
+
+
+def _check_pairs(table: pd.DataFrame, file: Path) -> None:
+    """Refuse a picture beside itself, and two pictures, in either order, that are said to be one person and two."""
+    said: dict[frozenset[str], tuple[int, int]] = {}
+    for row, (probe, reference, same) in enumerate(zip(table.path, table.reference, table.same, strict=True), 1):
+        pair = frozenset(posixpath.normpath(str(image).strip()) for image in (probe, reference))
+        if len(pair) == 1 and not pd.isna(probe):
+            raise FacexkitError(f"{file}, row {row}: {probe} is a pair with itself, which proves nothing; take it out")
+        earlier, before = said.setdefault(pair, (row, same))
+        if before != same:
+            raise FacexkitError(f"{file}, rows {earlier} and {row}: {reference} and {probe} are one person (1) in one "
+                                "and two (0) in the other; keep the right one")  # fmt: skip
 
 
 def _drawn_pairs(pictures: pd.DataFrame) -> pd.DataFrame:

@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError
 from facexkit.faces.formats import Reading, register_format
-from facexkit.faces.images import IMAGE_SUFFIXES, ImageFolder
+from facexkit.faces.images import IMAGE_SUFFIXES, ImageFolder, regular
+from facexkit.faces.label_files import attribute_table, distinct, label_table, read_text
 from facexkit.faces.masks import mask_folder
 
-IMAGE_COLUMNS = ("img image file path filename file_name filepath image_path img_path image_id").split()
 SPLITS = ("train", "val", "valid", "validation", "test")
+CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\.jpe?g(\.chip\.jpe?g)?", re.IGNORECASE)
 UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
 
@@ -24,8 +25,8 @@ UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
 @register_format("csv")
 def read_csv(root: Path, annotations: Path, *, image_column: str | None = None, sep: str | None = None) -> Reading:
     """Any folder of images with a table of labels; masks in `ROOT-mask-anno` if that folder is there."""
-    text = annotations.suffix == ".txt"
-    table = attribute_table(annotations) if text else label_table(annotations, image_column, sep)
+    listed = annotations.suffix == ".txt"
+    table = attribute_table(annotations) if listed else label_table(annotations, image_column, sep)
     beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
     return _with_masks(Reading(table, ImageFolder(root), file=annotations), beside)
 
@@ -43,12 +44,14 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     files = [annotations] if annotations else sorted(root.glob("*.csv"))
     if len(files) > 1:
         raise FacexkitError(f"{root} has {len(files)} CSV files; choose one: annotations={files[0].name!r}")
-    reading = Reading(pd.DataFrame({"path": images_in(root, "images")}), ImageFolder(root))
+    notes: list[str] = []
     if files:
-        reading.table, reading.file = label_table(files[0]), files[0]
-        reading.table["path"] = "images/" + reading.table.path
+        table = label_table(files[0])
+        table["path"] = "images/" + table.path
     else:
-        reading.notes = [f"no CSV of labels in {root}: the faces have none"]
+        table = pd.DataFrame({"path": images_in(root, "images", notes)})
+        notes.insert(0, f"no CSV of labels in {root}: the faces have none")
+    reading = Reading(table, ImageFolder(root), file=files[0] if files else None, notes=notes)
     return _with_masks(reading, root / "masks")
 
 
@@ -63,16 +66,25 @@ def read_celeba(root: Path, annotations: Path | None = None) -> Reading:
     except FacexkitError:
         reading.notes = ["no list_eval_partition.txt: the faces have no split"]
         return reading
-    places = pd.read_csv(partition, sep=r"\s+", header=None, names=["path", "split"], dtype=str)
-    splits = places.split.map({"0": "train", "1": "val", "2": "test"})
-    reading.table["split"] = reading.table.path.map(dict(zip(f"{images}/" + places.path, splits, strict=True)))
+    splits = _celeba_splits(partition)
+    reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(splits)
     return reading
+
+
+def _celeba_splits(file: Path) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for line, cells in enumerate(map(str.split, read_text(file).split("\n")), 1):
+        if cells and (len(cells) != 2 or cells[1] not in CELEBA_SPLITS or cells[0] in splits):
+            raise FacexkitError(f"{file}, line {line}: {' '.join(cells)!r} is no new image and 0, 1 or 2; mend it")
+        splits |= {cells[0]: CELEBA_SPLITS[cells[1]]} if cells else {}
+    return splits
 
 
 @register_format("image_folder")
 def read_image_folder(root: Path) -> Reading:
     """`SPLIT/CLASS/*.jpg` with splits named train, val or test; or `CLASS/*.jpg`. The class is the column `label`."""
-    paths = pd.Series(images_in(root), dtype=str)
+    notes: list[str] = []
+    paths = pd.Series(images_in(root, notes=notes), dtype=str)
     parts = paths.str.split("/", expand=True).reindex(columns=range(3))
     if split := parts[0].isin(SPLITS).any():
         parts.insert(0, "split", parts.pop(0))
@@ -80,7 +92,8 @@ def read_image_folder(root: Path) -> Reading:
     fits = parts.iloc[:, int(split) + 1].notna()
     if split:
         table["split"], fits = parts["split"], fits & parts["split"].isin(SPLITS)
-    notes = [_left_out(paths[~fits], "do not lie in SPLIT/CLASS/ or CLASS/")] if not fits.all() else []
+    if not fits.all():
+        notes.insert(0, left_out(paths[~fits], "images do not lie in SPLIT/CLASS/ or CLASS/"))
     if not fits.any():
         raise FacexkitError(f"{root} has no image in SPLIT/CLASS/ or CLASS/; for a plain folder take format 'csv'")
     return Reading(table[fits], ImageFolder(root), target="label", notes=notes)
@@ -107,7 +120,8 @@ def read_fairface(root: Path, annotations: Path | None = None) -> Reading:
 @register_format("utkface")
 def read_utkface(root: Path) -> Reading:
     """UTKFace: `AGE_GENDER_RACE_DATETIME.jpg` or `….jpg.chip.jpg`, in the root or folders below it."""
-    paths = pd.Series(images_in(root), dtype=str)
+    notes: list[str] = []
+    paths = pd.Series(images_in(root, notes=notes), dtype=str)
     found = [UTKFACE_NAME.fullmatch(PurePosixPath(path).name) for path in paths]
     fits = pd.Series([match is not None for match in found], dtype=bool)
     if not fits.any():
@@ -119,7 +133,8 @@ def read_utkface(root: Path) -> Reading:
         gender=fields.gender.map({0: "male", 1: "female"}),
         race=fields.race.map(dict(enumerate(UTKFACE_RACES))),
     )
-    notes = [_left_out(paths[~fits], "lack a field in their name")] if not fits.all() else []
+    if not fits.all():
+        notes.insert(0, left_out(paths[~fits], "images lack a field in their name"))
     return Reading(table[["path", "age", "gender", "race"]], ImageFolder(root), target="gender", notes=notes)
 
 
@@ -130,76 +145,24 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
 
     file = annotations or _find(root, "lfw_att_40.mat")
     try:
-        content = loadmat(file, simplify_cells=True)
+        content = loadmat(regular(file), simplify_cells=True)
         names = [str(name).strip() for name in content["AttrName"]]
         paths = [str(name).strip().replace("\\", "/") for name in content["name"]]
-        labels = pd.DataFrame(content["label"], columns=names, index=paths).astype(int)
+        labels = pd.DataFrame(content["label"], columns=names, index=paths)
+        wrong = ~labels.isin([0, 1]).to_numpy(bool)
     except Exception as error:  # scipy's reader ends in whatever a damaged file leads it to
         raise FacexkitError(
             f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes: {error!r}"
         ) from error
+    if wrong.any():
+        row, column = next(zip(*wrong.nonzero(), strict=True))
+        where = f"{file}, row {row + 1} ({paths[row]}), column {names[column]!r}"
+        raise FacexkitError(f"{where}: {labels.iat[row, column]} is neither 1 nor 0; give the file of labels, not of scores")
+    distinct(["path", *names], file)
     folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
     below = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
-    table = labels.rename_axis("path").reset_index()
+    table = labels.astype(int).rename_axis("path").reset_index()
     return Reading(table.assign(path=below + table.path), ImageFolder(root), file=file)
-
-
-def label_table(file: Path, image_column: str | None = None, sep: str | None = None) -> pd.DataFrame:
-    """Read a CSV with a header; its image column becomes `path`, the first column.
-
-    Parameters
-    ----------
-    image_column : by default the first column with a usual name (img, image, file, path, …), else the first.
-    sep : by default whichever of comma, semicolon and tab the header has most of.
-    """
-    table = read_table(file, sep)
-    if image_column is not None and image_column not in table:
-        raise unknown("image column", image_column, table.columns, f"(columns of {file})")
-    usual = [column for column in table if str(column).lower() in IMAGE_COLUMNS]
-    column = image_column or [*usual, *table.columns][0]
-    images = table.pop(column)
-    if len(images) and not images.astype(str).str.lower().str.endswith(IMAGE_SUFFIXES).any():
-        raise FacexkitError(
-            f"{file}: column {column!r} names no image file (first value {images.iloc[0]!r}); "
-            f"call the column that does image (or img, file, path), or say in Python image_column=…, one of "
-            f"{', '.join(map(str, [column, *table.columns]))}"
-        )
-    if "path" in table:
-        table = table.rename(columns={"path": "path (label)"})
-    table.insert(0, "path", images)
-    return table
-
-
-def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
-    """Read a CSV with a header, separated by `sep` or by whichever of comma, semicolon and tab the header has most of."""
-    try:
-        with open(file, encoding="utf-8-sig") as lines:
-            sep = sep or max(",;\t", key=lines.readline().count)
-        return pd.read_csv(file, sep=sep, encoding="utf-8-sig", skipinitialspace=True)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise FacexkitError(f"{file} is no CSV that can be read: {error}; save it as UTF-8 with a header") from error
-
-
-def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
-    """Read CelebA's attribute list (a count, the names, then image and −1 or 1 for each) as labels 0 and 1."""
-    with open(file, encoding="utf-8") as lines:
-        count, names = lines.readline().strip(), lines.readline().split()
-    if not count.isdigit() or not names:
-        raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
-    try:
-        columns = ["path", *names]
-        table = pd.read_csv(file, sep=r"\s+", skiprows=2, header=None, names=columns, index_col=False, dtype=str)
-    except pd.errors.ParserError as error:
-        raise FacexkitError(f"{file}: a line does not have {len(names)} values ({error})") from error
-    values = table[names]
-    if (wrong := ~values.isin(["-1", "1"])).any(axis=None):
-        row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
-        found = values.iat[row, column]
-        what = "has fewer values than line 2 has attributes" if pd.isna(found) else f"has {found!r}, not -1 or 1"
-        raise FacexkitError(f"{file}, line {row + 3} ({table.path[row]}), column {names[column]!r}: {what}; mend it")
-    if len(table) != int(count):
-        raise FacexkitError(f"{file}: line 1 says {count} images, but {len(table)} follow; the file is cut or edited")
-    return pd.concat([folder + table.path, (values == "1").astype(int)], axis=1)
 
 
 def _with_masks(reading: Reading, folder: Path, key: Callable[[str], str] | None = None) -> Reading:
@@ -215,17 +178,24 @@ def _find(root: Path, name: str) -> Path:
     raise FacexkitError(f"no {name} in {root}; give the folder that has it as root, or the file as annotations=")
 
 
-def images_in(root: Path, folder: str = "") -> list[str]:
-    """Return the image files below a folder, sorted, hidden ones left out."""
-    found = []
+def images_in(root: Path, folder: str = "", notes: list[str] | None = None) -> list[str]:
+    """Return the image files below a folder, sorted, hidden ones left out; `notes` gets a sentence on all else."""
+    found, other, links = [], [], []
     for place, folders, names in os.walk(root / folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(place).relative_to(root).as_posix() + "/"
         below = "" if below == "./" else below
-        found += [below + n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and not n.startswith(".")]
+        links += [below + name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in names:
+            if not name.startswith("."):
+                (found if name.lower().endswith(IMAGE_SUFFIXES) else other).append(below + name)
+    if notes is not None:
+        whys = {f"files are no images ({' '.join(IMAGE_SUFFIXES)})": other, "folders are links": links}
+        notes += [left_out(sorted(paths), why) for why, paths in whys.items() if paths]
     return sorted(found)
 
 
-def _left_out(paths: Iterable[str], why: str) -> str:
+def left_out(paths: Iterable[str], why: str) -> str:
+    """Return the sentence on what is left out: how many, why, and the first of them."""
     paths = list(paths)
-    return f"{len(paths)} images {why} and are left out: {', '.join(paths[:10])}{', …' if len(paths) > 10 else ''}"
+    return f"{len(paths)} {why} and are left out: {', '.join(paths[:10])}{', …' if len(paths) > 10 else ''}"

@@ -183,8 +183,9 @@ def test_a_bad_mask_ends_the_batches_with_its_file_only(csv_set, tmp_path, worke
     places = csv_set("img\na.jpg\nb.jpg\nc.jpg\n")
     for name in "abc":
         (tmp_path / "m").mkdir(exist_ok=True)
-        (tmp_path / "m" / f"{name}.png").write_bytes(b"no picture")
+        Image.new("L", (24, 20), 1).save(tmp_path / "m" / f"{name}.png")
     faces = load_faces("csv", **places, masks=tmp_path / "m")
+    (tmp_path / "m" / "a.png").write_bytes(b"no picture")
     with pytest.raises(FacexkitError) as raised:
         list(faces.batches(8, 2, [MaskView(("skin",), 4)], workers=workers))
     assert "a.png cannot be read" in str(raised.value) and "Traceback" not in str(raised.value)

@@ -107,7 +107,11 @@ def test_csv_finds_masks_beside_the_root(csv_set, tmp_path):
     faces = load_faces("csv", **places, target="task", protected="group")
     assert_same(faces, {"path": ["a.jpg", "b.jpg", "c.jpg"], "task": [1, 0, 1], "group": list("xyy")})
     assert set(faces.masks.read("a.jpg")) == {"background", "skin", "hair"} and faces.masks.read("c.jpg") == {}
-    assert faces.notes == [f"1 of 3 images have no mask in {tmp_path / 'faces-mask-anno'}: c.jpg"]
+    assert faces.notes == [
+        f"1 of 3 images have no mask in {tmp_path / 'faces-mask-anno'}: c.jpg",
+        "images without a mask by group: x 0 of 1, y 1 of 2",
+        "images without a mask by task: 0 0 of 1, 1 1 of 2",
+    ]
     assert not load_faces("csv", **places, limit=2).notes
     assert faces.protected == ("group",) and faces.source["annotations"].endswith("labels.csv")
 
@@ -249,7 +253,7 @@ def test_bad_arguments_say_what_to_do(tmp_path, monkeypatch, arguments, message)
     ("", "labels.csv is no CSV that can be read"),
     ("img,y\n", "labels.csv lists no image"),
     ("name,y\nx,1\ny,2\n", "column 'name' names no image file (first value 'x'); call the column that does image"),
-    ("img,y\na.jpg,1\nb.jpg,2,3,4\n", "labels.csv is no CSV that can be read"),
+    ("img,y\na.jpg,1\nb.jpg,2,3,4\n", "labels.csv, line 3: 4 cells where line 1 names 2 columns"),
     ("img,y\na.jpg,1\na.jpg,2\n", "images with two rows of different labels: row 2 (a.jpg)"),
     ("img,y\na.jpg,1\n../out.jpg,2\n", "paths that leave the root: row 2 (../out.jpg)"),
     ("img,y\na/../../out.jpg,2\n", "paths that leave the root: row 1 (../out.jpg)"),

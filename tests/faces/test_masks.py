@@ -91,10 +91,11 @@ def test_region_files_of_different_sizes_are_refused(tmp_path):
 
 
 def test_a_mask_of_another_size_than_its_image_is_resized(csv_set, tmp_path):
-    write(tmp_path / "m" / "a.png", Image.fromarray(np.repeat(np.array([[1], [13]], np.uint8), 6, 1)))
-    write(tmp_path / "m" / "b.png", Image.fromarray(np.zeros((5, 5), np.uint8)))
+    write(tmp_path / "m" / "a.png", Image.fromarray(np.repeat(np.array([[1], [13]], np.uint8), 5, 0).repeat(12, 1)))
+    write(tmp_path / "m" / "b.png", Image.fromarray(np.zeros((5, 6), np.uint8)))
     faces = load_faces("csv", **csv_set("img\na.jpg\nb.jpg\nc.jpg\n"), masks=tmp_path / "m")
     assert "1 of 3 images have no mask" in faces.notes[0] and faces.notes[0].endswith("c.jpg")
+    assert faces.notes[1] == "1 of 3 images have a mask of background alone, taken for none: b.jpg"
     view = MaskView(("skin", "hair"), 4)
     found = next(faces.batches(8, masks=[view])).masks[view].numpy()
     assert (found[0, 0] == [[True] * 4] * 2 + [[False] * 4] * 2).all() and (found[0, 1] == ~found[0, 0]).all()

@@ -1,0 +1,149 @@
+"""Files of labels: CSV tables and CelebA's attribute lists, every cell as it is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.images import IMAGE_SUFFIXES, regular
+
+IMAGE_COLUMNS = ("img image file path filename file_name filepath image_path img_path image_id").split()
+NO_VALUE = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+"""Cells that hold no value, as programs write them."""
+
+NUMBER = r"-?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-][0-9]{1,2})?"
+"""A plain number; with a leading zero, or more digits than a float keeps, it is a name of digits."""
+
+
+def label_table(file: Path, image_column: str | None = None, sep: str | None = None) -> pd.DataFrame:
+    """Read a CSV with a header; its image column becomes `path`, the first column.
+
+    Parameters
+    ----------
+    image_column : by default the first column with a usual name (img, image, file, path, …), else the first.
+    sep : by default whichever of comma, semicolon and tab the header has most of.
+    """
+    table = read_table(file, sep)
+    if image_column is not None and image_column not in table:
+        raise unknown("image column", image_column, table.columns, f"(columns of {file})")
+    usual = [column for column in table if column.lower() in IMAGE_COLUMNS]
+    column = image_column or [*usual, *table.columns][0]
+    images = table.pop(column)
+    if len(images) and not images.astype(str).str.strip().str.lower().str.endswith(IMAGE_SUFFIXES).any():
+        raise FacexkitError(
+            f"{file}: column {column!r} names no image file (first value {images.iloc[0]!r}); "
+            f"call the column that does image (or img, file, path), or say in Python image_column=…, one of "
+            f"{', '.join([column, *table.columns])}"
+        )
+    if "path" in table:
+        table = table.rename(columns={"path": "path (label)"})
+    table.insert(0, "path", images)
+    return table
+
+
+def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
+    """Read a CSV with a header, separated by `sep` or by whichever of comma, semicolon and tab the header has most of.
+
+    A column of plain numbers (`NUMBER`) becomes numbers, one of True and False bools; all else stays text as written.
+    """
+    text = read_text(file)
+    first = text.partition("\n")[0]
+    sep = sep or max(",;\t", key=first.count)
+    if not isinstance(sep, str) or len(sep) != 1 or sep in '"\r\n':
+        raise FacexkitError(f"sep is {sep!r}; it is the one character between the cells, ',' or ';' or '\\t' say")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, skipinitialspace=f"{sep} " in first, strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (csv.Error, ValueError) as error:
+        raise FacexkitError(f"{file}, line {reader.line_num}: {error}; mend the quotes, or save the CSV again") from error
+    if not rows:
+        raise FacexkitError(f"{file} is no CSV that can be read: it is empty; save it as UTF-8 with a header")
+    (_, names), *rows = rows
+    if faces := [name for name in names if name.strip().lower().endswith(IMAGE_SUFFIXES)]:
+        raise FacexkitError(
+            f"{file}: line 1 is {', '.join(names)}, and {faces[0].strip()} is an image, no column; write a line with the "
+            "columns' names above it: image,label"
+        )
+    width = len(names)
+    for line, row in rows:
+        if any(cell.strip() for cell in row[width:]):
+            raise FacexkitError(
+                f"{file}, line {line}: {len(row)} cells where line 1 names {width} columns; name the column, or put "
+                f"quotes around a cell that has {sep!r} in it"
+            )
+    cells = np.array([[*row[:width], *[""] * (width - len(row))] for _, row in rows], object).reshape(-1, width)
+    named = [k for k, name in enumerate(names) if name.strip() or any(map(str.strip, cells[:, k]))]
+    columns = distinct([names[k].strip() or f"column {k + 1}" for k in named], file)
+    return pd.DataFrame({name: _values(cells[:, k]) for k, name in zip(named, columns, strict=True)})
+
+
+def _values(cells: np.ndarray) -> pd.Series:
+    """Return a column as numbers, as True and False, or as the text that is written; NaN where there is no value."""
+    written = pd.Series(cells, dtype=object)
+    stripped = written.str.strip() if len(written) else written
+    there = ~stripped.isin(NO_VALUE)
+    given = stripped[there]
+    if len(given) and given.str.fullmatch(NUMBER).all():
+        return pd.to_numeric(stripped.where(there))
+    if len(given) == len(written) and given.isin(["True", "False"]).all():
+        return given == "True"
+    return written.where(there).infer_objects()
+
+
+def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
+    """Read CelebA's attribute list (a count, the names, then image and −1 or 1 for each) as labels 0 and 1."""
+    count, named, rest = [*read_text(file).split("\n", 2), "", ""][:3]
+    count, names = count.strip(), named.split()
+    if not re.fullmatch("[0-9]{1,12}", count) or not names:
+        raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
+    columns = distinct(["path", *names], file)
+    try:
+        table = pd.read_csv(
+            io.StringIO(rest), sep=r"\s+", header=None, dtype=str, quoting=csv.QUOTE_NONE, na_filter=False
+        )
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=columns)
+    except pd.errors.ParserError as error:
+        raise FacexkitError(f"{file}: a line does not have {len(names)} values ({error})") from error
+    if table.shape[1] > len(columns):
+        raise FacexkitError(f"{file}: a line does not have {len(names)} values but {table.shape[1] - 1}; mend it")
+    table = table.set_axis(columns[: table.shape[1]], axis=1).reindex(columns=columns, fill_value="").fillna("")
+    values = table[names]
+    if (wrong := ~values.isin(["-1", "1"])).any(axis=None):
+        row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
+        found = values.iat[row, column]
+        what = f"has {found!r}, not -1 or 1" if found else "has fewer values than line 2 has attributes"
+        raise FacexkitError(f"{file}, line {row + 3} ({table.path[row]}), column {names[column]!r}: {what}; mend it")
+    if len(table) != int(count):
+        raise FacexkitError(f"{file}: line 1 says {count} images, but {len(table)} follow; the file is cut or edited")
+    return pd.concat([folder + table.path, (values == "1").astype(int)], axis=1)
+
+
+def distinct(columns: Sequence[str], place: object) -> list[str]:
+    """Return the columns' names; an error where two have one name."""
+    if twice := [name for k, name in enumerate(columns) if name in columns[:k]]:
+        raise FacexkitError(f"{place} has two columns called {twice[0]!r}; give one of them another name")
+    return [*columns]
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file of labels; an error with the line where it is none."""
+    try:
+        content = regular(file).read_bytes()
+    except OSError as error:
+        raise FacexkitError(f"{file} cannot be read: {error.strerror or error}; replace the file") from error
+    try:
+        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")
+    except UnicodeDecodeError as error:
+        text, wrong = "", len(content) - len(error.object) + error.start
+    if wrong >= 0:
+        line, byte = content.count(b"\n", 0, wrong) + 1, content[wrong]
+        raise FacexkitError(f"{file}, line {line}: the byte {byte:#04x} is no text in UTF-8; save it as UTF-8")
+    return text
