@@ -68,7 +68,8 @@ def read_face_dictionary(root: Path) -> Reading:
         rows.setdefault(path, {"path": path} | dict.fromkeys(masks.names, 0))[_plain(attribute)] = _plain(group)
     groups = {_plain(path.split("/")[1]) for path in paths}
     if both := groups & {"path", *masks.names} or {"path"}.intersection(masks.names):
-        raise FacexkitError(f"{root}: two columns would be called {', '.join(sorted(both))}; rename the folder or the masks")
+        listed = ", ".join(sorted(both))
+        raise FacexkitError(f"{root}: two columns would be called {listed}; rename the folder or the masks")
     if len(paths) < len(found):
         loose = f"images do not lie in {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/"
         notes.insert(0, left_out([path for path in found if path.count("/") < 3], loose))

@@ -94,7 +94,8 @@ def load_faces(
         with the file and the row, for input that is missing, contradictory or outside `root`.
     """
     protected = (protected,) if isinstance(protected, str) else protected
-    if not isinstance(protected, Sequence) or not all(isinstance(name, str) for name in (format, target or "", *protected)):
+    names = (format, target or "", *protected) if isinstance(protected, Sequence) else [None]
+    if not all(isinstance(name, str) for name in names):
         raise FacexkitError(f"format, target and protected are names, not {format!r}, {target!r} and {protected!r}")
     read = FORMATS.find(format, "Add your own with fx.register_format.")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
@@ -208,7 +209,7 @@ def _clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
     folded = counts.index.to_series().str.casefold()
     if len(alike := counts[folded.duplicated(keep=False).to_numpy()].sort_index()):
         values = [f"{value} ({n})" for value, n in alike.items()]
-        notes.append(f"column {labels.name!r} has values that differ in nothing but case and are kept apart: {listed(values)}")
+        notes.append(f"column {labels.name!r} has values that differ in case alone and are kept apart: {listed(values)}")
     return labels, notes
 
 
@@ -220,7 +221,7 @@ def _as_they_lie(paths: pd.Series, root: Path) -> pd.Series:
 
 
 def _check_files(paths: pd.Series, root: Path, place: object) -> None:
-    """Check that every path is a file and really lies under the root; lists folders, as asking for each file is slow."""
+    """Check that every path is a file that really lies under the root; lists folders, asking for each file is slow."""
     real, here, away, odd = os.path.realpath(root), set(), set(), set()
     for folder in paths.map(posixpath.dirname).unique():
         try:
@@ -280,7 +281,8 @@ def _choose_masks(
         notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {source.folder}: {listed(lacking)}")
     source.images = reading.images if isinstance(reading.images, ImageFolder) else None
     if empty := source.take_out_empty(paths):
-        notes.append(f"{len(empty)} of {len(paths)} images have a mask of background alone, taken for none: {listed(empty)}")
+        share = f"{len(empty)} of {len(paths)}"
+        notes.append(f"{share} images have a mask of background alone, taken for none: {listed(empty)}")
     without = table.path.isin(source.missing(paths))
     for column in columns if without.any() else ():
         if column in table and table[column].nunique() <= MOST_VALUES:

@@ -83,5 +83,5 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     least, most = pixels.min(), pixels.max()
     if not (0 <= least and most <= 65535) or (pixels.dtype.kind == "f" and most <= 1):
         kind = "floating-point numbers" if pixels.dtype.kind == "f" else "numbers"
-        raise OSError(f"its pixels are {kind} from {least:g} to {most:g}, which is no agreed range; save it with 8 or 16 bits")
+        raise OSError(f"its pixels are {kind} from {least:g} to {most:g}, no agreed range; save it with 8 or 16 bits")
     return np.rint(pixels if most <= 255 else pixels / 257).astype(np.uint8)

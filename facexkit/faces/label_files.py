@@ -62,14 +62,14 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except (csv.Error, ValueError) as error:
-        raise FacexkitError(f"{file}, line {reader.line_num}: {error}; mend the quotes, or save the CSV again") from error
+        raise FacexkitError(f"{file}, line {reader.line_num}: {error}; mend its quotes or save it anew") from error
     if not rows:
         raise FacexkitError(f"{file} is no CSV that can be read: it is empty; save it as UTF-8 with a header")
     (_, names), *rows = rows
     if faces := [name for name in names if name.strip().lower().endswith(IMAGE_SUFFIXES)]:
         raise FacexkitError(
-            f"{file}: line 1 is {', '.join(names)}, and {faces[0].strip()} is an image, no column; write a line with the "
-            "columns' names above it: image,label"
+            f"{file}: line 1 is {', '.join(names)}, and {faces[0].strip()} is an image, no column; write a line with "
+            "the columns' names above it: image,label"
         )
     width = len(names)
     for line, row in rows:

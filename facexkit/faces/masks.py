@@ -101,8 +101,8 @@ class MaskFiles:
         if self.any_shape:
             return pixels
         raise FacexkitError(
-            f"mask {self.folder / name} has {shape[1]}×{shape[0]} pixels, its image {path} {upright[1]}×{upright[0]}: these "
-            "are of different shapes, so the mask belongs to another picture or cut; save it in the shape of its image"
+            f"mask {self.folder / name} has {shape[1]}×{shape[0]} pixels, its image {path} {upright[1]}×{upright[0]}: "
+            "these are of different shapes, so the mask belongs to another picture or cut; save it in the shape of its image"
         )
 
     def digest(self, path: str) -> bytes:
@@ -183,7 +183,7 @@ def read_pixels(file: Path, mode: str | None = None) -> np.ndarray:
     try:
         with opened(file) as image:
             if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
-                raise OSError(f"it is a {image.format}, whatever its name says, and their compression changes the values")
+                raise OSError(f"it is a {image.format} by its content, whose compression changes the values")
             return np.asarray(image.convert(mode) if mode else image)
     except OSError as error:
         raise FacexkitError(f"mask {file} cannot be read: {error}; save it as PNG from the original") from error
@@ -206,8 +206,8 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
         if len(set(keys)) < len(keys):
             continue
         whole = {path: index[k] for path, k in zip(paths, keys, strict=True) if k in index}
-        taken = {*whole.values()}
-        parts = {path: regions[k] for path, k in zip(paths, keys, strict=True) if {*regions.get(k, {}).values()} - taken}
+        taken, several = {*whole.values()}, [*zip(paths, keys, strict=True)]
+        parts = {path: regions[k] for path, k in several if {*regions.get(k, {}).values()} - taken}
         if whole or parts:
             files = parts | whole if len(whole) >= len(parts) else whole | parts
             return MaskFiles(folder, files, _no_regions(index, {*keys}) if parts else [])

@@ -157,7 +157,7 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
     if wrong.any():
         row, column = next(zip(*wrong.nonzero(), strict=True))
         where = f"{file}, row {row + 1} ({paths[row]}), column {names[column]!r}"
-        raise FacexkitError(f"{where}: {labels.iat[row, column]} is neither 1 nor 0; give the file of labels, not of scores")
+        raise FacexkitError(f"{where}: {labels.iat[row, column]} is neither 1 nor 0; give the file of labels")
     distinct(["path", *names], file)
     folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
     below = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
