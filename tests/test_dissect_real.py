@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.dissection import dissect
@@ -57,8 +58,8 @@ def test_counts_equal_a_loop_with_opencv(found, maps, shared_faces: FaceSet):
             active = up > threshold
             for column, concept in enumerate(concepts):
                 if concept in masks and masks[concept].any():
-                    pixels = masks[concept].astype(np.uint8)
-                    mask = cv2.resize(pixels, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0
+                    whole = Image.fromarray(masks[concept])
+                    mask = np.asarray(whole.resize((SIZE, SIZE), Image.Resampling.NEAREST))
                     intersection[row, column] += (active & mask).sum()
                     union[row, column] += (active | mask).sum()
                     unsure[row, column] += (np.abs(up - threshold) < 1e-4 * abs(threshold)).sum()

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from facexkit.errors import FacexkitError, unknown
-from facexkit.faces.mask_view import MaskView
+from facexkit.faces.mask_view import MaskView, PackedMasks
 from facexkit.faces.preview import face_set_html
 
 MOST_VALUES = 12
@@ -41,7 +41,7 @@ class MaskSource(Protocol):
 
     names: tuple[str, ...]
 
-    def read(self, path: str) -> dict[str, np.ndarray]:
+    def read(self, path: str) -> Mapping[str, np.ndarray]:
         """Return the masks that this image has, by name: bool (H, W). Names that it lacks are left out."""
 
     def digest(self, path: str) -> bytes:
@@ -56,21 +56,20 @@ class FaceBatch:
     ----------
     rows : int64 (B,), positions in the face set's table.
     images : uint8 (B, 3, S, S), RGB.
-    masks : for each asked view, bool (B, names, size, size).
+    masks : for each asked view, bool (B, names, size, size), unpacked when it is first read.
     present : for each asked view, bool (B, names): which masks have a pixel before they are resized.
     skipped : (row, path, reason) of the images of this batch that could not be decoded.
     """
 
     rows: np.ndarray
     images: torch.Tensor
-    masks: dict[MaskView, torch.Tensor] = field(default_factory=dict)
+    masks: Mapping[MaskView, torch.Tensor] = field(default_factory=dict)
     present: dict[MaskView, torch.Tensor] = field(default_factory=dict)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
 
     def pin_memory(self) -> FaceBatch:
         """Return the batch in page-locked memory, as the DataLoader asks for faster copies to a GPU."""
-        masks = {view: mask.pin_memory() for view, mask in self.masks.items()}
-        return replace(self, images=self.images.pin_memory(), masks=masks)
+        return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
 
 class FaceSet:
@@ -240,14 +239,14 @@ class _Decoder(Dataset):
         path = self.paths[row]
         try:
             image = self.images.read(path).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            pixels = torch.from_numpy(np.array(image))
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             return row, path, str(error) or type(error).__name__
         try:
             masks = self.masks.read(path) if self.views else {}
         except FacexkitError as error:
             return error  # raised by `batches`: an error that crosses from a worker would bring its traceback along
-        return row, pixels, {view: (torch.from_numpy(view.of(masks)), view.present(masks)) for view in self.views}
+        return row, pixels, {view: (torch.from_numpy(view.pack(masks)), view.present(masks)) for view in self.views}
 
 
 def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
@@ -258,8 +257,8 @@ def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
     views = good[0][2] if good else ()
     return FaceBatch(
         rows=np.array([row for row, _, _ in good], np.int64),
-        images=torch.stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
-        masks={view: torch.stack([masks[view][0] for _, _, masks in good]) for view in views},
+        images=torch.stack([image for _, image, _ in good]).permute(0, 3, 1, 2) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
+        masks=PackedMasks({view: torch.stack([masks[view][0] for _, _, masks in good]) for view in views}),
         present={view: torch.tensor([masks[view][1] for _, _, masks in good]) for view in views},
         skipped=[item for item in items if isinstance(item[1], str)],
     )

@@ -1,15 +1,54 @@
-"""The masks that a computation wants, at the size that it wants them."""
+"""The masks that a computation wants, at the size that it wants them, as the bits of 32-bit integers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, reduce
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from torch import Tensor
 
 from facexkit.faces.regions import UNIONS
+
+BITS = 32
+FRACTION = 22
+"""Pillow's weights of bytes are integers in units of 2^−22."""
+SURE = 0.0454
+"""A mask's pixel with this weight along both axes is above 0 in Pillow's bytes: w·(255·w − ½) > ½."""
+AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class IndexMask(Mapping[str, np.ndarray]):
+    """Masks that do not overlap, in one image: bool (H, W) by name, of the names that have a pixel.
+
+    Parameters
+    ----------
+    index : int (H, W), positions in `names`.
+    """
+
+    index: np.ndarray
+    names: tuple[str, ...]
+
+    @cached_property
+    def found(self) -> np.ndarray:
+        """The positions in `names` that have a pixel: those with which a row or a run in a row begins."""
+        runs = self.index[:, 1:][self.index[:, 1:] != self.index[:, :-1]]
+        return np.flatnonzero(np.bincount(np.concatenate([self.index[:, 0], runs])))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in list(self):
+            raise KeyError(name)
+        return self.index == self.names.index(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.names[value] for value in self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
 
 
 @dataclass(frozen=True)
@@ -18,11 +57,12 @@ class MaskView:
 
     Parameters
     ----------
-    names : regions or concepts, the channels of the result in this order.
+    names : regions, unions of them or concepts, the channels of the result in this order.
     size : side length in pixels.
-    resample : "nearest", or "antialias": every place that the antialiased bilinear filter touches.
-    through : with "antialias", a size that the mask is first resized to as a picture is (Pillow); the model's input
-        size makes the mask as coarse as what the model sees.
+    resample : "nearest", the source pixel at each pixel's centre, ⌊(x + ½)·W/w⌋, as Pillow takes it; or "antialias":
+        every place that the antialiased bilinear filter touches.
+    through : with "antialias", a size that the mask is first resized to as a picture is (Pillow, in bytes); the model's
+        input size makes the mask as coarse as what the model sees.
     """
 
     names: tuple[str, ...]
@@ -30,39 +70,149 @@ class MaskView:
     resample: str = "nearest"
     through: int | None = None
 
-    def of(self, masks: dict[str, np.ndarray]) -> np.ndarray:
-        """Return bool (len(names), size, size) of one image's masks."""
-        out = np.zeros((len(self.names), self.size, self.size), bool)
-        for channel, name in enumerate(self.names):
-            mask = named_mask(masks, name)
-            if mask is None:
-                continue
+    def pack(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return one image's masks in bits, int32 (planes, size, size): channel c is bit c % 32 of plane c // 32."""
+        out, whole = np.zeros((_planes(self.names), self.size, self.size), np.uint32), {}
+        for pixels, names, _ in _layers(masks):
+            table = _table(self.names, names)
             if self.resample == "nearest":
-                rows = _nearest(mask.shape[0], self.size)
-                out[channel] = mask[rows[:, None], _nearest(mask.shape[1], self.size)]
-            else:
-                out[channel] = _touched(mask, self.through, self.size)
-        return out
+                rows, columns = (_nearest(length, self.size) for length in pixels.shape)
+                out |= table.take(pixels.take(rows, 0).take(columns, 1), 1)
+            elif table.any():
+                whole[pixels.shape] = whole.get(pixels.shape, 0) | table.take(pixels, 1)
+        for bits in whole.values():
+            bits = _through(bits, self.through) if self.through else bits
+            out |= _any(bits, *(_windows(_antialias(length, self.size)) for length in bits.shape[1:]))
+        return out.view(np.int32)
 
-    def present(self, masks: dict[str, np.ndarray]) -> list[bool]:
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Return bool (B, names, size, size) of int32 (B, planes, size, size), on the same device."""
+        bits = torch.ones((), dtype=torch.int32, device=packed.device) << torch.arange(BITS, device=packed.device)
+        parts = zip(packed.split(1, 1), torch.arange(len(self.names)).split(BITS), strict=True)
+        return torch.cat([(plane & bits[: len(part), None, None]) != 0 for plane, part in parts], 1)
+
+    def of(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return bool (names, size, size) of one image's masks."""
+        return self.unpack(torch.from_numpy(self.pack(masks))[None])[0].numpy()
+
+    def present(self, masks: Mapping[str, np.ndarray]) -> list[bool]:
         """Return for each name whether one image's mask has a pixel."""
-        return [named_mask(masks, name) is not None for name in self.names]
+        here = {names[value] for _, names, found in _layers(masks) for value in found}
+        return [not here.isdisjoint((name, *UNIONS.get(name, ()))) for name in self.names]
 
 
-def named_mask(masks: dict[str, np.ndarray], name: str) -> np.ndarray | None:
-    """Return an image's mask by its own name or that of a union of regions; None where it has no pixel."""
-    parts = [masks[part] for part in (name, *UNIONS.get(name, ())) if part in masks]
-    return np.logical_or.reduce(parts) if parts and any(part.any() for part in parts) else None
+class PackedMasks(Mapping[MaskView, Tensor]):
+    """The masks of a batch, bool (B, names, size, size) by view, unpacked when they are first asked for.
+
+    Parameters
+    ----------
+    packed : int32 (B, planes, size, size) by view; what is copied between processes and to a GPU.
+    """
+
+    def __init__(self, packed: Mapping[MaskView, Tensor]) -> None:
+        self.packed, self.unpacked = dict(packed), {}
+
+    def __getitem__(self, view: MaskView) -> Tensor:
+        if view not in self.unpacked:
+            self.unpacked[view] = view.unpack(self.packed[view])
+        return self.unpacked[view]
+
+    def __iter__(self) -> Iterator[MaskView]:
+        return iter(self.packed)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def pin_memory(self) -> PackedMasks:
+        """Return them in page-locked memory."""
+        return PackedMasks({view: packed.pin_memory() for view, packed in self.packed.items()})
+
+    def to(self, device: torch.device) -> PackedMasks:
+        """Return them on a device, where they will be unpacked."""
+        return PackedMasks({view: packed.to(device, non_blocking=True) for view, packed in self.packed.items()})
 
 
+def _layers(masks: Mapping[str, np.ndarray]) -> Iterator[tuple[np.ndarray, tuple[str, ...], np.ndarray]]:
+    """Yield an image's masks as index images: int (H, W), the name of each value, the values that are there."""
+    if isinstance(masks, IndexMask):
+        yield masks.index, masks.names, masks.found
+        return
+    for name, mask in masks.items():
+        mask = np.asarray(mask, bool)
+        yield mask.view(np.uint8), ("", name), np.arange(1, 1 + mask.any())
+
+
+def _planes(names: tuple[str, ...]) -> int:
+    return max(1, -(-len(names) // BITS))
+
+
+@lru_cache(maxsize=1024)
+def _table(names: tuple[str, ...], values: tuple[str, ...]) -> np.ndarray:
+    """Return the bits of each value of an index image, uint32 (planes, values): of its name and of its unions."""
+    table = np.zeros((_planes(names), len(values)), np.uint32)
+    for channel, name in enumerate(names):
+        has = [value == name or value in UNIONS.get(name, ()) for value in values]
+        table[channel // BITS, has] |= np.uint32(1 << channel % BITS)
+    return table
+
+
+def _any(bits: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the bits that any pixel of each window has; windows are positions (places, widest)."""
+    bits = reduce(np.bitwise_or, (bits.take(at, 1) for at in rows.T))
+    return reduce(np.bitwise_or, (bits.take(at, 2) for at in columns.T))
+
+
+def _windows(inside: np.ndarray) -> np.ndarray:
+    """Return the positions of each window, whose places follow each other: bool (places, length) → (places, widest)."""
+    count = inside.sum(1)
+    return inside.argmax(1)[:, None] + np.minimum(np.arange(count.max()), count[:, None] - 1)
+
+
+@lru_cache(maxsize=64)
 def _nearest(length: int, size: int) -> np.ndarray:
-    """Return the source position of each of `size` places, as OpenCV's INTER_NEAREST takes it."""
-    return np.minimum((np.arange(size) * (1 / (size / length))).astype(int), length - 1)  # rounded twice, as there
+    """Return ⌊(x + ½)·length/size⌋ as Pillow's running sum gives it where a centre lies on the edge of two pixels."""
+    step = length / size
+    return np.cumsum(np.r_[step / 2, np.full(size - 1, step)]).astype(int)
 
 
-def _touched(mask: np.ndarray, through: int | None, size: int) -> np.ndarray:
-    if through:
-        grey = Image.fromarray(mask.astype(np.uint8) * 255)
-        mask = np.asarray(grey.resize((through, through), Image.Resampling.BILINEAR)) > 0
-    weight = F.interpolate(torch.from_numpy(mask).float()[None, None], (size, size), mode="bilinear", antialias=True)
-    return weight[0, 0].numpy() > 0
+@lru_cache(maxsize=64)
+def _antialias(length: int, size: int) -> np.ndarray:
+    """Return which of `length` places torch's antialiased bilinear filter touches for each of `size`: bool."""
+    places = torch.eye(length)[None, :, None]
+    return F.interpolate(places, (1, size), mode="bilinear", antialias=True)[0, :, 0].T.numpy() > 0
+
+
+@lru_cache(maxsize=64)
+def _pillow(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the windows of Pillow's bilinear filter, its weights there, and the windows of those that are sure."""
+    scale = length / size
+    reach, centre = max(scale, 1.0), (np.arange(size)[:, None] + 0.5) * scale
+    places = np.arange(length)
+    inside = (places >= (centre - reach + 0.5).astype(int)) & (places < (centre + reach + 0.5).astype(int))
+    weights = np.where(inside, np.maximum(1 - np.abs((places - centre + 0.5) * (1 / reach)), 0), 0)
+    weights = weights / weights.sum(1, keepdims=True)
+    units = (weights * (1 << FRACTION) + 0.5).astype(np.int64)
+    windows, sure = _windows(units > 0), weights >= SURE
+    own = np.arange(windows.shape[1]) < (units > 0).sum(1)[:, None]
+    return windows, np.take_along_axis(units, windows, 1) * own, _windows(sure) if sure.any(1).all() else None
+
+
+def _through(bits: np.ndarray, size: int) -> np.ndarray:
+    """Return the bits of the masks that are above 0 when Pillow resizes each, 0 and 255, to bytes (size, size)."""
+    (rows, down, sure_rows), (columns, across, sure_columns) = (_pillow(length, size) for length in bits.shape[1:])
+    found = _any(bits, rows, columns)
+    doubt = found if sure_rows is None or sure_columns is None else found & ~_any(bits, sure_rows, sure_columns)
+    at = np.nonzero(doubt)
+    which, bit = np.nonzero(doubt[at][:, None] >> np.arange(BITS, dtype=np.uint32) & 1)
+    plane, y, x = (axis[which] for axis in at)
+    for part in np.array_split(np.arange(len(bit)), 1 + len(bit) * rows.shape[1] * columns.shape[1] // AT_ONCE):
+        here = (plane[part][:, None, None], rows[y[part]][:, :, None], columns[x[part]][:, None])
+        lit = bits[here] >> bit[part].astype(np.uint32)[:, None, None] & 1
+        flat = _bytes(np.einsum("nyx,nx->ny", 255 * lit.astype(np.int64), across[x[part]]))
+        gone = part[_bytes(np.einsum("ny,ny->n", flat, down[y[part]])) == 0]
+        np.bitwise_xor.at(found, (plane[gone], y[gone], x[gone]), np.uint32(1) << bit[gone].astype(np.uint32))
+    return found
+
+
+def _bytes(sums: np.ndarray) -> np.ndarray:
+    return (sums + (1 << FRACTION - 1)) >> FRACTION

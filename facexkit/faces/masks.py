@@ -19,6 +19,7 @@ from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import ImageSource, MaskSource
 from facexkit.faces.images import TURNS, ImageFolder, opened, regular
+from facexkit.faces.mask_view import IndexMask
 from facexkit.faces.regions import REGIONS, UNIONS
 
 LOSSY = ("JPEG", "MPO", "WEBP")
@@ -65,7 +66,7 @@ class MaskFiles:
         named = {region for value in files.values() for region in (REGIONS if isinstance(value, str) else value)}
         self.names = tuple(region for region in REGIONS if region in named or region == "background")
 
-    def read(self, path: str) -> dict[str, np.ndarray]:
+    def read(self, path: str) -> Mapping[str, np.ndarray]:
         """Return the image's masks, bool (H, W) by region; none where it has no file, or one of background alone."""
         files = self.files.get(path, {})
         if isinstance(files, str):
@@ -153,7 +154,7 @@ class JoinedMasks:
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks that the image has in either, bool (H, W) by name."""
         theirs = self.second.read(path).items()
-        return self.first.read(path) | {self.rename.get(name, name): mask for name, mask in theirs}
+        return {**self.first.read(path), **{self.rename.get(name, name): mask for name, mask in theirs}}
 
     def digest(self, path: str) -> bytes:
         """Return bytes that change when the masks of either do."""
@@ -165,8 +166,8 @@ def _alike(shape: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(shape[0] * other[1] - shape[1] * other[0]) <= max(sum(shape), sum(other))
 
 
-def index_masks(index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
-    """Split the pixels of a palette or grey PNG, positions in `REGIONS`, into bool (H, W) by region."""
+def index_masks(index: np.ndarray, file: Path) -> IndexMask:
+    """Take the pixels of a palette or grey PNG as positions in `REGIONS`."""
     if index.ndim != 2 or index.dtype.kind == "f":
         raise FacexkitError(f"{file}: no index PNG; that is palette or grey, with the region 0–18 as pixel value")
     if index.min() < 0 or index.max() >= len(REGIONS):
@@ -175,7 +176,7 @@ def index_masks(index: np.ndarray, file: Path) -> dict[str, np.ndarray]:
             f"{file}: the pixel at column {x}, row {y} has the value {index[y, x]}, which is no region (0–18); "
             "save the mask as an index PNG, or one PNG a region named STEM_REGION.png"
         )
-    return {REGIONS[value]: index == value for value in np.flatnonzero(np.bincount(index.ravel()))}
+    return IndexMask(index, REGIONS)
 
 
 def read_pixels(file: Path, mode: str | None = None) -> np.ndarray:

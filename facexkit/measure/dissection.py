@@ -84,7 +84,7 @@ class Candidates(Accumulator):
         if self.kept is None:
             return
         image, unit = (peak > torch.from_numpy(self.quantile.bound()).to(peak.device)).nonzero(as_tuple=True)
-        masks = batch.masks[self.view].numpy()
+        masks = batch.masks[self.view].cpu().numpy()
         packed = zlib.compress(np.packbits(masks), 1)
         kept = maps[image, unit].cpu()
         self._keep(_KeptBatch(batch.rows, image.cpu(), unit.cpu(), kept, packed, masks.shape, present))

@@ -104,7 +104,7 @@ def _probe(
     model = model.at(batch.rows)
     layers = list(dict.fromkeys(layer for a in accumulators for layer in a.layers))
     pairs = list(dict.fromkeys(pair for a in accumulators for pair in a.attributions))
-    probed = ProbedBatch(**vars(batch))
+    probed = ProbedBatch(**vars(batch) | {"masks": batch.masks.to(model.device)})
     precision = torch.autocast(model.device.type, autocast) if autocast else nullcontext()
     stop = not pairs and not any(a.outputs for a in accumulators)
     if stop and not layers:

@@ -4,7 +4,6 @@ import html
 import pickle
 import re
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,10 +20,6 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import FACE_DICTIONARY, REGIONS, TITLES, TOP_TO_BOTTOM, UNIONS, index_map
 
 seeds, sides = st.integers(0, 2**32 - 1), st.integers(1, 40)
-
-
-def noise(seed, *shape):
-    return np.random.default_rng(seed).random(shape) < 0.4
 
 
 class Plain:
@@ -51,33 +46,6 @@ def plain(n=9, **columns):
     content = {f"{k}.png": (k % 256, k // 256, 7) for k in range(n)}
     table = pd.DataFrame({"path": list(content), "number": range(n), **columns})
     return FaceSet(table, Plain(content), PlainMasks(dict(content)), name="plain")
-
-
-@settings(deadline=None, max_examples=60)
-@given(seeds, sides, sides, st.integers(1, 64))
-def test_the_nearest_view_is_opencvs(seed, height, width, size):
-    mask = noise(seed, height, width)
-    view = MaskView(("nose", "skin"), size).of({"skin": mask})
-    assert not view[0].any()
-    assert (view[1] == cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)).all()
-
-
-def reach(length: int, size: int, slack: float) -> np.ndarray:
-    """Say which of `length` places a triangle filter of `size` places touches: bool (size, length)."""
-    scale = length / size
-    centres = (np.arange(size) + 0.5) * scale
-    return np.abs(np.arange(length) + 0.5 - centres[:, None]) < max(scale, 1) + slack
-
-
-@settings(deadline=None, max_examples=60)
-@given(seeds, sides, sides, st.integers(1, 64))
-def test_the_antialiased_view_has_every_place_that_the_filter_touches(seed, height, width, size):
-    mask = noise(seed, height, width)
-    view = MaskView(("skin",), size, "antialias").of({"skin": mask})[0]
-    surely, at_most = (
-        (reach(height, size, slack).astype(int) @ mask @ reach(width, size, slack).T) > 0 for slack in (-1e-4, 1e-4)
-    )
-    assert view[surely].all() and at_most[view].all()
 
 
 @settings(deadline=None, max_examples=40)

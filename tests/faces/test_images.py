@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.images import ImageFolder
@@ -71,3 +71,24 @@ def test_what_is_no_image_is_skipped_with_its_reason(tmp_path, write_image, monk
         assert "decompression bomb" in reasons["bomb.png"] and "floating-point" in reasons["float.tif"]
         assert batches[2].images.shape[0] == 0
     assert len(faces.fingerprint()) == 16
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("how", [
+    {}, {"quality": 100}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"keep_rgb": True},
+    {"restart_marker_rows": 1}, {"quality": 5, "optimize": True},
+])  # fmt: skip
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (33, 47), (200, 120)])
+def test_a_jpeg_has_the_pixels_that_pillow_decodes(tmp_path, size, mode, how, orientation):
+    if mode != "RGB" and "keep_rgb" in how:
+        pytest.skip("no colours to keep")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray((noise // 3 + np.indices(size)[0][..., None] % 170).astype(np.uint8)).convert(mode).save(
+        tmp_path / "a.jpg", exif=exif, **how
+    )
+    with Image.open(tmp_path / "a.jpg") as image:
+        expected = ImageOps.exif_transpose(image).convert("RGB")
+    assert (np.asarray(ImageFolder(tmp_path).read("a.jpg")) == np.asarray(expected)).all()

@@ -90,7 +90,7 @@ def slow_tally(maps, masks, thresholds, size, concepts, rule="labelled"):
                 mask = masks[n].get(concept)
                 if mask is None or (rule == "active" and not active.any()):
                     continue
-                small = cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
+                small = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
                 intersection[u, c] += (active & small).sum()
                 union[u, c] += (active | small).sum()
                 unsure[u, c] += close.sum()
