@@ -13,6 +13,7 @@ A name is imported when it is first used, so that the import itself is quick.
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import isfunction
 
 from facexkit.errors import FacexkitError
 
@@ -94,7 +95,10 @@ __all__ = ["FacexkitError", *_HOMES]
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'facexkit' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    from facexkit.arguments import checked
+
+    found = getattr(import_module(_HOMES[name]), name)
+    return checked(found) if isfunction(found) else found
 
 
 def __dir__() -> list[str]:

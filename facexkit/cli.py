@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -84,11 +85,10 @@ def layers(
     trust: Trust = False,
 ) -> None:
     """List a model's layers with what they give out."""
-    from facexkit.models.layers import list_layers
-    from facexkit.models.loading import load_model
+    import facexkit as fx
 
-    loaded = load_model(model, weights=weights, num_classes=num_classes, image_size=image_size, device="cpu", trust=trust)
-    table = list_layers(loaded).drop(columns="depth")
+    loaded = fx.load_model(model, weights=weights, num_classes=num_classes, image_size=image_size, device="cpu", trust=trust)
+    table = fx.list_layers(loaded).drop(columns="depth")
     typer.echo(table.reset_index().to_string(index=False))
 
 
@@ -130,9 +130,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _typed[:] = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=join_pairs(_typed), prog_name="facexkit")
-    except FacexkitError as error:
-        typer.secho(f"facexkit: {error}", fg="red", err=True)
+    except (FacexkitError, OSError) as error:
+        typer.secho(f"facexkit: {as_typed(str(error), 'layers' in _typed[:1])}", fg="red", err=True)
         sys.exit(1)
+
+
+def as_typed(message: str, own_options: bool = False) -> str:
+    """Return an error that names an argument as Python has it, `weights=FILE`, with the option that people type.
+
+    Parameters
+    ----------
+    own_options : whether the command has an option of its own for each of a model's arguments, `--weights`.
+    """
+    from facexkit.stages.parameters import Parameters
+
+    message = re.sub(r"\btrust=True\b", "--trust", message)
+    names = {name: f"--{name.replace('_', '-')}" if own_options else f"-p {name}" for name in Parameters.model_fields}
+    names |= {"root": "-p data_root", "out": "--out", "saved": "--out"}
+    option = lambda found: f"{names[found[1]]} {found[2] or ''}".rstrip()  # noqa: E731
+    return re.sub(rf"(?<![\w/.])({'|'.join(names)})=(?!=)(\w\S*)?", option, message)
 
 
 if __name__ == "__main__":

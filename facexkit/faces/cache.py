@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from facexkit.errors import FacexkitError
 
 
 def cache_folder() -> Path:
@@ -11,13 +15,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FACEXKIT_CACHE") or Path("runs", "cache"))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file to the side and rename it, so that a killed run leaves no half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in words what keeps a file from being written: a full disk, a folder without leave, a folder that is gone."""
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FacexkitError(f"{path} cannot be made or written: {reason}; free space there, or name another folder") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file to the side and rename it, so that a killed run, or a full disk, leaves no half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(content)
+            os.replace(beside, path)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise

@@ -65,6 +65,8 @@ def score_regions(
         raise unknown("method", method, _METHODS)
     if method == "facex" and layer is None:
         raise FacexkitError('method "facex" needs a layer; list them with fx.list_layers(model)')
+    if method == "facex":
+        model.layer(layer, places=True)
     several = not isinstance(target_class, (str, Integral))
     targets = [model.class_index(target) for target in (target_class if several else [target_class])]
     if not targets or len(set(targets)) < len(targets):

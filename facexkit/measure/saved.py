@@ -16,7 +16,7 @@ import xarray as xr
 import zarr
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.cache import write_whole
+from facexkit.faces.cache import write_whole, writing
 
 
 def save_result(result: xr.Dataset, path: str | Path) -> Path:
@@ -24,29 +24,42 @@ def save_result(result: xr.Dataset, path: str | Path) -> Path:
     path = Path(path)
     if path.exists() and not path.suffix == ".zarr":
         raise FacexkitError(f"{path} is there and is no .zarr folder; name another place for the result")
-    path.parent.mkdir(parents=True, exist_ok=True)
     result = _with_objects(result)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as side, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        result.to_zarr(str(Path(side, "new")), mode="w")
-        if path.exists():
-            os.replace(path, Path(side, "old"))
-        os.replace(Path(side, "new"), path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as side, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            result.to_zarr(str(Path(side, "new")), mode="w", **_with_sums(result))
+            if path.exists():
+                os.replace(path, Path(side, "old"))
+            os.replace(Path(side, "new"), path)
     return path
 
 
 def read_result(path: str | Path) -> xr.Dataset:
-    """Read what `save_result` wrote, whole."""
+    """Read what `save_result` wrote, whole; a file of it that is damaged or gone is an error."""
     with _whole(path), xr.open_zarr(str(path)) as stored:
+        for name, array in zarr.open_group(str(path), mode="r").arrays():
+            summed = any(getattr(each, "checksum", False) for each in getattr(array, "compressors", ()))
+            if summed and array.nchunks_initialized < array.nchunks:
+                raise ValueError(f"of {name} {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are gone")
         return _with_objects(stored.load())
+
+
+def _with_sums(result: xr.Dataset) -> dict[str, object]:
+    """Return how zarr 3 writes every chunk, with a checksum, so that none goes missing or wrong without a word."""
+    if int(zarr.__version__.split(".")[0]) < 3:
+        return {}
+    sums = {"compressors": [zarr.codecs.ZstdCodec(level=3, checksum=True)]}
+    return {"encoding": {name: sums for name in result.variables}, "write_empty_chunks": True}
 
 
 @contextmanager
 def _whole(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
-        raise FacexkitError(f"{path} holds no result ({error}); make it again") from error
+    except Exception as error:  # a damaged store fails in as many ways as it has parts
+        raise FacexkitError(f"{path} holds no result, or a damaged one ({error}); remove it and make it again") from error
 
 
 def _with_objects(result: xr.Dataset) -> xr.Dataset:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from facexkit.errors import FacexkitError, unknown
 from facexkit.models.layers import layer_table
 
+MOST_SAID = 600
+"""Letters of a stranger's error that are told."""
+
 
 class FaceModel:
     """A frozen network in eval mode.
@@ -42,6 +45,7 @@ class FaceModel:
         device: str = "auto",
     ) -> None:
         self.device = pick_device(device)
+        network = _inside(network, name)
         for module in network.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # an activation that is recorded must not be overwritten by its successor
@@ -93,12 +97,16 @@ class FaceModel:
         except FacexkitError:
             raise
         except Exception as error:  # whatever a stranger's network raises
+            said = f"{type(error).__name__}: {error}"
             raise FacexkitError(
-                f"model {self.name!r} does not run on two {size}×{size} RGB images: {type(error).__name__}: {error}; "
+                f"model {self.name!r} does not run on two {size}×{size} RGB images: {said[:MOST_SAID]}; "
                 "check image_size, and that it takes batches of any size"
             ) from error
         if len(output) != 2:
-            raise FacexkitError(f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=")
+            raise FacexkitError(
+                f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=, and that it takes "
+                "batches of any size"
+            )
         return output
 
     @cached_property
@@ -127,8 +135,11 @@ class FaceModel:
             )
         return index
 
-    def layer(self, name: str) -> nn.Module:
-        """Return the module called `name` if its output can be explained; else an error that says why not."""
+    def layer(self, name: str, places: bool = False) -> nn.Module:
+        """Return the module called `name` if its output can be explained; else an error that says why not.
+
+        With `places` an output that is one number a unit, without height and width, is an error too.
+        """
         if name not in self.layers.index:
             if name in dict(self.network.named_modules()):
                 raise FacexkitError(f"layer {name!r} of {self.name!r} gives nothing: a forward pass does not call it")
@@ -137,6 +148,11 @@ class FaceModel:
         problem = self.layers.problem[name]
         if problem:
             raise FacexkitError(f"layer {name!r} of {self.name!r} cannot be used: {problem}")
+        extent = self.layers.height * self.layers.width
+        if places and extent[name] == 1:
+            have = extent.index[extent > 1][-6:]
+            take = f"take one of {', '.join(have)}" if len(have) else "and no layer of this model does"
+            raise FacexkitError(f"layer {name!r} of {self.name!r} gives no places to look at, one number a unit; {take}")
         return self.network.get_submodule(name)
 
     def fingerprint(self) -> str:
@@ -150,7 +166,20 @@ class FaceModel:
         return digest.hexdigest()[:16]
 
 
-def pick_device(device: str) -> torch.device:
+def _inside(network: nn.Module, name: str) -> nn.Module:
+    """Return the network whose layers can be looked into: without what torch.compile or DataParallel put around it."""
+    if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        network = network.module
+    network = getattr(network, "_orig_mod", network)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise FacexkitError(
+            f"model {name!r} is a scripted or traced network (torch.jit), whose layers cannot be looked into; "
+            "give the nn.Module that it was made from, with its state dict as weights"
+        )
+    return network
+
+
+def pick_device(device: str | torch.device) -> torch.device:
     """Return the device; "auto" is CUDA, then Apple's MPS, then the CPU."""
     if device == "auto":
         mps = torch.backends.mps.is_available()

@@ -12,14 +12,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
+from facexkit.arguments import checked
 from facexkit.errors import FacexkitError, unknown
 from facexkit.models.face_model import FaceModel
 from facexkit.models.normalization import mean_and_std
 from facexkit.models.weights import load_weights, seeded
 from facexkit.registry import Registry
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ def register_source(prefix: str) -> Callable:
     return SOURCES.register(prefix)
 
 
+@checked
 def load_model(
     source: str,
     weights: str | Path | None = None,
@@ -91,10 +99,6 @@ def load_model(
     FacexkitError
         if the source, a file or a parameter is wrong, or the model does not run at `image_size`.
     """
-    if num_classes is not None and num_classes < 1:
-        raise FacexkitError(f"num_classes must be at least 1, not {num_classes}")
-    if image_size is not None and image_size < 1:
-        raise FacexkitError(f"image_size must be at least 1 pixel, not {image_size}")
     prefix, _, rest = str(source).partition(":")
     wish = Wish(weights, num_classes, seed, trust)
     if prefix in SOURCES:
@@ -175,13 +179,52 @@ def _from_onnx(path: str, wish: Wish) -> Made:
     if not Path(path).is_file():
         raise FacexkitError(f"onnx: there is no file {path}")
     try:
-        graph = onnx.load(path).graph
-        network = convert(path)
+        whole = onnx.load(path)
+        network = convert(whole)
     except Exception as error:  # protobuf, onnx and onnx2torch each raise their own
         raise FacexkitError(f"{path} cannot be read as ONNX: {type(error).__name__}: {error}") from error
-    weights = {tensor.name for tensor in graph.initializer}
-    sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input if i.name not in weights]
-    return Made(network, sizes[0][2] if len(sizes[0]) == 4 and sizes[0][2] else 224)
+    weights = {tensor.name for tensor in whole.graph.initializer}
+    sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in whole.graph.input if i.name not in weights]
+    if len(sizes) != 1 or len(sizes[0]) != 4:
+        shapes = ", ".join("×".join(map(str, size)) or "a number" for size in sizes) or "nothing"
+        raise FacexkitError(f"{path} takes {shapes}, not one batch of images (batch, 3, height, width)")
+    count, _, height, width = sizes[0]
+    if height != width:
+        raise FacexkitError(f"{path} is for images of {height}×{width} pixels (height×width); only square ones can be shown")
+    if count == 1:
+        network = _for_batches(whole, network, height or 224, path)
+    return Made(network, height or 224)
+
+
+def _for_batches(whole: ModelProto, network: nn.Module, side: int, path: str) -> nn.Module:
+    """Return a network that was exported for one image as one for batches, with the same answers; an error if none is."""
+    from onnx import numpy_helper
+    from onnx2torch import convert
+
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
+    for node in whole.graph.node:
+        values |= {node.output[0]: numpy_helper.to_array(a.t) for a in node.attribute if node.op_type == "Constant" and a.name == "value"}
+    for place, node in enumerate(whole.graph.node):
+        shape = values.get(node.input[1]) if node.op_type == "Reshape" and node.input[0] not in values else None
+        if shape is not None and len(shape) > 1 and shape[0] == 1:
+            node.input[1] = f"shape of any batch {place}"
+            whole.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), node.input[1]))
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    for each in (network, convert(whole)):
+        try:
+            alone = [torch.cat(pair) for pair in zip(_answers(network, images[:1]), _answers(network, images[1:]), strict=True)]
+            together = _answers(each, images)
+        except (RuntimeError, ValueError, IndexError):  # it is not for images of this size, or not for two of them
+            continue
+        if all(a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4) for a, b in zip(alone, together, strict=True)):
+            return each
+    raise FacexkitError(f"{path} takes one image at a time; export it again for a batch of any size (dynamic_shapes)")
+
+
+@torch.no_grad()
+def _answers(network: nn.Module, images: Tensor) -> Sequence[Tensor]:
+    returned = network.eval()(images)
+    return returned if isinstance(returned, (tuple, list)) else [returned]
 
 
 @register_source("facenet")

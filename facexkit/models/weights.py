@@ -47,7 +47,7 @@ def load_weights(
     misfit = _misfit(found, wanted)
     if misfit:
         raise FacexkitError(f"the weights in {path} do not fit the network: {misfit}")
-    broken = [key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()]
+    broken = [key for key, value in found.items() if value.is_floating_point() and not value.float().isfinite().all()]
     if broken:
         raise FacexkitError(f"{path}: {len(broken)} weights hold NaN or infinity, {broken[0]} first")
     network.load_state_dict(found, strict=False)
@@ -97,9 +97,11 @@ def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
 def _misfit(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
     """Say which keys and shapes of a file differ from the network's; nothing where all fit."""
     both = [key for key in found if key in wanted and found[key].shape != wanted[key].shape]
+    other = [key for key in found if key in wanted and _kind(found[key]) != _kind(wanted[key])]
     groups = {
         "missing": [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")],
         "unexpected": [key for key in found if key not in wanted],
+        "of another type": [f"{k} {_type(found[k])} in the file, {_type(wanted[k])} in the network" for k in other],
         "of another shape": [f"{k} {_shape(found[k])} in the file, {_shape(wanted[k])} in the network" for k in both],
     }
     parts = [f"{len(keys)} {title}: {_some(keys)}" for title, keys in groups.items() if keys]
@@ -108,6 +110,16 @@ def _misfit(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
         theirs, ours = len(found[heads[0]]), len(wanted[heads[0]])
         parts.append(f"num_classes of the file is {theirs}, of the network {ours}: give num_classes={theirs}")
     return "; ".join(parts)
+
+
+def _kind(tensor: Tensor) -> tuple[object, ...]:
+    """Return what a file's tensor must have in common with the network's to be copied into it without a change."""
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.is_quantized, tensor.layout, tensor.is_meta
+
+
+def _type(tensor: Tensor) -> str:
+    kept = "" if _kind(tensor)[2:] == (False, torch.strided, False) else " (sparse, quantized or without values)"
+    return f"{str(tensor.dtype).removeprefix('torch.')}{kept}"
 
 
 def _some(keys: list) -> str:

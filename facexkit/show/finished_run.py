@@ -6,26 +6,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
+from facexkit.plain_yaml import read_yaml_file
 from facexkit.show.index import read_manifest
 
 OF_DATA = ("annotations", "masks", "target", "protected", "limit")
-OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "seed", "device")
+OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "output", "seed", "device")
 
 
 def read_choices(folder: Path) -> dict[str, object]:
     """Return the parameters of a run that say something: its `params.yaml`'s, else its manifest's."""
     path = folder / "params.yaml"
-    try:
-        kept = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except yaml.YAMLError as error:
-        raise FacexkitError(f"{path} is not YAML ({error}); mend it, or remove it") from error
+    kept = read_yaml_file(path, "the run's") if path.is_file() else None
     found = kept or read_manifest(folder).get("parameters")
     if not isinstance(found, dict):
         raise FacexkitError(

@@ -9,20 +9,50 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from pydantic import BaseModel, ValidationError
+
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.show.report import templates
+
+
+class _Stage(BaseModel):
+    """What the page of a run needs of a stage."""
+
+    name: str
+    title: str
+    notebook: str
+    html: str
+    seconds: float = 0
+    parameters: dict[str, object] = {}
+    findings: list[str] = []
+    pictures: list[dict[str, object]] = []
+    files: list[dict[str, object]] = []
+
+
+class _Manifest(BaseModel):
+    title: str
+    parameters: dict[str, object] = {}
+    stages: list[_Stage] = []
 
 
 def read_manifest(folder: Path) -> dict:
     """Return a run's manifest; empty where there is none."""
     path = folder / "manifest.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _Manifest.model_validate(content, strict=True)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = " → ".join(map(str, first["loc"])) or "the whole"
+        raise FacexkitError(
+            f"{path} is no manifest of a run ({where}: {first['msg']}); name another folder or remove that file"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise FacexkitError(f"{path} is no manifest ({error}); name another folder or remove that file") from error
+    return content
 
 
 def other_parameters(stage: Mapping, manifest: Mapping) -> dict[str, object]:

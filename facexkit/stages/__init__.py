@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.cache import writing
 from facexkit.stages.run_folder import conclude, take_conclusion, trusted, versions, write_manifest
 
 __all__ = ["conclude", "run_stages", "trusted"]
@@ -56,7 +57,9 @@ def run_stages(
     wanted = check({**given, "out": str(out)})
     if wanted.data != "synthetic" and "model" not in given and any(stage.name != "faces" for stage in stages):
         raise FacexkitError(f"data {wanted.data!r} needs a model of its own: name it with -p model")
-    folder = _make_folder(Path(out))
+    folder = Path(out)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     earlier = read_manifest(folder)
     about = ("faces", "model") if earlier.get("parameters") == wanted.model_dump() else ()
     manifest = {
@@ -68,7 +71,8 @@ def run_stages(
         "versions": versions(),
         "stages": earlier.get("stages", []),
     }
-    with _environment(
+    chosen = {name: value for name, value in wanted.model_dump().items() if name in given} | {"out": str(folder)}
+    with writing(folder), _environment(
         FACEXKIT_CACHE=os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
         OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
     ):  # fmt: skip
@@ -76,7 +80,7 @@ def run_stages(
             say(f"[{place}/{len(stages)}] {stage.title} …")
             start = time.perf_counter()
             take_conclusion(folder, stage.name)
-            run_notebook(stage, {**given, "out": str(folder)}, folder)
+            run_notebook(stage, chosen, folder)
             seconds = round(time.perf_counter() - start, 1)
             found = take_conclusion(folder, stage.name)
             manifest.update({key: found[key] for key in ("faces", "model") if key in found})
@@ -107,16 +111,6 @@ def _add_stage(manifest: dict, stage: object, seconds: float, parameters: dict, 
     entry |= {"seconds": seconds, "parameters": parameters, "findings": [], "pictures": [], "files": [], **found}
     others = [other for other in manifest["stages"] if other["name"] != stage.name]
     manifest["stages"] = sorted([*others, entry], key=lambda e: e["notebook"])
-
-
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FacexkitError(f"the run's folder {folder} cannot be made: {error.strerror}; name another --out") from error
-    if not os.access(folder, os.W_OK):
-        raise FacexkitError(f"the run's folder {folder} cannot be written to; name another --out")
-    return folder
 
 
 @contextmanager

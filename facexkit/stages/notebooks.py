@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
         return KernelSpec(argv=argv, display_name="Python 3 (facexkit)", language="python")
 
 
@@ -97,7 +98,12 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -
     except PapermillExecutionError as error:
         os.replace(running, failed)
         raise FacexkitError(_what_failed(stage, error, failed)) from error
-    except (RuntimeError, OSError) as error:
+    except OSError as error:
+        with suppress(OSError):
+            running.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise FacexkitError(f"stage {stage.name!r} could not write to {folder}: {reason}; free space there") from error
+    except RuntimeError as error:
         raise FacexkitError(f"stage {stage.name!r}: the notebook's Python stopped ({error}); see {running}") from error
     keep_static(notebook)
     write_whole(folder / f"{stem}.html", to_html(notebook, stage.title).encode())

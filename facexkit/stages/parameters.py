@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Optional, Union
+from typing import Optional, Union
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from facexkit.arguments import (
+    BatchSize, Count, EachOnce, Number, Outputs, Quantile, Seed, Side, TargetClass, Text, shown, wanted,
+)  # fmt: skip
 from facexkit.errors import FacexkitError, unknown
-
-ClassName = Union[Annotated[int, Field(ge=0)], str]
+from facexkit.plain_yaml import INT, NULL, read_yaml, read_yaml_file
 
 
 class Parameters(BaseModel):
@@ -19,29 +21,32 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    data: str = Field("synthetic", description="format of the face set: synthetic, celeba, csv, image_folder, …")
-    data_root: Optional[str] = Field(None, description="folder of the images")
-    annotations: Optional[str] = Field(None, description="label file, where it is not the format's own")
-    masks: Optional[str] = Field(None, description="region masks: a folder or landmarks; None takes the format's own")
-    target: Optional[str] = Field(None, description="label column that the model predicts")
-    protected: list[str] = Field([], description="columns of the groups to compare")
-    limit: Optional[Annotated[int, Field(ge=1)]] = Field(None, description="only the first so many images")
-    model: str = Field("demo:biased", description="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")
-    weights: Optional[str] = Field(None, description="state dict of the model")
-    num_classes: Optional[Annotated[int, Field(ge=1)]] = Field(None, description="outputs of the model")
-    class_names: Optional[list[str]] = Field(None, description="what the outputs are called, in their order")
-    image_size: Optional[Annotated[int, Field(ge=1)]] = Field(None, description="side of the model's input in pixels")
-    normalize: Optional[Union[str, dict[str, Any]]] = Field(None, description="imagenet, half, unit, none, or a dict")
-    layer: str = Field("layer4", description="layer to explain; `facexkit layers MODEL` lists them")
-    target_class: Union[ClassName, Annotated[list[ClassName], Field(min_length=1)]] = Field(
+    data: Text = Field("synthetic", description="format of the face set: synthetic, celeba, csv, image_folder, …")
+    data_root: Optional[Text] = Field(None, description="folder of the images")
+    annotations: Optional[Text] = Field(None, description="label file, where it is not the format's own")
+    masks: Optional[Text] = Field(None, description="region masks: a folder or landmarks; None takes the format's own")
+    target: Optional[Text] = Field(None, description="label column that the model predicts")
+    protected: EachOnce = Field([], description="columns of the groups to compare")
+    limit: Optional[Count] = Field(None, description="only the first so many images")
+    model: Text = Field("demo:biased", description="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")
+    weights: Optional[Text] = Field(None, description="state dict of the model")
+    num_classes: Optional[Outputs] = Field(None, description="outputs of the model")
+    class_names: Optional[EachOnce] = Field(None, description="what the outputs are called, in their order")
+    image_size: Optional[Side] = Field(None, description="side of the model's input in pixels")
+    normalize: Optional[Union[Text, dict[Text, Union[Number, list[Number]]]]] = Field(
+        None, description="imagenet, half, unit, none, or a dict"
+    )
+    output: Optional[Union[int, Text]] = Field(None, description="which part of what the model returns: place or key")
+    layer: Text = Field("layer4", description="layer to explain; `facexkit layers MODEL` lists them")
+    target_class: TargetClass = Field(
         1, description="output or class name to explain, or a list of them"
     )
-    quantile: float = Field(0.005, gt=0, lt=1, description="share of a unit's values above its threshold")
-    mask_size: int = Field(112, ge=1, description="side of the unit and concept masks in pixels")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    batch_size: int = Field(32, ge=1, description="images at a time")
-    seed: int = Field(0, ge=0, description="of everything random")
-    out: str = Field("runs/notebooks", description="folder for what the run makes")
+    quantile: Quantile = Field(0.005, description="share of a unit's values above its threshold")
+    mask_size: Side = Field(112, description="side of the unit and concept masks in pixels")
+    device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    batch_size: BatchSize = Field(32, description="images at a time")
+    seed: Seed = Field(0, description="of everything random")
+    out: Text = Field("runs/notebooks", description="folder for what the run makes")
 
     @field_validator("protected", "class_names", mode="before")
     @classmethod
@@ -49,39 +54,29 @@ class Parameters(BaseModel):
         return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
 
-_TEXT = {name for name, field in Parameters.model_fields.items() if field.annotation in (str, Optional[str])}
+_TEXT = {name for name, field in Parameters.model_fields.items() if field.annotation in (str, Optional[Text])}
+_KEPT = dict.fromkeys((*_TEXT, "protected", "class_names"), (NULL,)) | dict.fromkeys(("target_class", "output"), (INT, NULL))
+"""What else than text YAML may give a parameter that is text."""
 
 
 def parse(name: str, text: str) -> object:
     """Read a value from the command line as YAML (so JSON too); None, null or nothing is None.
 
-    Where only text fits, and where YAML would make a truth value of a class called "yes", the text stays as it is.
+    Where text fits and YAML would make something else of it, as of a class called "1.5", the text stays as it is.
     """
     if text.strip() in ("", "None", "null", "~"):
         return None
     if name in _TEXT:
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return read_yaml(text, {"": _KEPT[name]} if name in _KEPT else None)
+    except (yaml.YAMLError, ValueError):
         return text
-    return text if isinstance(value, bool) else value
 
 
 def read_parameter_file(path: str | Path) -> dict[str, object]:
     """Return the parameters in a YAML file: one mapping from name to value."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FacexkitError(f"parameter file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except yaml.YAMLError as error:
-        place = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise FacexkitError(f"parameter file {path}{place} is not YAML: {getattr(error, 'problem', error)}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise FacexkitError(f"parameter file {path} holds a {type(content).__name__}; write one NAME: VALUE a line")
-    return content
+    return read_yaml_file(path, "parameter file", _KEPT)
 
 
 def check(given: Mapping[str, object]) -> Parameters:
@@ -92,11 +87,9 @@ def check(given: Mapping[str, object]) -> Parameters:
     try:
         return Parameters(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        field, wrong = Parameters.model_fields[name], given[name]
-        what = " or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][0] == name))
+        name = str(error.errors(include_url=False)[0]["loc"][0])
+        field = Parameters.model_fields[name]
         raise FacexkitError(
-            f"parameter {name!r} cannot be {wrong!r}: {what.replace('input should be', 'it must be', 1)}. "
+            f"parameter {name!r} cannot be {shown(given[name])}: {wanted(error, name)}. "
             f"It holds: {field.description} (default {field.default!r})"
         ) from error

@@ -186,12 +186,7 @@ class _Training:
         self.fine, self.device = isinstance(self.network, FineFace), next(self.network.parameters()).device
         self.optimizer = optimizer_of(self.network, how.rates)
         if file.is_file():
-            kept = torch.load(file, map_location=self.device, weights_only=True)
-            if kept["recipe"] != self.recipe:
-                raise FacexkitError(f"{file} is of a training with other faces or settings; name another folder: out=")
-            self.network.load_state_dict(kept["network"])
-            self.optimizer.load_state_dict(kept["optimizer"])
-            history = kept["history"]
+            history = self._go_on(file)
         several = self.world > 1
         self.learner = DistributedDataParallel(self.network, find_unused_parameters=True) if several else self.network
         for epoch in range(len(history), how.epochs):
@@ -202,6 +197,21 @@ class _Training:
                 self._keep(history)
         if several:
             dist.barrier()
+
+    def _go_on(self, file: Path) -> list[dict[str, float]]:
+        """Take up the network and the optimizer as a checkpoint has them, and return its history."""
+        try:
+            kept = torch.load(file, map_location=self.device, weights_only=True)
+            recipe, history = kept["recipe"], [*kept["history"]]
+            if recipe == self.recipe:
+                self.network.load_state_dict(kept["network"])
+                self.optimizer.load_state_dict(kept["optimizer"])
+        except Exception as error:  # a damaged file fails in as many ways as it has parts
+            reason = str(error).partition("\n")[0]
+            raise FacexkitError(f"{file} is damaged ({reason}); remove it to start again, or name another folder: out=") from error
+        if recipe != self.recipe:
+            raise FacexkitError(f"{file} is of a training with other faces or settings; name another folder: out=")
+        return history
 
     def _teach(self, pupils: FaceSet, epoch: int) -> dict[str, float]:
         """Show the training faces once, in an order and views that the seed and the epoch fix; return mean losses."""
