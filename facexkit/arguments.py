@@ -73,7 +73,7 @@ Quantile = Annotated[Number, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Names = Annotated[list[Text], BeforeValidator(_listed)]
 EachOnce = Annotated[Names, AfterValidator(_distinct)]
-File = Union[Text, Path]
+File = Annotated[Text, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 ClassName = Union[Annotated[Whole, Field(ge=0, le=2**20)], Text]
 Classes = Annotated[list[ClassName], BeforeValidator(lambda value: list(value) if isinstance(value, tuple) else value), Field(min_length=1)]
 TargetClass = Union[ClassName, Classes]
@@ -148,13 +148,13 @@ def check_argument(where: str, name: str, kind: object, value: object) -> object
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise FacexkitError(f"{where}: {name} cannot be {shown(value)}: {wanted(error)}") from error
+        raise FacexkitError(f"{where}: {name} cannot be {shown(value)}: {wanted(error)}") from None
 
 
 def wanted(error: ValidationError, name: str | None = None) -> str:
     """Return in words what would have been right, of the argument `name` where several were checked."""
     mine = [each for each in error.errors(include_url=False) if name is None or each["loc"][0] == name]
-    words = (each["msg"].removeprefix("Value error, ").replace("Input should", "it must", 1) for each in mine)
+    words = (re.sub("^(Input|String|List) should", "it must", each["msg"].removeprefix("Value error, ")) for each in mine)
     return " or ".join(dict.fromkeys(words))
 
 
@@ -167,9 +167,10 @@ def shown(value: object) -> str:
 
 
 def _kind(parameter: inspect.Parameter) -> object:
-    names = ARGUMENTS.get(str(parameter.annotation).removesuffix(" | None"), {})
+    annotation = str(parameter.annotation)
+    names = ARGUMENTS.get(annotation.removesuffix(" | None"), {})
     kind = names.get(parameter.name, names.get(""))
-    return Optional[kind] if kind is not None and parameter.default is None else kind
+    return Optional[kind] if kind is not None and annotation.endswith(" | None") else kind
 
 
 @functools.lru_cache(None)

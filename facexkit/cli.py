@@ -144,7 +144,7 @@ def as_typed(message: str, own_options: bool = False) -> str:
     """
     from facexkit.stages.parameters import Parameters
 
-    message = re.sub(r"\btrust=True\b", "--trust", message)
+    message = re.sub(r"\bfx\.\w+: ", "", re.sub(r"\btrust=True\b", "--trust", message))
     names = {name: f"--{name.replace('_', '-')}" if own_options else f"-p {name}" for name in Parameters.model_fields}
     names |= {"root": "-p data_root", "out": "--out", "saved": "--out"}
     option = lambda found: f"{names[found[1]]} {found[2] or ''}".rstrip()  # noqa: E731

@@ -16,4 +16,4 @@ def unknown(kind: str, name: object, known: Iterable[str], advice: str = "") -> 
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     listed = ", ".join(known[:40]) + (", …" if len(known) > 40 else "")
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {listed or 'none'}"
-    return FacexkitError(f"unknown {kind} {str(name)!r}; {hint}{' ' + advice if advice else ''}")
+    return FacexkitError(f"unknown {kind} {str(name)[:80]!r}; {hint}{' ' + advice if advice else ''}")

@@ -57,7 +57,7 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
     """Return the state dict in a file, unwrapped; see `load_weights`."""
     path = Path(path).expanduser()
     if not path.is_file():
-        what = "is a folder; name a file in it" if path.is_dir() else "does not exist"
+        what = "is a folder; name a file in it" if path.is_dir() else "is no file" if path.exists() else "does not exist"
         raise FacexkitError(f"weights: {path} {what}")
     with path.open("rb") as file:
         start = file.read(64).lstrip()
@@ -75,7 +75,8 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
                 f"weights: {path} holds pickled objects, which can run somebody's code when opened; if you know who "
                 "made it, give trust=True, or save network.state_dict() instead"
             ) from error
-        reason = "" if isinstance(error, pickle.UnpicklingError) else f": {str(error).partition(chr(10))[0]}"
+        said = str(error).partition("\n")[0]
+        reason = f": {said}" if said and not isinstance(error, pickle.UnpicklingError) else ""
         raise FacexkitError(f"weights: {path} cannot be read; it is damaged or no file of weights{reason}") from error
     return _unwrap(loaded, path)
 

@@ -16,6 +16,10 @@ from facexkit.faces.cache import write_whole
 from facexkit.show.report import templates
 
 
+class _File(BaseModel):
+    path: str
+
+
 class _Stage(BaseModel):
     """What the page of a run needs of a stage."""
 
@@ -26,12 +30,13 @@ class _Stage(BaseModel):
     seconds: float = 0
     parameters: dict[str, object] = {}
     findings: list[str] = []
-    pictures: list[dict[str, object]] = []
-    files: list[dict[str, object]] = []
+    pictures: list[_File] = []
+    files: list[_File] = []
 
 
 class _Manifest(BaseModel):
     title: str
+    headline: list[str] = []
     parameters: dict[str, object] = {}
     stages: list[_Stage] = []
 
@@ -48,7 +53,7 @@ def read_manifest(folder: Path) -> dict:
         first = error.errors(include_url=False)[0]
         where = " → ".join(map(str, first["loc"])) or "the whole"
         raise FacexkitError(
-            f"{path} is no manifest of a run ({where}: {first['msg']}); name another folder or remove that file"
+            f"{path} is no manifest of a run ({where}: {first['msg'].partition(' or instance')[0]}); name another folder or remove that file"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise FacexkitError(f"{path} is no manifest ({error}); name another folder or remove that file") from error
@@ -93,7 +98,7 @@ def shown_pictures(folder: Path, pictures: Iterable[Mapping]) -> list[dict]:
     shown = []
     for picture in pictures:
         path = folder / picture["path"]
-        if not path.is_file():
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             raise FacexkitError(f"the run's picture {picture['path']!r} is not in {folder}; write it before the index")
         kind = mimetypes.guess_type(path.name)[0] or "image/png"
         uri = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
