@@ -98,7 +98,7 @@ def read_yaml_file(path: str | Path, what: str, kept: Mapping[str, tuple[str, ..
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise FacexkitError(f"{what} {path}{place} is not YAML that can be read: {reason}") from error
+        raise FacexkitError(f"{what} {path} is not YAML that can be read{place}: {reason}") from error
     if len(text) > MOST_BYTES:
         raise FacexkitError(f"{what} {path} is larger than {MOST_BYTES >> 20} MB; it holds one NAME: VALUE a line")
     if not isinstance(content, dict | None):

@@ -210,7 +210,7 @@ def test_a_parameter_file_that_is_missing_or_no_mapping_is_told_with_its_place(t
     with pytest.raises(FacexkitError, match="p.yaml cannot be read: No such file"):
         read_parameter_file(path)
     path.write_text("limit: 3\nseed: [1\n")
-    with pytest.raises(FacexkitError, match="line 3 is not YAML"):
+    with pytest.raises(FacexkitError, match="is not YAML that can be read, line 3"):
         read_parameter_file(path)
     path.write_text("- limit\n")
     with pytest.raises(FacexkitError, match="one NAME: VALUE a line"):
