@@ -55,7 +55,7 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
     """
     text = read_text(file)
     first = text.partition("\n")[0]
-    sep = sep or max(",;\t", key=first.count)
+    sep = max(",;\t", key=first.count) if sep is None else sep
     if not isinstance(sep, str) or len(sep) != 1 or sep in '"\r\n':
         raise FacexkitError(f"sep is {sep!r}; it is the one character between the cells, ',' or ';' or '\\t' say")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, skipinitialspace=f"{sep} " in first, strict=True)

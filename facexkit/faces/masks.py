@@ -119,13 +119,14 @@ class MaskFiles:
 
     def take_out_empty(self, paths: Iterable[str]) -> list[str]:
         """Take out the masks that are background alone, and return their images; small files are opened, no others."""
+        own = [path for path in paths if path in self.files]
         try:
-            sizes = {path: sum(os.path.getsize(self.folder / name) for name in self._names(path)) for path in paths}
+            sizes = {path: sum(os.path.getsize(self.folder / name) for name in self._names(path)) for path in own}
         except OSError as error:
             raise FacexkitError(f"a mask cannot be read: {error}; put the file back") from error
-        small = max(SMALL, np.median([*sizes.values()]) / 3)
+        small = max(SMALL, np.median([*sizes.values()]) / 3) if sizes else SMALL
         with ThreadPoolExecutor() as pool:
-            looked_at = [path for path, size in sizes.items() if path in self.files and size <= small]
+            looked_at = [path for path, size in sizes.items() if size <= small]
             empty = [path for path, masks in zip(looked_at, pool.map(self.read, looked_at), strict=True) if not masks]
         self.files = {path: files for path, files in self.files.items() if path not in {*empty}}
         return empty
