@@ -6,13 +6,14 @@ RUN = .venv/bin/python -m
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab app bench lock clean install
+.PHONY: help demo test fuzz lab app bench lock clean install
 
 help:
 	@echo "facexkit: which face regions drive a model, which units know what, whom it treats worse"
 	@echo
 	@echo "  make demo    set up .venv once, run every stage on the built-in faces, show where the result lies"
 	@echo "  make test    the whole test suite"
+	@echo "  make fuzz    bad files and messages without end, SECONDS=60 for each kind"
 	@echo "  make lab     JupyterLab on the notebooks"
 	@echo "  make app     a web page on this machine, without programming; DATA=FOLDER lets it read a folder"
 	@echo "  make bench   times beside the bare model's"
@@ -29,6 +30,9 @@ demo: install
 
 test: install
 	@$(RUN) pytest -q $(ARGS)
+
+fuzz: install
+	@FACEXKIT_FUZZ_SECONDS=$(or $(SECONDS),60) $(RUN) pytest -q tests/fuzz $(ARGS)
 
 lab: install
 	@JUPYTER_PREFER_ENV_PATH=1 $(RUN) jupyterlab notebooks

@@ -87,7 +87,9 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
 def _values(cells: np.ndarray) -> pd.Series:
     """Return a column as numbers, as True and False, or as the text that is written; NaN where there is no value."""
     written = pd.Series(cells, dtype=object)
-    stripped = written.str.strip() if len(written) else written
+    if not len(written):
+        return written
+    stripped = written.str.strip()
     there = ~stripped.isin(NO_VALUE)
     given = stripped[there]
     if len(given) and given.str.fullmatch(NUMBER).all():
