@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,6 +22,13 @@ from facexkit.faces.masks import mask_folder
 SPLITS = ("train", "val", "valid", "validation", "test")
 CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\.jpe?g(\.chip\.jpe?g)?", re.IGNORECASE)
+READ_MAT = """
+import json, sys
+from scipy.io import loadmat
+names = ("name", "label", "AttrName")
+content = loadmat(sys.argv[1], simplify_cells=True, variable_names=names)
+print(json.dumps({name: content[name].tolist() for name in names}))
+"""
 UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
@@ -141,18 +151,17 @@ def read_utkface(root: Path) -> Reading:
 @register_format("lfwa")
 def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
     """LFWA: `NAME/NAME_0001.jpg`, in the root or in `lfw/`, with the attributes of `lfw_att_40.mat` as 0 and 1."""
-    from scipy.io import loadmat
-
     file = annotations or _find(root, "lfw_att_40.mat")
     try:
-        content = loadmat(regular(file), simplify_cells=True)
+        content = _read_mat(regular(file))
         names = [str(name).strip() for name in content["AttrName"]]
         paths = [str(name).strip().replace("\\", "/") for name in content["name"]]
         labels = pd.DataFrame(content["label"], columns=names, index=paths)
         wrong = ~labels.isin([0, 1]).to_numpy(bool)
-    except Exception as error:  # scipy's reader ends in whatever a damaged file leads it to
+    except (subprocess.SubprocessError, OSError, TypeError, ValueError) as error:
+        why = (getattr(error, "stderr", b"") or str(error).encode()).decode("utf-8", "replace").strip().split("\n")[-1]
         raise FacexkitError(
-            f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes: {error!r}"
+            f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes: {why}"
         ) from error
     if wrong.any():
         row, column = next(zip(*wrong.nonzero(), strict=True))
@@ -163,6 +172,12 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
     below = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
     table = labels.astype(int).rename_axis("path").reset_index()
     return Reading(table.assign(path=below + table.path), ImageFolder(root), file=file)
+
+
+def _read_mat(file: Path) -> dict[str, list]:
+    """Read LFWA's three arrays in a process of its own, as a damaged file can end the one that scipy reads it in."""
+    command = [sys.executable, "-c", READ_MAT, os.path.abspath(file)]
+    return json.loads(subprocess.run(command, cwd="/", capture_output=True, timeout=300, check=True).stdout)
 
 
 def _with_masks(reading: Reading, folder: Path, key: Callable[[str], str] | None = None) -> Reading:

@@ -17,12 +17,14 @@ from scipy.io import savemat
 
 from facexkit.faces.formats import load_faces
 
+FUZZ = settings.get_profile("fuzz")
 PICTURES = ("a.jpg", "b.png", "sub/c.jpg", " d.jpg", "images/a.jpg", "train/1.jpg", "val/1.jpg", "A/A_1.jpg", "1.jpg",
             "img_align_celeba/1.jpg", "img_align_celeba/2.jpg", "AU/a/AU_1.png",
             "non_localizable/age/old/a.jpg")  # fmt: skip
 CELLS = st.sampled_from([
     *PICTURES, "", " ", "0", "1", "-1", "01", "1.5", "1e+99", "1e999", "nan", "NA", "None", "True", "False",
-    "male", "Male ", "img", "path", "image", "labels", "file", "age", "gender", "race", "same", "reference", "../a.jpg", "/etc/a.jpg",
+    "male", "Male ", "img", "path", "image", "labels", "file", "age", "gender", "race", "same", "reference",
+    "../a.jpg", "/etc/a.jpg",
     "..\\a.jpg", "C:\\a.jpg", ".", "sub", "a.jpg/", "./a.jpg", "AU/a/AU_1.png;AU/a/AU_1.png", "x" * 300 + ".jpg",
     '"', '"a', 'a"b', "'", "\0", "\ufeff", "\u2028",
 ]) | st.text(max_size=6)  # fmt: skip
@@ -48,8 +50,6 @@ FILES = {
     "celeba": ("list_attr_celeba.txt", b"2\nMale\n1.jpg 1\n2.jpg -1\n"),
     "celeba of splits": ("list_eval_partition.txt", b"1.jpg 0\n2.jpg 2\n"),
     "fairface": ("fairface_label_val.csv", b"file,age,gender,race,service_test\nval/1.jpg,3-9,Male,Black,True\n"),
-    "lfwa": ("lfw_att_40.mat", mat()),
-    "lfwa packed": ("lfw_att_40.mat", mat(more=np.eye(3))),
     "face_dictionary": ("Parts.csv", b"image,labels\nimages/a.jpg,AU/a/AU_1.png\n"),
     "pairs": ("labels.csv", b"first,second,same,group\na.jpg,b.png,1,x\nb.png,sub/c.jpg,0,y\n"),
 }
@@ -88,7 +88,7 @@ def check(faces) -> None:
 
 
 @pytest.mark.parametrize("kind", FILES)
-@settings.get_profile("fuzz")
+@FUZZ
 @given(st.data())
 def test_any_content_of_a_file_of_labels(root, or_told, kind, data):
     file, valid = FILES[kind]
@@ -102,6 +102,14 @@ def test_any_content_of_a_file_of_labels(root, or_told, kind, data):
         (root / file).write_bytes(valid)
 
 
+@settings(FUZZ, max_examples=FUZZ.max_examples // 10)
+@given(mutated(mat()) | mutated(mat(more=np.eye(3))) | st.binary(max_size=200))
+def test_any_content_of_a_matlab_file(root, or_told, content):
+    (root / "lfw_att_40.mat").write_bytes(content)
+    with or_told():
+        check(load_faces("lfwa", root=root))
+
+
 NAMES = st.lists(st.text(min_size=1, max_size=12).map(lambda name: re.sub("[/\0]", "", name)), min_size=1, max_size=3)
 LIKELY = st.sampled_from(
     ["train", "test", "cat", "Cat", "1_0_2_20170116.jpg", "x.jpg", "x.JPG", "x.heic", "non_localizable", ".hidden"]
@@ -109,7 +117,7 @@ LIKELY = st.sampled_from(
 
 
 @pytest.mark.parametrize("format", ["image_folder", "utkface", "face_dictionary", "celebamask_hq"])
-@settings.get_profile("fuzz")
+@FUZZ
 @given(st.lists(NAMES | st.lists(LIKELY, min_size=1, max_size=4), min_size=1, max_size=4))
 def test_any_names_of_folders_and_files(tmp_path_factory, or_told, format, places):
     root = tmp_path_factory.getbasetemp() / "names"
@@ -134,7 +142,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings.get_profile("fuzz")
+@FUZZ
 @given(st.dictionaries(
     st.sampled_from(["format", "root", "annotations", "masks", "target", "protected", "limit", "image_column", "sep"]),
     ANYTHING, min_size=1, max_size=3,

@@ -14,6 +14,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.masks import MaskFiles, mask_folder
 
+FUZZ = settings.get_profile("fuzz")
 pytestmark = pytest.mark.filterwarnings("ignore")
 INDEX = np.resize(np.arange(19, dtype=np.uint8), (12, 16))
 
@@ -62,7 +63,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("files")
 
 
-@settings.get_profile("fuzz")
+@FUZZ
 @given(CONTENT)
 def test_any_content_of_an_index_mask(folder, or_told, content):
     (folder / "a.png").write_bytes(content)
@@ -72,7 +73,7 @@ def test_any_content_of_an_index_mask(folder, or_told, content):
         assert not found or (np.sum([*found.values()], axis=0) == 1).all()
 
 
-@settings.get_profile("fuzz")
+@FUZZ
 @given(CONTENT, CONTENT)
 def test_any_content_of_masks_by_region(folder, or_told, skin, hair):
     for name, content in {"r_skin": skin, "r_hair": hair}.items():
@@ -82,7 +83,7 @@ def test_any_content_of_masks_by_region(folder, or_told, skin, hair):
         assert all(mask.dtype == bool and mask.any() for mask in found.values())
 
 
-@settings.get_profile("fuzz")
+@FUZZ
 @given(CONTENT, CONTENT)
 def test_any_image_under_any_mask(folder, or_told, image, mask):
     (folder / "i.img").write_bytes(image)
@@ -98,7 +99,7 @@ def test_any_image_under_any_mask(folder, or_told, image, mask):
         assert str(error)
 
 
-@settings.get_profile("fuzz")
+@FUZZ
 @given(
     st.dictionaries(st.text(min_size=1, max_size=10), CONTENT, min_size=1, max_size=4),
     st.lists(st.text(max_size=8), min_size=1),
