@@ -21,6 +21,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.landmarks import DETECTION_SIDE, FACE_SIDES, LandmarkParser
 from facexkit.faces.readers import images_in
+from facexkit.faces.spreadsheet import write_csv
 
 AT_ONCE = 16
 MOST_SIDE, DLIB_SIDE = 1600, 800
@@ -77,7 +78,7 @@ def align_faces(
     table, without = _save_faces(photographs, out, DETECTORS[detector](smallest), target, size)
     note = _account(len(photographs), len(table), without, max_skipped)
     table = table.join(photographs.table.drop(columns=table.columns, errors="ignore"), on="photograph_row")
-    write_whole(out / "faces.csv", table.to_csv(index=False).encode())
+    write_csv(table, out / "faces.csv")
     how = {"aligned": detector, "size": size, "padding": padding, "smallest": smallest}
     kept = {"target": photographs.target, "protected": photographs.protected, "notes": [*photographs.notes, note]}
     name, source = f"{photographs.name}, aligned", photographs.source | how

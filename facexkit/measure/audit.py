@@ -12,8 +12,9 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.spreadsheet import read_csv
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples
-from facexkit.measure.groups import group_labels
+from facexkit.measure.groups import CROSS, group_labels
 from facexkit.measure.predictions import predictions_of
 from facexkit.models.face_model import FaceModel
 
@@ -23,7 +24,6 @@ METRICS = (
 GAPS = ("difference", "ratio", "deviation")
 CRITERIA = ("demographic_parity_difference", "equalized_odds_difference")
 BINS = 10
-CROSS = " × "
 GIVEN = ("path", "truth", "prediction", "confidence")
 
 
@@ -64,7 +64,8 @@ def audit(
     Dataset: value (model, group, metric); gap_size (model, attribute, metric, gap); criterion (model, attribute, rule);
     each with _low and _high, a 95 % interval, and with several models _change, _change_low, _change_high: minus the
     first model's. confusion (model, group, truth, prediction), in images; images, ranked, attribute_of, label (group).
-    NaN where a group has no image to count, or an attribute fewer than two groups that are ranked.
+    NaN where a group has no image to count, or an attribute fewer than two groups that are ranked; an interval too where
+    nothing varies. attrs: `without_truth`, the images without a true class, which are left out; `without_group` by attribute.
 
     Raises
     ------
@@ -89,6 +90,7 @@ def audit(
     ).assign_attrs(
         positive=positive or "", min_images=min_images, seed=seed, replicates=replicates,
         faces=faces.name if faces is not None else "predictions",
+        without_truth=first.attrs["without_truth"], without_group=groups.unlabelled,
     )  # fmt: skip
 
 
@@ -128,6 +130,9 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, batch_siz
     for name, table in tables.items():
         if len(table) != len(first) or not (table.truth.to_numpy() == first.truth.to_numpy()).all():
             raise FacexkitError(f"the predictions of {name!r} are not for the images of the first model, in their order")
+        if not {*table.truth} & {*classes, *table.prediction}:
+            listed = (", ".join(sorted({*table[column]})[:5]) for column in ("truth", "prediction"))
+            raise FacexkitError("the predictions {!r} share no class with the truth: it says {}, they say {}".format(name, *listed))
         classes += sorted({*table.truth, *table.prediction} - {*classes})
     return tables, list(dict.fromkeys(classes))
 
@@ -140,15 +145,19 @@ def _name_of(source: object, place: int) -> str:
 
 def _read_predictions(source: object, name: str) -> pd.DataFrame:
     try:
-        table = source if isinstance(source, pd.DataFrame) else pd.read_csv(source)
+        table = source if isinstance(source, pd.DataFrame) else read_csv(source)
     except (OSError, ValueError, TypeError) as error:
         raise FacexkitError(f"the predictions {name!r} cannot be read: {error}") from error
     for column in ("truth", "prediction"):
         if column not in table:
             raise FacexkitError(f"the predictions {name!r} have no column {column!r}; their columns: {', '.join(table)}")
+    every = len(table)
     table = table[table.truth.notna()].reset_index(drop=True)
+    table.attrs["without_truth"] = every - len(table)
     if table.prediction.isna().any():
         raise FacexkitError(f"the predictions {name!r}, row {table.prediction.isna().argmax() + 1}: no prediction")
+    if "confidence" in table:
+        table["confidence"] = pd.to_numeric(table.confidence, errors="coerce")
     if "confidence" in table and not table.confidence.between(0, 1).all():
         row = int((~table.confidence.between(0, 1)).argmax())
         raise FacexkitError(f"the predictions {name!r}, row {row + 1}: confidence {table.confidence[row]} is not in 0–1")
@@ -164,18 +173,20 @@ class _Groups:
     labels: list[str]
     member: np.ndarray
     ranked: np.ndarray
+    unlabelled: dict[str, int]
 
     @classmethod
     def of(cls, table: pd.DataFrame, protected: Sequence[str], min_images: int) -> _Groups:
         if not protected:
             raise FacexkitError("audit needs groups: protected=['gender'], or a face set loaded with protected=")
         every = {name: group_labels(table, name) for name in protected}
+        unlabelled = {name: n for name, own in every.items() if (n := int((own == "").sum()))}
         if len(every) > 1:
             rows = list(zip(*every.values(), strict=True))
             every[CROSS.join(every)] = np.array([CROSS.join(row) if all(row) else "" for row in rows], object)
         found = [(name, label) for name, own in every.items() for label in sorted({*own} - {""})]
         member = np.stack([every[name] == label for name, label in found], 1)
-        return cls(list(every), *map(list, zip(*found, strict=True)), member, member.sum(0) >= min_images)
+        return cls(list(every), *map(list, zip(*found, strict=True)), member, member.sum(0) >= min_images, unlabelled)
 
     @property
     def names(self) -> list[str]:

@@ -18,13 +18,25 @@ def resamples(images: int, seed: int = 0, replicates: int = REPLICATES) -> Itera
 
 
 def percentile_interval(replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 2.5 % and 97.5 % quantiles (Efron 1979) over the first axis, NaN left out; NaN where all are."""
+    """Return the 2.5 % and 97.5 % quantiles (Efron 1979) over the first axis, NaN left out.
+
+    NaN where all replicates are NaN, or the same: of one image, or where all images agree, a bootstrap knows no spread.
+    """
     low, high = np.full((2, *replicates.shape[1:]), np.nan)
-    known = ~np.isnan(replicates).all(0)
+    least, most = np.fmin.reduce(replicates), np.fmax.reduce(replicates)
+    known = most - least > 1e-9 * np.fmax(abs(most), abs(least))
     tail = (1 - LEVEL) / 2
     if known.any():
         low[known], high[known] = np.nanquantile(replicates[:, known], [tail, 1 - tail], axis=0)
     return low, high
+
+
+def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % interval of a proportion (Wilson 1927), never of width 0; NaN for fewer than two trials."""
+    n = np.where(np.asarray(trials) < 2, np.nan, trials)
+    z, p = 1.959964, successes / n
+    centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
 
 
 def ratio_interval(
@@ -40,7 +52,7 @@ def ratio_interval(
 
     Returns
     -------
-    low, high : float (K,); NaN where the denominators sum to 0.
+    low, high : float (K,); NaN where the denominators sum to 0, and where all images agree; see `percentile_interval`.
     """
     ratios = np.full((replicates, max(numerator.shape[1], denominator.shape[1])), np.nan)
     for ratio, weights in zip(ratios, resamples(len(numerator), seed, replicates), strict=True):

@@ -7,6 +7,9 @@ import pandas as pd
 
 from facexkit.errors import FacexkitError, unknown
 
+CROSS = " × "
+"""Stands between the names, and the groups, of an intersection."""
+
 
 def group_labels(table: pd.DataFrame, attribute: str) -> np.ndarray:
     """Return each image's group as text, "" without a label; an error where the column makes no groups."""

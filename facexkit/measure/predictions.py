@@ -10,6 +10,7 @@ import torch
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.bootstrap import wilson_interval
 from facexkit.measure.decision_share import probabilities
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
@@ -49,6 +50,9 @@ def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFr
     probability, and, where the target's values are the class names or their numbers, `correct`. Images that cannot be
     decoded are left out.
     """
+    if len(set(model.class_names)) < len(model.class_names):
+        twice = sorted({name for name in model.class_names if model.class_names.count(name) > 1})
+        raise FacexkitError(f"{model.name!r} has several classes called {', '.join(map(repr, twice))}; give class_names=")
     outputs = Outputs()
     stream(model, faces, [outputs], batch_size=batch_size)
     rows, values = outputs.result()
@@ -74,14 +78,19 @@ def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, 
     table = predict(model, faces, batch_size).rename(columns={"predicted": "prediction"})
     truth = _classes(table[faces.target], model.class_names)
     known = truth >= 0
-    return table[known].assign(truth=np.array(model.class_names)[truth[known]]).reset_index(drop=True)
+    told = table[known].assign(truth=np.array(model.class_names)[truth[known]]).reset_index(drop=True)
+    told.attrs["without_truth"] = int((~known).sum())
+    return told
 
 
 def _classes(labels: pd.Series, class_names: Sequence[str]) -> np.ndarray | None:
     """Return the output column that each label means, −1 where there is no label; None where that is not known."""
-    known = {name.lower(): column for column, name in enumerate(class_names)}
-    numbers = {column: column for column in range(len(class_names))}
-    for meaning, values in ((known, labels.astype(str).str.lower()), (numbers, pd.to_numeric(labels, errors="coerce"))):
+    known = {name: column for column, name in enumerate(class_names)}
+    lower = {name.lower(): column for name, column in known.items()}
+    numbers, text = {column: column for column in range(len(class_names))}, labels.astype(str)
+    tried = [(known, text), (numbers, pd.to_numeric(labels, errors="coerce"))]
+    tried[1:1] = [(lower, text.str.lower())] if len(lower) == len(known) else []
+    for meaning, values in tried:
         columns = values.map(meaning)
         if columns[labels.notna()].notna().all() and labels.notna().any():
             return columns.where(labels.notna()).fillna(-1).astype(int).to_numpy()
@@ -112,7 +121,7 @@ def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
 
     Returns
     -------
-    table indexed by `column` and `value`: `faces`, `accuracy`, and `error`, the half-width of its 95 % interval.
+    table indexed by `column` and `value`: `faces`, `accuracy`, and its 95 % interval `low`, `high` (Wilson's).
     """
     if "correct" not in predictions:
         raise FacexkitError("whether a prediction is correct is not known: the target's values are no class names or numbers")
@@ -121,4 +130,5 @@ def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
             raise unknown("label column", column, predictions.columns)
     parts = {c: predictions.groupby(c, observed=True).correct.agg(["count", "mean"]) for c in columns}
     table = pd.concat(parts, names=["column", "value"]).rename(columns={"count": "faces", "mean": "accuracy"})
-    return table.assign(error=1.96 * np.sqrt(table.accuracy * (1 - table.accuracy) / table.faces))
+    low, high = wilson_interval(table.accuracy * table.faces, table.faces)
+    return table.assign(low=low, high=high)

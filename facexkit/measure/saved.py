@@ -17,6 +17,7 @@ import zarr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole, writing
+from facexkit.faces.spreadsheet import write_csv
 
 
 def save_result(result: xr.Dataset, path: str | Path) -> Path:
@@ -93,10 +94,7 @@ def find_result(folders: Iterable[Path], made_by: Mapping[str, object]) -> Path 
 
 
 def write_table(table: pd.DataFrame, stem: str | Path) -> list[Path]:
-    """Write a table as `STEM.csv` and `STEM.parquet`, and return their paths."""
+    """Write a table as `STEM.csv`, see `write_csv`, and `STEM.parquet`, and return their paths."""
     table.to_parquet(buffer := io.BytesIO(), index=False)
-    files = []
-    for suffix, content in (("csv", table.to_csv(index=False).encode()), ("parquet", buffer.getvalue())):
-        files.append(Path(f"{stem}.{suffix}"))
-        write_whole(files[-1], content)
-    return files
+    write_whole(Path(f"{stem}.parquet"), buffer.getvalue())
+    return [write_csv(table, f"{stem}.csv"), Path(f"{stem}.parquet")]

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from facexkit.show.audit_findings import audit_findings, label_of
+from facexkit.show.audit_findings import audit_findings
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import MARKS, drawn
+from facexkit.show.words import label_of, model_name, model_of, words
 
 
 @drawn
@@ -33,11 +34,11 @@ def plot_audit(found: xr.Dataset, metric: str = "accuracy", title: str | None = 
     )  # fmt: skip
     for ax, part, name in zip(axes[:, 0], parts, found.attribute.to_numpy(), strict=True):
         _dots(ax, part.sel(metric=metric), str(name))
-    axes[-1, 0].set_xlabel(f"{metric.replace('_', ' ')}, with 95 % interval")
+    axes[-1, 0].set_xlabel(f"{words(metric)}, with 95 % interval")
     axes[-1, 0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if found.sizes["model"] > 1:
         axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
-    said = (audit_findings(found, metric) or [metric])[0].split(" (95 %")[0] if title is None else title
+    said = (audit_findings(found, metric) or [metric])[0].split(" (95 %")[0].split(" (no int")[0] if title is None else title
     figure.suptitle(said.replace(" %", "\N{NO-BREAK SPACE}%"), color=INK, wrap=True)
     return figure
 
@@ -52,12 +53,12 @@ def _dots(ax: Axes, part: xr.Dataset, attribute: str) -> None:
             own = one.ranked.to_numpy() == ranked
             fill = colour if ranked else "white"
             ax.plot(one.value[own], at[own], mark, color=colour, markerfacecolor=fill, markersize=6,
-                    label=str(name) if ranked else None)  # fmt: skip
+                    label=model_name(name) if ranked else None)  # fmt: skip
     counts = zip(part.label.to_numpy(), part.images.to_numpy(), part.ranked.to_numpy(), strict=True)
     labels = [f"{label_of(attribute, label)} ({n:,}{'' if ranked else ', not ranked'})" for label, n, ranked in counts]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_title(attribute.replace("_", " "), loc="left", fontsize=9, color=SOFT)
+    ax.set_title(words(attribute), loc="left", fontsize=9, color=SOFT)
     ax.grid(axis="both")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -82,7 +83,7 @@ def plot_confusion(found: xr.Dataset, attribute: str, model: str | None = None) 
         ax.set_yticks(range(len(counts)), one.truth.to_numpy(), fontsize=8)
         ax.set_xlabel("prediction", fontsize=8)
     axes[0, 0].set_ylabel("truth", fontsize=8)
-    figure.suptitle(f"{one.model.item()}: what is taken for what, by {attribute.replace('_', ' ')}", color=INK)
+    figure.suptitle(f"{model_name(one.model.item())}: what is taken for what, by {words(attribute)}", color=INK)
     return figure
 
 
@@ -111,6 +112,6 @@ def plot_effects(effects: xr.Dataset, highlight: Sequence[object] = (), title: s
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("change of accuracy, all faces")
-    ax.set_ylabel(f"change of the gap between {effects.attrs['by'].replace('_', ' ')}")
-    ax.set_title(title or f"{effects.attrs['layer']} of {effects.attrs['model']}: units switched off", fontweight="bold")
+    ax.set_ylabel(f"change of the gap between {words(effects.attrs['by'])}")
+    ax.set_title(title or f"{effects.attrs['layer']} of {model_of(effects)}: units switched off", fontweight="bold")
     return figure

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from facexkit.measure.audit import CROSS
-from facexkit.show.dissection_findings import group_title
-from facexkit.show.readings import METHODS
+from facexkit.measure.groups import CROSS
+from facexkit.show.readings import METHODS, points_between
+from facexkit.show.words import NotMeasured, group_title, headed, label_of, model_name, words
 
 _percent = METHODS["share"]
+NOTHING = ("0 points", "0.0 points")
 
 
 def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
@@ -32,21 +33,33 @@ def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
             said.append(_on_attribute(found.sel(model=name), str(name), attribute, metric))
         if found.sizes["model"] > 1 and not np.isnan(first[place]):
             said += [_on_change(found.sel(model=n), str(n), found, attribute, metric) for n in found.model.to_numpy()[1:]]
-    return [sentence for sentence in said if sentence]
+    return sorted(filter(None, [*said, *_on_left_out(found)]), key=lambda sentence: isinstance(sentence, NotMeasured))
+
+
+def _on_left_out(found: xr.Dataset) -> list[NotMeasured]:
+    lacking = {"true class": found.attrs.get("without_truth", 0)}
+    lacking |= {f"label for {words(name)}": count for name, count in found.attrs.get("without_group", {}).items()}
+    return [NotMeasured(f"Left out: {n:,} image{'s' * (n > 1)} without a {what}.") for what, n in lacking.items() if n]
 
 
 def _on_attribute(one: xr.Dataset, name: str, attribute: str, metric: str) -> str:
-    own = one.sel(group=(one.attribute_of == attribute) & one.ranked, metric=metric)
-    title = _title(attribute)
+    every = one.sel(group=one.attribute_of == attribute, metric=metric)
+    own, title, what = every.sel(group=every.ranked), headed(attribute), f"{words(metric)} of {model_name(name)}"
+    if every.sizes["group"] < 2:
+        group = label_of(attribute, str(every.label.to_numpy()[0]))
+        return NotMeasured(f"{title}: {group} is the only group, so there is nobody to compare with.")
     if own.sizes["group"] < 2:
         least = one.attrs["min_images"]
-        return f"{title}: fewer than two groups have {least} images, so {name} is not compared there."
+        return NotMeasured(f"{title}: fewer than two groups have {least} images, so {model_name(name)} is not compared there.")
     gap = one.sel(attribute=attribute, metric=metric, gap="difference")
     if not np.isfinite(gap.gap_size):
-        return f"{title}: {metric.replace('_', ' ')} of {name} is not known for every group."
+        return NotMeasured(f"{title}: {what} is not known for every group.")
+    if _points(gap.gap_size) in NOTHING:
+        same, images = _percent.say(float(own.value[0])), f"{int(own.images.sum()):,} images"
+        return f"{title}: no difference was measured; {what} is {same} in each of {own.sizes['group']} groups ({images})."
     worst, best = (_with_images(own.isel(group=at(own.value.to_numpy())), attribute) for at in (np.argmin, np.argmax))
     return (
-        f"{title}: {metric.replace('_', ' ')} of {name} is lowest for {worst} and highest for {best}, a gap of "
+        f"{title}: {what} is lowest for {worst} and highest for {best}, a gap of "
         f"{_points(gap.gap_size)} ({_interval(gap, 'gap_size')})."
     )
 
@@ -56,16 +69,14 @@ def _on_change(one: xr.Dataset, name: str, found: xr.Dataset, attribute: str, me
     change = float(gap.gap_size_change)
     if not np.isfinite(change):
         return ""
-    wider = "wider" if change > 0 else "narrower"
+    wider, first = "wider" if change > 0 else "narrower", model_name(found.model.to_numpy()[0])
     sure = "" if gap.gap_size_change_low > 0 or gap.gap_size_change_high < 0 else ", which may be chance"
+    if _points(change) in NOTHING:
+        return f"{headed(attribute)}: the gap of {model_name(name)} is as wide as that of {first}."
     return (
-        f"{_title(attribute)}: the gap of {name} is {_points(abs(change))} {wider} than that of {found.model.to_numpy()[0]} "
+        f"{headed(attribute)}: the gap of {model_name(name)} is {_points(abs(change))} {wider} than that of {first} "
         f"(difference: {_interval(gap, 'gap_size_change')}){sure}."
     )
-
-
-def _title(attribute: str) -> str:
-    return attribute.replace("_", " ").capitalize()
 
 
 def effects_finding(effects: xr.Dataset, chosen: str, others: str = "") -> str:
@@ -86,7 +97,7 @@ def effects_finding(effects: xr.Dataset, chosen: str, others: str = "") -> str:
         )
     )
     said = (
-        f"Switching off {units} units of {layer} ({chosen}) moves the gap between {by.replace('_', ' ')} from "
+        f"Switching off {units} units of {layer} ({chosen}) moves the gap between {words(by)} from "
         f"{_points(effects.gap_before)} to {_points(one.gap)} (change: {_interval(one, 'gap_change')}); accuracy: {moved}."
     )
     if others:
@@ -99,16 +110,9 @@ def _with_images(group: xr.Dataset, attribute: str) -> str:
     return f"{label_of(attribute, str(group.label.item()))} ({_percent.say(float(group.value))}, {int(group.images):,} images)"
 
 
-def label_of(attribute: str, label: str) -> str:
-    """Return what people read for a group or intersection of groups."""
-    parts = zip(attribute.split(CROSS), label.split(CROSS), strict=False)
-    return CROSS.join(group_title(name, part) for name, part in parts)
-
-
 def _points(value: xr.DataArray | float) -> str:
     return _percent.say(float(value), signed=True).lstrip("+−")
 
 
 def _interval(one: xr.Dataset, name: str) -> str:
-    low, high = (round(100 * float(one[f"{name}{end}"])) + 0.0 for end in ("_low", "_high"))
-    return f"95 % interval {low:.0f} to {high:.0f} points".replace("-", "−")
+    return points_between(one[f"{name}_low"], one[f"{name}_high"])

@@ -15,10 +15,10 @@ from PIL import Image
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
-from facexkit.show.dissection_findings import group_title, model_of, title_of
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import MARKS, drawn
 from facexkit.show.pictures import lit_face, of_best, seen_faces
+from facexkit.show.words import group_title, model_name, model_of, title_of, words
 
 BAR_WIDTH = 0.6
 BAR, PALE = MARKS[0][0], "#a9b4c2"
@@ -119,14 +119,14 @@ def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
     most : how many concepts to show.
     """
     tables = [histograms(ranked, by)[:most] for by in ("concept", "area", "type")]
-    counts = [f"{int(r.interpretable.sum())} of {r.sizes['unit']} ({name})" for name, r in ranked.items()]
+    counts = [f"{int(r.interpretable.sum())} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
     figure, axes = plt.subplots(
         1, 3, figsize=(10.5, 1.3 + 0.3 * max(3, len(tables[0]))), layout="constrained", width_ratios=(1.5, 1, 1)
     )
     for ax, table in zip(axes, tables, strict=True):
         for place, name in enumerate(table):
             at = np.arange(len(table)) + (place - (len(table.columns) - 1) / 2) * 0.8 / len(table.columns)
-            ax.barh(at, table[name], height=0.7 / len(table.columns), color=MARKS[place % 4][0], label=name,
+            ax.barh(at, table[name], height=0.7 / len(table.columns), color=MARKS[place % 4][0], label=model_name(name),
                     hatch=("", "///")[place % 2], edgecolor="white", linewidth=0.5)  # fmt: skip
         ax.set_yticks(range(len(table)), [title_of(value) for value in table.index], fontsize=9)
         ax.invert_yaxis()
@@ -168,10 +168,10 @@ def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
                     fillstyle="full" if place < 4 else "none",
                     label=f"{group_title(attribute, group)} ({own.sum()})")  # fmt: skip
         ax.axvline(1 / part.sizes["group"], color=SOFT, linewidth=0.8, linestyle=":")
-        ax.set(title=name, xlabel="probability of the group\n(dotted: all groups alike)")
+        ax.set(title=model_name(name), xlabel="probability of the group\n(dotted: all groups alike)")
         ax.legend(title="leans to (units)")
-        said.append(f"{leans.sum()} of {part.sizes['unit']} units of {name}")
+        said.append(f"{leans.sum()} of {part.sizes['unit']} units of {model_name(name)}")
     axes[0, 0].set_ylabel("effect size η²")
-    title = f"{' and '.join(said)} lean to a group of {attribute.replace('_', ' ')}"
+    title = f"{' and '.join(said)} lean to a group of {words(attribute)}"
     figure.suptitle(title, color=INK, wrap=True)
     return figure

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from facexkit.faces.regions import TITLES
 from facexkit.measure.iou_tally import INTERPRETABLE
+from facexkit.show.words import group_title, headed, model_name, title_of
 
 
 def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str] = ()) -> list[str]:
@@ -22,7 +22,7 @@ def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str]
     said = []
     for name, result in found.items():
         known, best = result.interpretable.to_numpy(), result.best_concept.to_numpy()
-        of = f" of {name}" if name else ""
+        of = f" of {model_name(name)}" if name else ""
         detect = "detects" if known.sum() == 1 else "detect"
         units = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of}"
         sentence = f"{units} {detect} a concept (IoU above {INTERPRETABLE:g})"
@@ -54,8 +54,8 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
             images = ", ".join(f"{int(part.images.sel(group=g)):,} {titles[g]}" for g in groups)
             own = {group: (leans == group).sum() for group in groups}
             to = ", ".join(f"{count} to {titles[group]}" for group, count in own.items() if count)
-            sentence = f"{attribute.replace('_', ' ').capitalize()}: {(leans != '').sum()} of {len(leans)} units"
-            sentence += f"{f' of {name}' if name else ''} lean to a group"
+            sentence = f"{headed(attribute)}: {(leans != '').sum()} of {len(leans)} units"
+            sentence += f"{f' of {model_name(name)}' if name else ''} lean to a group"
             if to:
                 first = int(np.argmax(np.where(leans != "", effect, -1)))
                 unit, probability = part.unit.to_numpy()[first], float(part.probability[first].max())
@@ -65,20 +65,3 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
                 )
             said.append(f"{sentence} (q < {bias.attrs['alpha']:g}; {images} images).")
     return said
-
-
-def title_of(concept: str) -> str:
-    """Return what people read for a concept, area or type: "left eye", "Wearing Lipstick", "mouth"."""
-    name = str(concept)
-    return name if name == "mouth" else TITLES.get(name, name.replace("_", " "))
-
-
-def group_title(attribute: str, group: str) -> str:
-    """Return what people read for a group; 0 and 1 are "no earrings" and "earrings"."""
-    named = {"0": f"no {attribute}", "1": attribute}.get(str(group), str(group))
-    return named.replace("_", " ")
-
-
-def model_of(result: xr.Dataset) -> str:
-    """Return the name of a result's model, of a file without its folder."""
-    return str(result.attrs["model"]).replace("\\", "/").rsplit("/", 1)[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,14 +11,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from PIL import Image
 
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import histograms, rank_concepts
 from facexkit.show.dissection_figures import BAR, WIDTH, by_iou, draw_units, page_axes
-from facexkit.show.dissection_findings import dissection_findings, model_of, title_of
+from facexkit.show.dissection_findings import dissection_findings
 from facexkit.show.face_map import INK, SOFT
+from facexkit.show.figures import drawn
 from facexkit.show.pictures import seen_faces
+from facexkit.show.words import model_of, title_of
 
 HEIGHT, UNITS_A_PAGE = 11.69, 9
 
@@ -38,23 +42,26 @@ def write_dissection_report(
     seen = seen_faces(found, faces, order)
     pages = [order[start : start + UNITS_A_PAGE] for start in range(0, len(order), UNITS_A_PAGE)]
     with PdfPages(buffer := io.BytesIO()) as pdf:
-        _save(pdf, _first_page(found, ranked))
+        pdf.savefig(_first_page(found, ranked), dpi=150)
         for number, units in enumerate(pages, 2):
-            figure = plt.figure(figsize=(WIDTH, HEIGHT))
-            ax = page_axes(figure)
-            heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, page {number} of {len(pages) + 1}"
-            ax.text(0.3, HEIGHT - 0.45, heading, color=SOFT, fontsize=9)
-            draw_units(ax, found, ranked, seen, units, top=HEIGHT - 0.6)
-            _save(pdf, figure)
+            pdf.savefig(_page_of_units(found, ranked, seen, units, f"page {number} of {len(pages) + 1}"), dpi=150)
     write_whole(Path(path), buffer.getvalue())
     return Path(path)
 
 
-def _save(pdf: PdfPages, figure: Figure) -> None:
-    pdf.savefig(figure, dpi=150)
-    plt.close(figure)
+@drawn
+def _page_of_units(
+    found: xr.Dataset, ranked: xr.Dataset, seen: Callable[[str], Image.Image], units: np.ndarray, place: str
+) -> Figure:
+    figure = plt.figure(figsize=(WIDTH, HEIGHT))
+    ax = page_axes(figure)
+    heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, {place}"
+    ax.text(0.3, HEIGHT - 0.45, heading, color=SOFT, fontsize=9)
+    draw_units(ax, found, ranked, seen, units, top=HEIGHT - 0.6)
+    return figure
 
 
+@drawn
 def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
     told = found.attrs
     figure = plt.figure(figsize=(WIDTH, HEIGHT))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import xarray as xr
 from facexkit.faces.regions import TOP_TO_BOTTOM
 from facexkit.faces.template import POLYGONS, svg_path
 from facexkit.show.readings import Reading, difference, method_of, mirrored, names_of, ranked, read_regions
+from facexkit.show.words import in_markup
 
 UP = ("#eef1f2", "#aedceb", "#7ac3e0", "#4da8d2", "#278cc3", "#0f70b1", "#0a549b", "#123a7c", "#152259")
 DOWN = ("#eef1f2", "#eecfad", "#e2ae7c", "#d28e51", "#be702b", "#a5540d", "#883b00", "#6b2200", "#4d0c00")
@@ -38,7 +38,7 @@ class Drawing(str):
     """An SVG picture as text, which notebooks display."""
 
     def _repr_html_(self) -> str:
-        return str(self)
+        return f'<div class="mathjax_ignore">{self}</div>'
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as an SVG file and return its path."""
@@ -177,7 +177,7 @@ def _picture(
     head = _text(size[0] / 2, 29, shortened(title, 48), 22, INK, "middle", bold=True)
     body = body.replace("url(#hatch)", f"url(#hatch-{key})").replace("url(#ramp)", f"url(#ramp-{key})")
     role = "group" if interactive else "img"
-    return _svg(defs + head + body, *size, f'class="face-map" role="{role}" aria-label="{escape(told)}"')
+    return _svg(defs + head + body, *size, f'class="face-map" role="{role}" aria-label="{in_markup(told)}"')
 
 
 def _svg(inner: str, width: float, height: float, attributes: str) -> Drawing:
@@ -193,7 +193,7 @@ def _face(readings: dict[str, Reading], limit: float, interactive: bool, at: tup
         reading = readings[region]
         known = np.isfinite(reading.value)
         fill = colour(reading.value, limit) if known else "url(#hatch)"
-        told = escape(f"{reading.title}: {reading.sentence}")
+        told = in_markup(f"{reading.title}: {reading.sentence}")
         button = f' role="button" tabindex="0" aria-label="{told}"' if interactive else ""
         if region == "background":
             wide, high = CARD - 32, HEIGHT - 32
@@ -257,4 +257,4 @@ def _legend(
 
 def _text(x: float, y: float, text: str, size: float, fill: str, anchor: str = "start", bold: bool = False) -> str:
     look = f'font-size="{size:g}" fill="{fill}" text-anchor="{anchor}"' + (' font-weight="650"' if bold else "")
-    return f'<text x="{x:g}" y="{y:.4g}" {look}>{escape(text)}</text>'
+    return f'<text x="{x:g}" y="{y:.4g}" {look}>{in_markup(text)}</text>'

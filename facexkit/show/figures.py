@@ -3,37 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import cache, wraps
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib import font_manager, get_data_path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 from facexkit.show.face_map import INK, SOFT, short_titles
 from facexkit.show.readings import METHODS, method_of, one_class_each, ranked, read_regions
+from facexkit.show.words import by_number, legible
 
 MARKS = (("#0a539a", "o"), ("#b4500b", "s"), ("#4a566b", "^"), ("#7a3b8f", "D"))
 LOOK = {
     "axes.labelcolor": SOFT, "axes.titlecolor": INK, "axes.titlesize": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.axisbelow": True, "grid.color": "#e1e6eb", "grid.linewidth": 0.8,
     "legend.frameon": False, "legend.fontsize": 9, "figure.titlesize": 10, "figure.titleweight": "bold",
+    "text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False,
 }  # fmt: skip
-"""matplotlib's settings for every plot."""
+"""matplotlib's settings for every plot; no text in it is a formula."""
 
 
 def drawn(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Give a plotting function the kit's look, and close its figure, so that a notebook shows it once."""
+    """Give a plotting function the kit's look and its texts as they are written; close its figure, so that a notebook shows it once."""
 
     @wraps(plot)
     def in_our_look(*given: object, **named: object) -> Figure:
         with plt.rc_context(LOOK):
             figure = plot(*given, **named)
+            _spell_out(figure)
         plt.close(figure)
         return figure
 
     return in_our_look
+
+
+def _spell_out(figure: Figure) -> None:
+    """Draw every letter of a figure: by a font that has it, or by its number, and say so once where none has."""
+    texts = figure.findobj(Text)
+    usual = font_manager.findfont(font_manager.FontProperties())
+    used = {letter for text in texts for letter in text.get_text()} - {"\n"}
+    lost = {letter: _family_with(letter) for letter in sorted(used) if not _has(usual, letter)}
+    spelled = {ord(letter): by_number(letter) for letter, family in lost.items() if not family}
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) if spelled):
+        if isinstance(axis.get_major_locator(), FixedLocator):
+            axis.set_ticklabels([label.get_text().translate(spelled) for label in axis.get_ticklabels()])
+    for text in texts if lost else ():
+        text.set_text(text.get_text().translate(spelled))
+        text.set_fontfamily(["sans-serif", *dict.fromkeys(filter(None, lost.values()))])
+    if spelled:
+        figure.supxlabel("[U+…]: a letter that no font here has; install one, as Noto Sans", fontsize=7, color=SOFT)
+
+
+@cache
+def _family_with(letter: str) -> str | None:
+    """Return the first installed family of fonts that has a letter; matplotlib's own have formulas and boxes."""
+    own = get_data_path()
+    return next((e.name for e in font_manager.fontManager.ttflist if not e.fname.startswith(own) and _has(e.fname, letter)), None)
+
+
+@cache
+def _letters(file: str) -> frozenset[int]:
+    font = font_manager.get_font(file)
+    return frozenset(font.get_charmap()) if font.scalable else frozenset()
+
+
+def _has(file: str, letter: str) -> bool:
+    return ord(letter) in _letters(file) and legible(letter) == letter
 
 
 @drawn

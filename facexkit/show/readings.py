@@ -10,6 +10,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TITLES, UNIONS
+from facexkit.show.words import legible, model_name
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ class Method:
             return ""
         first, second = self.say(low), self.say(high)
         return f"{first.removesuffix(' %')}–{second}" if low >= 0 else f"{first} to {second}"
+
+
+def points_between(low: float, high: float) -> str:
+    """Return the 95 % interval of a difference of rates in words."""
+    if not np.isfinite(low + high):
+        return "no interval"
+    low, high = round(100 * float(low)) + 0.0, round(100 * float(high)) + 0.0
+    return f"95 % interval {low:.0f} to {high:.0f} points".replace("-", "−")
 
 
 METHODS = {
@@ -97,8 +106,8 @@ class Reading:
     @property
     def behind(self) -> str:
         """What the number rests on: "95 % interval 37–45 %, 256 images"."""
-        interval = f"95 % interval {self.interval}" if self.interval else ""
         images = f"{self.images} image{'' if self.images == 1 else 's'}" if self.images else ""
+        interval = f"95 % interval {self.interval}" if self.interval else "no interval" if images else ""
         return ", ".join(part for part in (interval, images) if part)
 
 
@@ -165,7 +174,7 @@ def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Datase
 
 def names_of(scores: xr.Dataset) -> tuple[str, str]:
     """Return what people read for the class and for the model."""
-    return str(scores.attrs.get("class_name", "class")), str(scores.attrs.get("model", "model"))
+    return legible(scores.attrs.get("class_name", "class")), model_name(scores.attrs.get("model", "model"))
 
 
 @dataclass

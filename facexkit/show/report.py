@@ -19,6 +19,7 @@ from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
 from facexkit.show.findings import grouped_findings, opposite
 from facexkit.show.pictures import Album
 from facexkit.show.readings import Subject, method_of, ranked, read_regions, subjects
+from facexkit.show.words import legible, words
 
 LARGEST = 9_500_000
 """Bytes that a report may have; where it would have more it shows fewer patches and examples."""
@@ -29,7 +30,8 @@ def templates() -> jinja2.Environment:
     """Return the pages' templates, with the style and the script; all else that they are given is escaped."""
     here = Path(__file__).parent
     loader = jinja2.FileSystemLoader(here / "templates")
-    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    plain = lambda value: legible(value) if type(value) is str else value  # noqa: E731
+    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=plain)
     pages.filters["unbroken"] = lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%")
     for name in ("style.css", "face_map.js"):
         pages.globals[name.replace(".", "_")] = Markup((here / name).read_text(encoding="utf-8"))
@@ -140,7 +142,7 @@ def _table(subject: Subject) -> list[list[tuple]]:
 def _record(subject: Subject, scores: xr.Dataset) -> dict:
     """Return what made a result, for the page's end."""
     hidden = {"skipped", "model", "class_name", "class_names"}
-    facts = {k.replace("_", " "): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)}
+    facts = {words(k): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)}
     return {
         "title": f"{subject.class_name} · {subject.model} · {method_of(scores).title}",
         "facts": {"images": scores.sizes.get("image", "unknown"), **facts},

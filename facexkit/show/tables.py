@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from facexkit.faces.cache import write_whole
+from facexkit.faces.spreadsheet import write_csv
 from facexkit.measure.saved import write_table
 from facexkit.show.readings import one_class_each
 
@@ -27,7 +27,8 @@ def write_tables(results: xr.Dataset | Iterable[xr.Dataset], folder: str | Path)
     results = one_class_each(results)
     scores = [_labelled(s, s[["score", "score_low", "score_high", "images"]].to_dataframe()) for s in results]
     images = [_labelled(s, s.per_image.to_pandas().assign(output=s.output.to_pandas())) for s in results]
-    return [_write(Path(folder, "scores.csv"), scores), _write(Path(folder, "per_image.csv"), images)]
+    tables = {"scores.csv": scores, "per_image.csv": images}
+    return [write_csv(pd.concat(parts), Path(folder, name)) for name, parts in tables.items()]
 
 
 def write_audit(folder: str | Path, found: xr.Dataset, effects: xr.Dataset | None = None) -> list[Path]:
@@ -50,8 +51,3 @@ def _labelled(scores: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
     for place, name in enumerate(_MADE_BY):
         table.insert(place, name, scores.attrs.get(name, ""))
     return table
-
-
-def _write(path: Path, tables: list[pd.DataFrame]) -> Path:
-    write_whole(path, pd.concat(tables).to_csv(index=False).encode())
-    return path

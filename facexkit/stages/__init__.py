@@ -74,6 +74,7 @@ def run_stages(
     chosen = {name: value for name, value in wanted.model_dump().items() if name in given} | {"out": str(folder)}
     with writing(folder), _environment(
         FACEXKIT_CACHE=os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
+        MPLBACKEND="module://matplotlib_inline.backend_inline",  # not that of an editor, which a kernel does not have
         OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
     ):  # fmt: skip
         for place, stage in enumerate(stages, 1):
@@ -94,14 +95,15 @@ def run_stages(
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
     """Return the first finding of the stages that head a page, then of those that drew something, the last ones first.
 
-    Stages that ran earlier with other parameters come after all others.
+    Stages that ran earlier with other parameters come after all others; one that could measure nothing heads no page.
     """
     from facexkit.show.index import other_parameters
 
     def place(stage: Mapping) -> tuple[bool, bool, bool]:
         return bool(other_parameters(stage, manifest)), not stage.get("headline"), not stage.get("pictures")
 
-    found = sorted((stage for stage in reversed(manifest["stages"]) if stage.get("findings")), key=place)
+    measured = [stage for stage in reversed(manifest["stages"]) if stage.get("findings") and stage.get("measured", 1)]
+    found = sorted(measured, key=place)
     return [stage["findings"][0] for stage in found[:most]]
 
 

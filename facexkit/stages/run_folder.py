@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import platform
@@ -19,7 +18,9 @@ class Conclusion(list):
     """The findings of a stage, one sentence each; a notebook shows them as a list."""
 
     def _repr_html_(self) -> str:
-        return f"<ul>{''.join(f'<li>{html.escape(finding)}</li>' for finding in self)}</ul>"
+        from facexkit.show.words import in_markup
+
+        return f'<ul class="mathjax_ignore">{"".join(f"<li>{in_markup(finding)}</li>" for finding in self)}</ul>'
 
 
 def conclude(
@@ -38,17 +39,20 @@ def conclude(
     ----------
     stage : the notebook's name without number, as in "regions".
     out : the run's folder.
-    findings : sentences with their numbers, the most important first.
+    findings : sentences with their numbers, the most important first; those that are `NotMeasured` follow the others.
     pictures : (path, alternative text) of picture files inside `out`; one alone is shown in the page's width.
     files : (path, what it is) of other files inside `out`.
     faces, model : the face set and the model, whose names and fingerprints are recorded.
     headline : whether the first finding stands at the head of the run's page, before those of other stages.
     """
-    folder = Path(out).resolve()
+    from facexkit.show.words import NotMeasured, legible
+
+    folder, findings = Path(out).resolve(), sorted(findings, key=lambda finding: isinstance(finding, NotMeasured))
     inside = lambda path: os.path.relpath(Path(path).resolve(), folder).replace(os.sep, "/")  # noqa: E731
     found: dict[str, object] = {
         "headline": headline,
-        "findings": [str(finding) for finding in findings],
+        "findings": [legible(finding) for finding in findings],
+        "measured": sum(not isinstance(finding, NotMeasured) for finding in findings),
         "pictures": [{"path": inside(path), "alt": alt, "wide": len(pictures) == 1} for path, alt in pictures],
         "files": [{"path": inside(path), "what": what} for path, what in files],
     }
@@ -100,4 +104,4 @@ def _conclusion_file(folder: Path, stage: str) -> Path:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode())
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace"))

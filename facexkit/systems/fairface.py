@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.spreadsheet import as_text, csv_bytes
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
@@ -122,7 +123,8 @@ def write_predictions(said: pd.DataFrame, stem: Path) -> None:
         for block in table.columns[1:]:
             values = part.filter(regex=f"^{block} ").to_numpy()
             table[SCORES[block]] = [np.array2string(row, max_line_width=75, precision=8) for row in values]
-        table.to_csv(f"{stem}.csv", index=False, header=not start, mode="a" if start else "w")
+        with open(f"{stem}.csv", "ab") as file:
+            file.write(csv_bytes(table, header=not start))
 
 
 class ActivationTable(Accumulator):
@@ -159,5 +161,5 @@ class ActivationTable(Accumulator):
         if not self.writers:
             parquet = pa_parquet.ParquetWriter(f"{self.stem}.parquet", table.schema, use_dictionary=False)
             self.writers = [parquet, pa_csv.CSVWriter(f"{self.stem}.csv", table.schema)]
-        for writer in self.writers:
-            writer.write_table(table)
+        self.writers[0].write_table(table)
+        self.writers[1].write_table(table.set_column(0, "image_paths", pa.array(map(as_text, paths), pa.string())))

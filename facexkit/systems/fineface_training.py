@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.spreadsheet import write_csv
 from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import replace_head
 from facexkit.models.weights import load_weights, seeded
@@ -265,7 +266,7 @@ class _Training:
         kept = {"network": state, "optimizer": self.optimizer.state_dict(), "recipe": self.recipe, "history": history}
         torch.save(kept, buffer := io.BytesIO())
         write_whole(self.out / "checkpoint.pt", buffer.getvalue())
-        write_whole(self.out / "history.csv", pd.DataFrame(history).to_csv(index=False).encode())
+        write_csv(pd.DataFrame(history), self.out / "history.csv")
 
     def _lessons(self, faces: FaceSet, order: np.ndarray, larger: float) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield uint8 pictures (B, 3, R, R), R = `larger` × the image size, and classes (B,), of rows in order."""

@@ -23,7 +23,7 @@ def slow_interval(numerator, denominator, seed, replicates):
 def test_the_interval_is_that_of_a_loop_over_drawn_images():
     rng = np.random.default_rng(1)
     has = rng.random((15, 4)) < [1, 0.5, 0, 0]
-    has[4, 2] = True
+    has[[4, 9], 2] = True
     share = np.where(has, rng.random((15, 4)), 0)
     low, high = ratio_interval(share, has.astype(float), seed=7, replicates=60)
     for column in range(4):
@@ -43,12 +43,11 @@ def test_one_denominator_serves_all_columns():
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(0, 9))
-def test_it_lies_within_the_values_and_holds_a_constant(values, seed):
+def test_it_lies_within_the_values_and_is_none_of_a_constant(values, seed):
     column = np.array(values)[:, None]
     low, high = ratio_interval(column, np.ones_like(column), seed, replicates=50)
-    assert min(values) - 1e-12 <= low[0] <= high[0] <= max(values) + 1e-12
-    constant = ratio_interval(np.full((5, 1), values[0]), np.ones((5, 1)), seed, replicates=50)
-    np.testing.assert_allclose(np.ravel(constant), values[0])
+    assert np.isnan(low[0]) and np.isnan(high[0]) or min(values) - 1e-12 <= low[0] < high[0] <= max(values) + 1e-12
+    assert np.isnan(ratio_interval(np.full((5, 1), values[0]), np.ones((5, 1)), seed, replicates=50)).all()
 
 
 def test_it_covers_the_truth_about_as_often_as_it_says():

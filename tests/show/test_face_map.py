@@ -148,5 +148,5 @@ def test_ids_differ_between_maps_on_one_page(make_scores):
 
 def test_a_notebook_shows_the_drawing_and_a_file_keeps_it(make_scores, tmp_path):
     drawing = face_map(make_scores())
-    assert drawing._repr_html_() == drawing
+    assert drawing in drawing._repr_html_()
     assert drawing.save(tmp_path / "map.svg").read_text(encoding="utf-8") == drawing

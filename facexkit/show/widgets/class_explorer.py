@@ -14,13 +14,13 @@ from facexkit.faces.faceset import MOST_VALUES, FaceSet
 from facexkit.measure.groups import group_labels
 from facexkit.measure.saved import find_result, read_result
 from facexkit.models.face_model import FaceModel
-from facexkit.show.dissection_findings import group_title
 from facexkit.show.face_map import small_maps
 from facexkit.show.findings import findings
 from facexkit.show.readings import METHODS
 from facexkit.show.widgets.base import Widget, rows, script, text, whole
 from facexkit.show.widgets.face_map import FaceMap
 from facexkit.show.widgets.scores import Scores
+from facexkit.show.words import group_title, words
 
 ASK_SHARE = "What moves the decision is told by the decision share: choose it as the method; it takes longer."
 
@@ -30,7 +30,7 @@ def group_options(faces: FaceSet) -> list[tuple[str, str]]:
     counts = faces.table.drop(columns=["path", "split"], errors="ignore").nunique()
     columns = [c for c in counts.index if 2 <= counts[c] <= min(MOST_VALUES, len(faces) // 2)]
     labels = {column: sorted({*group_labels(faces.table, column)} - {""}) for column in columns}
-    named = [(f"{c}: {g}", f"{c.replace('_', ' ')}: {group_title(c, g)}") for c in columns for g in labels[c]]
+    named = [(f"{c}: {g}", f"{words(c)}: {group_title(c, g)}") for c in columns for g in labels[c]]
     return [("", "all faces"), *named]
 
 

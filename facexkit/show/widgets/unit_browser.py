@@ -17,10 +17,10 @@ from facexkit.measure.unit_effects import AblatedPredictions, unit_effects
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.edits import ablation, run_changes
 from facexkit.probe.stream import stream
-from facexkit.show.dissection_findings import group_title, title_of
 from facexkit.show.pictures import data_uri, lit_face, seen_faces
-from facexkit.show.readings import METHODS
+from facexkit.show.readings import METHODS, points_between
 from facexkit.show.widgets.base import Paged, flag, number, rows, script, table, text, whole
+from facexkit.show.words import group_title, headed, title_of, words
 
 SAMPLE, TOPS = 256, 4
 SORTS = [("iou", "highest IoU first"), ("lean", "strongest lean first"), ("unit", "by number")]
@@ -66,7 +66,7 @@ class UnitBrowser(Paged):
         self.areas = [("", "any"), *((a, a) for a in sorted({*self.ranked.area.values} - {""}))]
         self.groups = [
             ("", "anybody or nobody"),
-            *((f"{a}: {g}", f"{_words(a)}: {group_title(a, g)}") for a in leaning for g in leaning[a]),
+            *((f"{a}: {g}", f"{words(a)}: {group_title(a, g)}") for a in leaning for g in leaning[a]),
         ]
         self._list()
 
@@ -90,7 +90,7 @@ class UnitBrowser(Paged):
         meets = f"{title_of(self.best[unit])}, IoU {self.iou[unit]:.2f}" if self.iou[unit] > 0 else "meets no concept"
         lean = max(self.attributes, key=lambda a: float(self.bias.effect.sel(attribute=a)[unit]), default="")
         group = str(self.bias.leans_to.sel(attribute=lean).values[unit]) if lean else ""
-        told = meets + (f" · leans: {_words(lean)}, {group_title(lean, group)}" if group else "")
+        told = meets + (f" · leans: {words(lean)}, {group_title(lean, group)}" if group else "")
         return {"key": unit, "picture": self.lit(unit, 0), "title": f"unit {unit}", "text": told}
 
     def _tops(self, unit: int) -> list[tuple[str, np.ndarray, str]]:
@@ -130,7 +130,7 @@ class UnitBrowser(Paged):
             part = self.bias.sel(attribute=name).isel(unit=unit)
             to, groups = str(part.leans_to.item()), part.probability.to_series().dropna()
             sure = f"leans to {group_title(name, to)}" if to else "may be chance"
-            title = f"{_words(name).capitalize()}: {sure} (q {float(part.q_value):.3f}, η² {float(part.effect):.2f})"
+            title = f"{headed(name)}: {sure} (q {float(part.q_value):.3f}, η² {float(part.effect):.2f})"
             tables.append((title, [[group_title(name, g), v, f"{v:.2f}", g == to] for g, v in groups.items()]))
         tops = [
             {"picture": self.lit(unit, k), "name": path, "text": told, "after": ""}
@@ -166,17 +166,17 @@ class UnitBrowser(Paged):
             self.effect = {"said": self._changed_classes(unit, layer, faces), "rows": []}
             return
         found = unit_effects(self.model, faces, layer, by, [unit], progress=self.bar)
-        low, high = (100 * float(found[f"accuracy_change_{end}"][0]) for end in ("low", "high"))
+        change = points_between(found.accuracy_change_low[0], found.accuracy_change_high[0])
         said = (
             f"Without unit {unit}, accuracy on {len(faces)} faces goes from {_percent.say(found.accuracy_before)} to "
-            f"{_percent.say(found.accuracy[0])} (change: 95 % interval {low:.1f} to {high:.1f} points); "
-            f"by {_words(by)}:"
+            f"{_percent.say(found.accuracy[0])} (change: {change}); "
+            f"by {words(by)}:"
         )
         groups = zip(
             found.group.values, found.group_accuracy_before.values, found.group_accuracy.values[0], strict=True
         )
         shown = [[group_title(by, g), float(a), f"{_percent.say(b)} → {_percent.say(a)}", True] for g, b, a in groups]
-        self.effect = {"said": said.replace("-", "−"), "rows": shown}
+        self.effect = {"said": said, "rows": shown}
 
     def _changed_classes(self, unit: int, layer: str, faces: FaceSet) -> str:
         passed = AblatedPredictions(self.model, layer, [[unit]], 0)
@@ -186,7 +186,3 @@ class UnitBrowser(Paged):
 
     def still(self) -> str:
         return super().still() + (f"<p>{escape(self.detail['title'] + ': ' + self.detail['said'])}</p>" if self.detail else "")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
