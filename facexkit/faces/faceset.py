@@ -244,6 +244,7 @@ class _Decoder(Dataset):
             return row, path, str(error) or type(error).__name__
         try:
             masks = self.masks.read(path) if self.views else {}
+            masks = masks if set(masks) - {"background"} else {}  # where all is background there is no face mask
         except FacexkitError as error:
             return error  # raised by `batches`: an error that crosses from a worker would bring its traceback along
         return row, pixels, {view: (torch.from_numpy(view.pack(masks)), view.present(masks)) for view in self.views}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,11 @@ def every_cell(table: pd.DataFrame, change: Callable[[object], object]) -> pd.Da
 
 def csv_bytes(table: pd.DataFrame, header: bool = True) -> bytes:
     """Return a table as the bytes of a CSV file, without its index."""
-    return every_cell(table, as_text).to_csv(index=False, header=header).encode(errors="backslashreplace")
+    table = every_cell(table, as_text)
+    text = table.to_csv(index=False, header=header)
+    if "\r" in text:  # which only a quoted cell may hold
+        text = table.to_csv(index=False, header=header, quoting=csv.QUOTE_NONNUMERIC)
+    return text.encode(errors="backslashreplace")
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> Path:

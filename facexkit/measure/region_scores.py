@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from numbers import Integral
 
+import numpy as np
 import xarray as xr
 
 from facexkit.errors import FacexkitError, unknown
@@ -17,6 +18,9 @@ from facexkit.models.face_model import FaceModel
 RegionMethod = Callable[..., list[xr.Dataset]]
 """`(model, faces, layer, targets, *, seed, **options) → one Dataset a target`, with score, score_low, score_high,
 images (region) and per_image (image, region)."""
+
+NO_MASK = ": it has no region mask"
+"""How `decision_shares` says of a skipped image that it has none."""
 
 _METHODS: dict[str, RegionMethod] = {"facex": facex_scores, "share": decision_shares}
 
@@ -55,6 +59,8 @@ def score_regions(
     the region; per_image (image, region); output (image), the model's output at the class; row (image), the position in
     `faces.table`. "facex" adds patch_value, patch_image, patch_y, patch_x (region, patch) and example_image,
     example_score (region, example), example_map (region, example, y, x); "share" adds total, total_low, total_high, and union_score, union_score_low, union_score_high, union_images (union). A list of classes adds a leading dimension target_class.
+    attrs: `unmasked`, the images without a mask of any region but the background, which count nowhere; `unmasked_groups`,
+    how many of each group they are, by protected column.
 
     Raises
     ------
@@ -76,7 +82,18 @@ def score_regions(
         raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
     names = [model.class_names[target] for target in targets]
     made_by = provenance(model, faces, method=method, layer="" if method == "share" else layer or "", seed=seed)
+    made_by |= _left_out(results[0], faces)
     if not several:
         return results[0].assign_attrs(made_by, target_class=targets[0], class_name=names[0])
     joined = xr.concat(results, dim=xr.Variable("target_class", targets), combine_attrs="override")
     return joined.assign_attrs(made_by, class_names=names)
+
+
+def _left_out(scores: xr.Dataset, faces: FaceSet) -> dict[str, object]:
+    listed = [line.removesuffix(NO_MASK) for line in scores.attrs.get("skipped", ()) if line.endswith(NO_MASK)]
+    bare = listed
+    if "per_image" in scores:
+        bare += scores.image.to_numpy()[np.isnan(scores.per_image.to_numpy()).all(1)].tolist()
+    table = faces.table[faces.table.path.isin(bare)]
+    groups = {name: {str(k): int(n) for k, n in table[name].value_counts().items()} for name in faces.protected}
+    return {"unmasked": bare, "unmasked_groups": groups if bare else {}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache, wraps
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,13 +46,17 @@ def drawn(plot: Callable[..., Figure]) -> Callable[..., Figure]:
 def _spell_out(figure: Figure) -> None:
     """Draw every letter of a figure: by a font that has it, or by its number, and say so once where none has."""
     texts = figure.findobj(Text)
+    for text in (text for text in texts if text.get_wrap()):  # matplotlib's own wrapping takes texts for formulas
+        columns = int(72 * figure.get_figwidth() / (0.62 * text.get_fontsize()))
+        text.set(wrap=False, text=fill(text.get_text(), columns))
     usual = font_manager.findfont(font_manager.FontProperties())
     used = {letter for text in texts for letter in text.get_text()} - {"\n"}
     lost = {letter: _family_with(letter) for letter in sorted(used) if not _has(usual, letter)}
     spelled = {ord(letter): by_number(letter) for letter, family in lost.items() if not family}
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) if spelled):
-        if isinstance(axis.get_major_locator(), FixedLocator):
-            axis.set_ticklabels([label.get_text().translate(spelled) for label in axis.get_ticklabels()])
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        if isinstance(axis.get_major_locator(), FixedLocator) and any(set(label) & lost.keys() for label in labels):
+            axis.set_ticklabels([label.translate(spelled) for label in labels])
     for text in texts if lost else ():
         text.set_text(text.get_text().translate(spelled))
         text.set_fontfamily(["sans-serif", *dict.fromkeys(filter(None, lost.values()))])

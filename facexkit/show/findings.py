@@ -9,6 +9,7 @@ import xarray as xr
 
 from facexkit.faces.regions import UNIONS
 from facexkit.show.readings import METHODS, Subject, mirrored, ranked, read_parts, subjects
+from facexkit.show.words import NotMeasured, group_title, words
 
 
 def findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
@@ -25,7 +26,7 @@ def findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
 
 
 def grouped_findings(people: list[Subject]) -> list[list[str]]:
-    """Return the sentences on each class of a model, and last those on their differences if there are any."""
+    """Return the sentences on each class of a model, then those on their differences, last what was left out, if any."""
     groups, contrasts = [], []
     for place, subject in enumerate(people):
         twin = next((other for other in people[:place] if opposite(other, subject)), None)
@@ -35,7 +36,20 @@ def grouped_findings(people: list[Subject]) -> list[list[str]]:
             same = f"{_named(subject)} has the same decision shares as “{twin.class_name}”: "
             groups.append([f"{same}of two classes, one is the other's opposite.", *_on_facex(subject)])
         contrasts += [sentence for other in people[:place] if (sentence := _contrast(other, subject))]
-    return [group for group in (*groups, contrasts) if group]
+    return [group for group in (*groups, contrasts, _on_left_out(people)) if group]
+
+
+def _on_left_out(people: list[Subject]) -> list[NotMeasured]:
+    """Say how many images have no face mask, of the result that lacks most, and whose they are."""
+    most = max((scores.attrs for subject in people for scores in subject.results), key=lambda a: len(a.get("unmasked", ())))
+    if not (images := len(most.get("unmasked", ()))):
+        return []
+    groups = [
+        f"{words(name)}: {', '.join(f'{n} {group_title(name, group)}' for group, n in own.items())}"
+        for name, own in most["unmasked_groups"].items()
+    ]
+    behind = f" ({'; '.join(groups)})" if groups else ""
+    return [NotMeasured(f"Left out of all regions: {images} image{'s' * (images > 1)} without a face mask{behind}.")]
 
 
 def _on_share(subject: Subject) -> list[str]:
@@ -43,7 +57,7 @@ def _on_share(subject: Subject) -> list[str]:
     if share is None:
         return []
     best = ranked(share, parts=True)
-    if not best or best[0].value <= 0 or best[0].low <= 0:
+    if not best or best[0].value <= 0 or not best[0].low > 0:
         largest = f": the largest share is that of the {best[0].title}, {best[0].sentence}" if best else ""
         return [f"No single region can be shown to carry the decision {_named(subject)}{largest}."]
     first, rest = best[0], [reading for reading in best[1:3] if reading.low > 0]
@@ -60,7 +74,8 @@ def _on_share(subject: Subject) -> list[str]:
         said.append(f"Next {come} {named}; with the first, their shares add up to {together}.")
     if "total" in share:
         interval = method.interval(float(share.total_low), float(share.total_high))
-        added = f"All regions' shares add up to {method.say(float(share.total))} (95 % interval {interval})"
+        behind = f" (95 % interval {interval})" if interval else ""
+        added = f"All regions' shares add up to {method.say(float(share.total))}{behind}"
         said.append(f"{added}; it would be 100 % but for interactions between regions.")
     return said
 
@@ -72,13 +87,15 @@ def _on_facex(subject: Subject) -> list[str]:
         return []
     first = best[0]
     if first.value == 0:
-        return [f"FaceX says nothing of {_named(subject)}: no attribution map rises above its threshold anywhere."]
+        return [
+            NotMeasured(f"FaceX says nothing of {_named(subject)}: no attribution map rises above its threshold anywhere.")
+        ]
     if share is None:
         return [
             f"The attribution map of {_named(subject)} lies most on the {first.title}: FaceX score {first.sentence}. "
             "It says where the map is high, which need not be what moves the decision."
         ]
-    leader = next((reading.region for reading in ranked(share, parts=True)[:1] if not reading.low <= 0), None)
+    leader = next((reading.region for reading in ranked(share, parts=True)[:1] if reading.low > 0), None)
     led = [reading for reading in best if reading.region in UNIONS.get(leader, (leader,))]
     if first in led:
         return [f"FaceX agrees on the first place: the {first.title} scores {first.sentence}."]

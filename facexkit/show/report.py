@@ -19,7 +19,7 @@ from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
 from facexkit.show.findings import grouped_findings, opposite
 from facexkit.show.pictures import Album
 from facexkit.show.readings import Subject, method_of, ranked, read_regions, subjects
-from facexkit.show.words import legible, words
+from facexkit.show.words import NotMeasured, legible, words
 
 LARGEST = 9_500_000
 """Bytes that a report may have; where it would have more it shows fewer patches and examples."""
@@ -53,6 +53,8 @@ def write_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, pat
     """
     people, album = subjects(results), Album(faces)
     every = [scores for subject in people for scores in subject.results]
+    told = grouped_findings(people)
+    first = told[0][0] if told else NotMeasured()
     page = {
         "people": people,
         "names": dict(enumerate(short_titles([subject.results[0] for subject in people]))),
@@ -60,7 +62,8 @@ def write_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, pat
         "compared": [Markup(drawing) for drawing in _compared(people)],
         "methods": {method_key(s): _title(s) for s in every},
         "explanations": {method_key(s): method_of(s).explanation for s in every},
-        "findings": grouped_findings(people),
+        "findings": told,
+        "headline": "" if isinstance(first, NotMeasured) else first,
         "tables": [_table(subject) for subject in people],
         "records": [_record(subject, scores) for subject in people for scores in subject.results],
         "today": date.today().isoformat(),
@@ -141,7 +144,7 @@ def _table(subject: Subject) -> list[list[tuple]]:
 
 def _record(subject: Subject, scores: xr.Dataset) -> dict:
     """Return what made a result, for the page's end."""
-    hidden = {"skipped", "model", "class_name", "class_names"}
+    hidden = {"skipped", "model", "class_name", "class_names", "unmasked", "unmasked_groups"}
     facts = {words(k): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)}
     return {
         "title": f"{subject.class_name} · {subject.model} · {method_of(scores).title}",

@@ -11,7 +11,7 @@ from facexkit.faces.regions import TITLES
 from facexkit.measure.groups import CROSS
 
 _UNFIT = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-_SPELLED = re.compile(r"[^\W_][\w .-]*")
+_SPELLED = re.compile(r"[^\W_][\w .×-]*")
 
 
 class NotMeasured(str):
@@ -64,7 +64,7 @@ def label_of(attribute: str, label: str) -> str:
 
 def model_name(name: object) -> str:
     """Return a model's name, of a file without its folder."""
-    return legible(str(name).replace("\\", "/").rsplit("/", 1)[-1])
+    return legible(re.split(r"[\\/]" if re.match(r"\w:\\", str(name)) else "/", str(name))[-1])
 
 
 def model_of(result: xr.Dataset) -> str:
