@@ -13,6 +13,7 @@ import pandas as pd
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.images import IMAGE_SUFFIXES, regular
+from facexkit.faces.spreadsheet import as_written
 
 IMAGE_COLUMNS = ("img image file path filename file_name filepath image_path img_path image_id").split()
 NO_VALUE = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
@@ -60,7 +61,7 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
         raise FacexkitError(f"sep is {sep!r}; it is the one character between the cells, ',' or ';' or '\\t' say")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, skipinitialspace=f"{sep} " in first, strict=True)
     try:
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        rows = [(reader.line_num, [*map(as_written, row)]) for row in reader if any(cell.strip() for cell in row)]
     except (csv.Error, ValueError) as error:
         raise FacexkitError(f"{file}, line {reader.line_num}: {error}; mend its quotes or save it anew") from error
     if not rows:

@@ -12,9 +12,9 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.spreadsheet import read_csv
+from facexkit.faces.label_files import read_table
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples
-from facexkit.measure.groups import CROSS, group_labels
+from facexkit.measure.groups import CROSS, as_labels, group_labels
 from facexkit.measure.predictions import predictions_of
 from facexkit.models.face_model import FaceModel
 
@@ -65,7 +65,8 @@ def audit(
     each with _low and _high, a 95 % interval, and with several models _change, _change_low, _change_high: minus the
     first model's. confusion (model, group, truth, prediction), in images; images, ranked, attribute_of, label (group).
     NaN where a group has no image to count, or an attribute fewer than two groups that are ranked; an interval too where
-    nothing varies. attrs: `without_truth`, the images without a true class, which are left out; `without_group` by attribute.
+    nothing varies. attrs: how many images lack a true class and are left out (`without_truth`), or a group
+    (`without_group`, by attribute).
 
     Raises
     ------
@@ -131,8 +132,8 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, batch_siz
         if len(table) != len(first) or not (table.truth.to_numpy() == first.truth.to_numpy()).all():
             raise FacexkitError(f"the predictions of {name!r} are not for the images of the first model, in their order")
         if not {*table.truth} & {*classes, *table.prediction}:
-            listed = (", ".join(sorted({*table[column]})[:5]) for column in ("truth", "prediction"))
-            raise FacexkitError("the predictions {!r} share no class with the truth: it says {}, they say {}".format(name, *listed))
+            truth, said = (", ".join(sorted({*table[column]})[:5]) for column in ("truth", "prediction"))
+            raise FacexkitError(f"the predictions {name!r} share no class with the truth: it says {truth}, they say {said}")
         classes += sorted({*table.truth, *table.prediction} - {*classes})
     return tables, list(dict.fromkeys(classes))
 
@@ -145,23 +146,23 @@ def _name_of(source: object, place: int) -> str:
 
 def _read_predictions(source: object, name: str) -> pd.DataFrame:
     try:
-        table = source if isinstance(source, pd.DataFrame) else read_csv(source)
+        table = source if isinstance(source, pd.DataFrame) else read_table(Path(source))
     except (OSError, ValueError, TypeError) as error:
         raise FacexkitError(f"the predictions {name!r} cannot be read: {error}") from error
     for column in ("truth", "prediction"):
         if column not in table:
             raise FacexkitError(f"the predictions {name!r} have no column {column!r}; their columns: {', '.join(table)}")
-    every = len(table)
-    table = table[table.truth.notna()].reset_index(drop=True)
-    table.attrs["without_truth"] = every - len(table)
-    if table.prediction.isna().any():
-        raise FacexkitError(f"the predictions {name!r}, row {table.prediction.isna().argmax() + 1}: no prediction")
+    every = table.assign(truth=as_labels(table.truth), prediction=as_labels(table.prediction))
+    table = every[every.truth != ""].reset_index(drop=True)
+    table.attrs["without_truth"] = len(every) - len(table)
+    if not (known := table.prediction != "").all():
+        raise FacexkitError(f"the predictions {name!r}, row {known.argmin() + 1}: no prediction")
     if "confidence" in table:
         table["confidence"] = pd.to_numeric(table.confidence, errors="coerce")
     if "confidence" in table and not table.confidence.between(0, 1).all():
         row = int((~table.confidence.between(0, 1)).argmax())
         raise FacexkitError(f"the predictions {name!r}, row {row + 1}: confidence {table.confidence[row]} is not in 0–1")
-    return table.astype({"truth": str, "prediction": str})
+    return table
 
 
 @dataclass

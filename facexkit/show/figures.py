@@ -30,7 +30,7 @@ LOOK = {
 
 
 def drawn(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Give a plotting function the kit's look and its texts as they are written; close its figure, so that a notebook shows it once."""
+    """Give a plotting function the kit's look, all texts as they are written, and close its figure: shown once."""
 
     @wraps(plot)
     def in_our_look(*given: object, **named: object) -> Figure:
@@ -67,8 +67,8 @@ def _spell_out(figure: Figure) -> None:
 @cache
 def _family_with(letter: str) -> str | None:
     """Return the first installed family of fonts that has a letter; matplotlib's own have formulas and boxes."""
-    own = get_data_path()
-    return next((e.name for e in font_manager.fontManager.ttflist if not e.fname.startswith(own) and _has(e.fname, letter)), None)
+    fonts = (font for font in font_manager.fontManager.ttflist if not font.fname.startswith(get_data_path()))
+    return next((font.name for font in fonts if _has(font.fname, letter)), None)
 
 
 @cache
