@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import cycle
 from pathlib import Path
@@ -16,8 +15,10 @@ import torch
 import torchvision
 
 import facexkit as fx
+from benchmarks.files import FILE_ROWS
 from benchmarks.plain_fineface import PlainFineFace, plain_step
-from facexkit.faces.faceset import FaceBatch, FaceSet
+from benchmarks.setting import CONCEPTS, Row, Setting
+from facexkit.faces.faceset import FaceBatch
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.dissection import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
@@ -32,36 +33,6 @@ from facexkit.probe.stream import stream
 from facexkit.systems.fairface import ActivationTable, both_models, predictions, write_predictions
 from facexkit.systems.fineface import FineFace
 from facexkit.systems.fineface_training import five_steps, optimizer_of
-
-CONCEPTS = ("l_eye", "r_eye", "l_brow", "r_brow", "nose", "u_lip", "l_lip", "hair")
-
-
-@dataclass
-class Setting:
-    """The faces, decoded before any clock runs, and the model that all rows share."""
-
-    model: FaceModel
-    faces: FaceSet
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Attributes
-    ----------
-    name : what is done.
-    prepare : setting → the work, which shows every face once, or returns how many it showed.
-    limit : most that it may take, as a multiple of the row `beside`; None where there is no limit.
-    beside : name of the row that it is compared with.
-    """
-
-    name: str
-    prepare: Callable[[Setting], Callable[[], object]]
-    limit: float | None = None
-    beside: str = "bare ResNet-18"
-
 
 class Decoded:
     """A face set whose batches are in memory, so that decoding is not timed."""
@@ -254,6 +225,7 @@ ROWS = [
     Row("FairFace, plain loop with hooks", plain_fairface, beside="two bare ResNet-34"),
     Row("FineFACE step, plain version", partial(fineface_step, plain=True), beside="FineFACE step, plain version"),
     Row("FineFACE step, ResNet-50 at 448×448", fineface_step, limit=0.8, beside="FineFACE step, plain version"),
+    *FILE_ROWS,
 ]
 """Add a row, and it is timed and printed."""
 

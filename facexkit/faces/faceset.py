@@ -255,10 +255,10 @@ def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
         if isinstance(item, FacexkitError):
             return item
     good = [item for item in items if not isinstance(item[1], str)]
-    views = good[0][2] if good else ()
+    images, views = [image for _, image, _ in good], good[0][2] if good else ()
     return FaceBatch(
         rows=np.array([row for row, _, _ in good], np.int64),
-        images=torch.stack([image for _, image, _ in good]).permute(0, 3, 1, 2) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
+        images=torch.stack(images).permute(0, 3, 1, 2) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         masks=PackedMasks({view: torch.stack([masks[view][0] for _, _, masks in good]) for view in views}),
         present={view: torch.tensor([masks[view][1] for _, _, masks in good]) for view in views},
         skipped=[item for item in items if isinstance(item[1], str)],

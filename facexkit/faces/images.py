@@ -69,13 +69,13 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Ima
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """Turn an image upright as its EXIF tag says and into RGB: transparency over white, deep grey into 8 bits."""
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:

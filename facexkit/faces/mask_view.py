@@ -202,15 +202,17 @@ def _through(bits: np.ndarray, size: int) -> np.ndarray:
     (rows, down, sure_rows), (columns, across, sure_columns) = (_pillow(length, size) for length in bits.shape[1:])
     found = _any(bits, rows, columns)
     doubt = found if sure_rows is None or sure_columns is None else found & ~_any(bits, sure_rows, sure_columns)
-    at = np.nonzero(doubt)
-    which, bit = np.nonzero(doubt[at][:, None] >> np.arange(BITS, dtype=np.uint32) & 1)
-    plane, y, x = (axis[which] for axis in at)
-    for part in np.array_split(np.arange(len(bit)), 1 + len(bit) * rows.shape[1] * columns.shape[1] // AT_ONCE):
-        here = (plane[part][:, None, None], rows[y[part]][:, :, None], columns[x[part]][:, None])
-        lit = bits[here] >> bit[part].astype(np.uint32)[:, None, None] & 1
-        flat = _bytes(np.einsum("nyx,nx->ny", 255 * lit.astype(np.int64), across[x[part]]))
-        gone = part[_bytes(np.einsum("ny,ny->n", flat, down[y[part]])) == 0]
-        np.bitwise_xor.at(found, (plane[gone], y[gone], x[gone]), np.uint32(1) << bit[gone].astype(np.uint32))
+    at = np.flatnonzero(doubt != 0)
+    which, bit = np.nonzero(doubt.ravel()[at, None] >> np.arange(BITS, dtype=np.uint32) & 1)
+    at, bit = at[which], bit.astype(np.uint32)
+    plane, y, x = np.unravel_index(at, found.shape)
+    for part in np.array_split(np.arange(len(at)), 1 + len(at) * rows.shape[1] * columns.shape[1] // AT_ONCE):
+        lines = plane[part, None] * bits.shape[1] + rows[y[part]]
+        seen = bits.ravel().take(lines[:, :, None] * bits.shape[2] + columns[x[part], None])
+        lit = (seen >> bit[part, None, None] & 1).astype(bool)
+        flat = _bytes((lit * across[x[part], None]).sum(2) * 255)
+        gone = part[_bytes((flat * down[y[part]]).sum(1)) == 0]
+        np.bitwise_xor.at(found.ravel(), at[gone], np.uint32(1) << bit[gone])
     return found
 
 
