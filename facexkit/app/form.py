@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import traitlets as t
 
-from facexkit.show.widgets.base import Widget, rows, script, table, text, whole
+from facexkit.show.widgets.base import Widget, count, rows, script, table, text, whole, words
 from facexkit.stages.parameters import Parameters
 
 HELP = {"name": "letters, digits, - and _", "run": "whose choices to start from"}
@@ -16,6 +16,14 @@ HELP |= {
     "target_class": "output to explain", "protected": "columns of the groups to compare, with commas between",
     "class_names": "what the outputs are called, in their order, with commas between",
 }  # fmt: skip
+
+
+def filled(form: Form, values: object) -> bool:
+    """Whether these are texts for the fields of a form, each one of the options where there are some."""
+    fields = {field["name"]: [option for option, _ in field["options"] or ()] for field in form.fields}
+    if not isinstance(values, dict) or values.keys() != fields.keys():
+        return False
+    return all(words(form, text) and (not fields[name] or text in fields[name]) for name, text in values.items())
 
 
 class Form(Widget):
@@ -30,7 +38,8 @@ class Form(Widget):
     """
 
     _esm = script("form")
-    fields, values, submit, done, key, submitted = rows(), table(), text(), text(), text(), whole()
+    fields, submit, done, key = rows(), text(), text(), text()
+    values, submitted = table(fits=filled), whole(fits=count)
 
     def __init__(
         self, title: str, fields: Mapping[str, Sequence[str] | None], submit: str, take: Callable[[], object], **values: str
@@ -47,7 +56,7 @@ class Form(Widget):
 
     def offer(self, fields: Mapping[str, Sequence[str] | None], **values: str) -> None:
         """Show other fields."""
-        first = {name: options[0] for name, options in fields.items() if options}
+        first = {name: options[0] if options else "" for name, options in fields.items()}
         self.values = {**first, **values}
         self.fields = [
             {"name": name, "label": name.replace("_", " ").capitalize(), "help": HELP[name],

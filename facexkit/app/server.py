@@ -1,14 +1,24 @@
-"""The page's server: Voilà on 127.0.0.1, with nothing from another host."""
+"""The page's server: Voilà on 127.0.0.1 behind the app's door, with nothing from another host."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import webbrowser
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from tornado.web import RequestHandler
+from traitlets.config import Config
+from voila.app import Voila
+from voila.static_file_handler import AllowListFileHandler
+from voila.tornado.handler import TornadoVoilaHandler
+
+from facexkit.app.door import Channels, Door, Files, Kernels, Page
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
+from facexkit.show.widgets.base import LARGEST
 from facexkit.stages.notebooks import notebook_folder
 
 TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
@@ -17,12 +27,46 @@ TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
 
 SERVED = r".*\.(html|ipynb|png|svg|jpg|pdf|csv|parquet|json|yaml)"
 """What a browser may be given of the folder of all runs."""
+OPENS = '<meta http-equiv="refresh" content="0;url={}">'
+OPTIONS = {
+    "Voila": {
+        "ip": "127.0.0.1", "auto_token": True, "identity_provider_class": "jupyter_server.auth.identity.IdentityProvider",
+        "kernel_websocket_connection_class": Channels, "config_file_paths": [],
+    },
+    "IdentityProvider": {"cookie_options": {"samesite": "Strict"}},
+    "KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"},  # others on this machine hear what goes by TCP
+    "VoilaConfiguration": {
+        "file_allowlist": [SERVED], "file_denylist": [], "multi_kernel_manager_class": Kernels, "preheat_kernel": True,
+        "default_pool_size": 1, "template": "facexkit", "allow_template_override": "NO", "allow_theme_override": "NO",
+    },
+}  # fmt: skip
+
+
+class Server(Voila):
+    """Voilà with the door in front of each of its handlers."""
+
+    def init_settings(self) -> dict:
+        limits = {"allow_remote_access": False, "websocket_max_message_size": LARGEST + 1_000_000}
+        return {**super().init_settings(), **limits}
+
+    def init_handlers(self) -> list:
+        self.app.listen = partial(self.app.listen, max_body_size=100_000)
+        return [(pattern, behind_door(handler), *how) for pattern, handler, *how in super().init_handlers()]
+
+    def launch_browser(self) -> None:
+        page = Path(self.connection_dir, "open.html")  # on a command line others on this machine could read the token
+        write_whole(page, OPENS.format(self.display_url).encode())
+        webbrowser.open(page.as_uri())
+
+
+def behind_door(handler: type[RequestHandler]) -> type[Door]:
+    """Return a handler of Voilà's with the door in front of it."""
+    own = {TornadoVoilaHandler: Page, AllowListFileHandler: Files}
+    return own.get(handler) or type(handler.__name__, (Door, handler), {})
 
 
 def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: bool) -> None:
-    """Serve the app by Voilà on 127.0.0.1 until it is stopped."""
-    from voila.app import Voila
-
+    """Serve the app on 127.0.0.1, to who has the address that is printed, until it is stopped."""
     if missing := [folder for folder in data if not folder.is_dir()]:
         raise FacexkitError(f"{missing[0]} is no folder; name folders that the app may read with --data")
     page = runs.resolve() / "app.ipynb"  # Voilà serves files from where its notebook lies
@@ -35,7 +79,5 @@ def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: boo
         os.environ.setdefault("FACEXKIT_CACHE", str(runs.resolve() / "cache"))
         os.environ.update({f"FACEXKIT_APP_{name}": value for name, value in told.items()})
         os.environ.update({"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PATH": place})
-        options = ["--Voila.ip=127.0.0.1", f"--port={port}", "--template=facexkit"]
-        options += [f"--VoilaConfiguration.file_allowlist={SERVED}", "--VoilaConfiguration.file_denylist=[]"]
-        options += ["--preheat_kernel=True", "--pool_size=1", *([] if browser else ["--no-browser"])]
-        Voila.launch_instance([str(page), *options])
+        command = [str(page), f"--port={port}", *([] if browser else ["--no-browser"])]
+        Server.launch_instance(command, config=Config(OPTIONS))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -15,11 +17,17 @@ import traitlets as t
 
 from facexkit.errors import FacexkitError
 from facexkit.show.index import read_manifest
-from facexkit.show.widgets.base import Widget, rows, script, text, whole
+from facexkit.show.widgets.base import Widget, count, rows, script, text, whole
+from facexkit.stages import run_stages
 from facexkit.stages.notebooks import list_stages
+from facexkit.stages.parameters import read_parameter_file
 
 OF_THEIR_OWN = ("fairface", "verification", "fineface")
 """Stages that want data or a model of their own: not chosen at first."""
+
+
+def _stages(runner: StageRunner, value: object) -> bool:
+    return isinstance(value, list) and all(name in [stage for stage, _ in runner.stages] for name in value)
 
 
 class StageRunner(Widget):
@@ -33,7 +41,8 @@ class StageRunner(Widget):
     """
 
     _esm = script("stages")
-    stages, chosen, findings, link, written, start = rows(), rows(), rows(), text(), text(), whole()
+    stages, chosen, findings, link, written = rows(), rows(fits=_stages), rows(), text(), text()
+    start = whole(fits=count)
     process: subprocess.Popen | None = None
 
     def __init__(self, folder: Path, trust: bool = False, served: str = "") -> None:
@@ -51,12 +60,13 @@ class StageRunner(Widget):
     def _run(self) -> None:
         if not self.chosen:
             raise FacexkitError("no stage is chosen; tick one at least")
-        command = [sys.executable, "-m", "facexkit.cli", "run", *self.chosen, *(["--trust"] if self.trust else [])]
-        command += ["-f", str(self.folder / "params.yaml"), "--out", str(self.folder)]
+        asked = json.dumps({"stages": self.chosen, "folder": str(self.folder), "trust": self.trust})
         log = self.folder / "log.txt"
         with log.open("w") as out:
-            how = {"stdout": out, "stderr": out, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
-            self.process = subprocess.Popen(command, **how)
+            how = {"stdin": subprocess.PIPE, "stdout": out, "stderr": out, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
+            self.process = subprocess.Popen([sys.executable, "-m", __name__], **how, text=True)
+        self.process.stdin.write(asked)
+        self.process.stdin.close()
         while self.process.poll() is None:
             if self.ended:
                 self.process.terminate()
@@ -74,3 +84,17 @@ class StageRunner(Widget):
 
     def still(self) -> str:
         return "".join(f"<p>{escape(finding)}</p>" for finding in self.findings)
+
+
+def run_asked(stages: list[str], folder: str, trust: bool) -> None:
+    """Run what a `StageRunner` asks of a Python of its own; nothing of it goes through a command line."""
+    parameters = Path(folder, "params.yaml")
+    command = shlex.join(["facexkit", "run", *stages, "-f", str(parameters), "--out", folder])
+    try:
+        run_stages(stages, read_parameter_file(parameters), folder, trust=trust, command=command, say=print)
+    except FacexkitError as error:
+        sys.exit(f"facexkit: {error}")
+
+
+if __name__ == "__main__":
+    run_asked(**json.load(sys.stdin))

@@ -10,22 +10,23 @@ from pathlib import Path
 import ipywidgets
 import yaml
 
-from facexkit.app.form import Form
+from facexkit.app.form import Form, filled
+from facexkit.app.places import check_sources, confined
 from facexkit.app.stage_runner import StageRunner
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.show.explore import Explorer
 from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
+from facexkit.show.widgets.base import Box
 from facexkit.show.widgets.layer_picker import LayerPicker
 from facexkit.stages.parameters import check, parse
 
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
 DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")
 MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize")
-PATHS, NO_PATHS = ("data_root", "annotations", "masks", "weights"), ("landmarks", "imagenet", "DEFAULT")
 
 
-class App(ipywidgets.VBox):
+class App(Box):
     """Steps, each checked before the next appears; a run's choices can be opened again as a new variation.
 
     Parameters
@@ -42,10 +43,10 @@ class App(ipywidgets.VBox):
         self.roots = [Path(root).resolve() for root in (named if roots is None else roots)]
         self.runs = Path(runs or os.environ.get("FACEXKIT_APP_RUNS", "runs/app"))
         self.trust, self.given = os.environ.get("FACEXKIT_APP_TRUST") == "1" if trust is None else trust, {}
-        self.where = ", ".join(map(str, self.roots)) or "no folder; start it with make app DATA=FOLDER"
+        self.faces, where = None, ", ".join(map(str, self.roots)) or "no folder; start it with make app DATA=FOLDER"
         self.before = Form("A new variation of an earlier run", {"run": [""]}, "Open", self.vary)
         data = {name: FORMATS if name == "data" else None for name in DATA}
-        self.data = Form(f"1 · Faces (the app may read: {self.where})", data, "Read the faces", self.take_data)
+        self.data = Form(f"1 · Faces (the app may read: {where})", data, "Read the faces", self.take_data)
         self.model = Form("2 · Model", dict.fromkeys(MODEL), "Load the model", self.take_model, model="demo:biased")
         super().__init__([self.data])
         self.add_class("fx-grid")
@@ -54,41 +55,37 @@ class App(ipywidgets.VBox):
 
     def recall(self) -> None:
         """Offer the runs that are kept."""
-        kept = (self.runs.glob(f"*/{name}") for name in ("params.yaml", "manifest.json"))
-        names = sorted({path.parent.name for paths in kept for path in paths})
+        kept = [path for name in ("params.yaml", "manifest.json") for path in self.runs.glob(f"*/{name}")]
+        names = sorted({path.parent.name for path in kept if path.resolve().parent.parent == self.runs.resolve()})
         self.before.offer({"run": names or [""]})
         if names and self.before not in self.children:
             self.children = [self.before, *self.children]
 
     def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
-        self.given = read_choices(self.runs / self.before.values["run"])
+        found = read_choices(self.runs / self.before.values["run"])
         for form, names in ((self.data, DATA), (self.model, MODEL)):
-            found = {name: self.given.get(name, "") for name in names}
-            form.values = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in found.items()}
+            own = {name: found.pop(name, "") for name in names}
+            form.values = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in own.items()}
+        self.given = {**self.given, **found}
         self.before.done = "✓ Its choices stand below; change what you like."
 
     def take_data(self) -> None:
         """Read the faces, and go on to the model."""
         self.choose(self.data)
-        self.faces = load_faces_of(self.choices)
+        faces = load_faces_of(self.choices)
+        check_sources(faces, self.roots)
+        self.faces = faces
         masks = "" if self.faces.masks else " There are no region masks: write landmarks, or name a folder of masks."
         labels = ", ".join(self.faces.table.columns.drop("path")[:12])
         self.after(self.data, self.model, done=f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}")
 
     def take_model(self) -> None:
         """Load the model, and go on to layer and class."""
-        source = self.model.values["model"].strip()
-        if ".py" in source and not self.trust:
-            raise FacexkitError(
-                "a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)"
-            )
-        if source.startswith("onnx:"):
-            source = f"onnx:{self.confined('model', source.removeprefix('onnx:'))}"
-        elif file := re.fullmatch(r"(.+\.py)(:.*)?", source):
-            source = f"{self.confined('model', file[1])}{file[2] or ''}"
-        self.choose(self.model, model=source)
+        self.choose(self.model)
         self.models = load_models_of(self.choices, trust=self.trust)
+        if self.faces is None:
+            raise FacexkitError("read the faces first")
         first, asked = self.models[0], self.choices["target_class"]
         asked = asked[0] if isinstance(asked, list) else asked
         layers, names = first.layers.index[first.layers.problem == ""].tolist(), first.class_names
@@ -103,9 +100,10 @@ class App(ipywidgets.VBox):
 
     def start(self) -> None:
         """Keep the choices as a run of their own, and show the result."""
-        values, name = self.last.values, self.last.values["name"]
-        if not re.fullmatch(r"[\w-]+", name):
-            raise FacexkitError(f"a run cannot be called {name!r}; take letters, digits, - and _")
+        values = self.last.values
+        name = values["name"]
+        if not re.fullmatch(r"\w[\w-]{0,59}", name) or (self.runs / name).is_symlink() or name == "cache":
+            raise FacexkitError(f"a run cannot be called {name[:80]!r}; take up to 60 letters, digits, - and _")
         folder, asked = self.runs / name, {key: values[key] for key in ("layer", "target_class")}
         choices = check({**self.given, **asked}).model_dump(exclude={"out"})
         write_whole(folder / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
@@ -116,24 +114,14 @@ class App(ipywidgets.VBox):
         done = f"✓ The choices are kept in {folder / 'params.yaml'}."
         self.after(self.last, self.explorer, self.runner, done=done)
 
-    def choose(self, form: Form, **instead: str) -> None:
-        """Check a form's values as parameters; paths must lie in the app's folders."""
-        texts = {name: value.strip() for name, value in form.values.items()} | instead
-        for name in (name for name in PATHS if texts.get(name) and texts[name] not in NO_PATHS):
-            texts[name] = str(self.confined(name, texts[name]))
-        given = {name: value for name, value in self.given.items() if name not in texts}
-        given |= {name: parse(name, value) for name, value in texts.items() if value}
+    def choose(self, form: Form) -> None:
+        """Check a form's values as parameters, wherever they are from; paths must lie in the app's folders."""
+        if not filled(form, values := form.values):
+            raise FacexkitError("the form holds what cannot be chosen here; choose again")
+        given = {name: value for name, value in self.given.items() if name not in values}
+        given |= {name: parse(name, value.strip()) for name, value in values.items() if value.strip()}
+        given = confined(given, self.roots, self.trust)
         self.choices, self.given = check(given).model_dump(), given
-
-    def confined(self, name: str, path: str) -> Path:
-        """Return a path that is in one of the app's folders; a relative one is looked for in each."""
-        found = [(root, (root / path).resolve()) for root in self.roots]
-        inside = [place for root, place in found if place.is_relative_to(root) and place.exists()]
-        if not inside:
-            raise FacexkitError(
-                f"{name.replace('_', ' ')} {path!r} is not there, or not in what the app may read: {self.where}"
-            )
-        return inside[0]
 
     def after(self, step: Form, *following: ipywidgets.DOMWidget, done: str) -> None:
         """Say that a step is done, and show what follows in the place of what stood below."""

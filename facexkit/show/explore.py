@@ -7,7 +7,6 @@ from copy import deepcopy
 from html import escape
 from pathlib import Path
 
-import ipywidgets
 import traitlets as t
 import xarray as xr
 import yaml
@@ -22,7 +21,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.report import write_report
-from facexkit.show.widgets.base import Widget, rows, script, settle, table, text, whole
+from facexkit.show.widgets.base import Box, Widget, among, count, rows, script, settle, table, text, whole
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import FacePicker
 from facexkit.show.widgets.layer_picker import LayerPicker
@@ -42,13 +41,14 @@ class Summary(Widget):
     """
 
     _esm = script("summary")
-    said, buttons, pressed, note, presses, audit = rows(), rows(), text(), text(), whole(), table()
+    said, buttons, note, audit = rows(), rows(), text(), table()
+    pressed, presses = text(fits=among("buttons")), whole(fits=count)
 
     def still(self) -> str:
         return "".join(f"<p>{escape(sentence)}</p>" for sentence in [*self.said, *self.audit.get("findings", ())[:3]])
 
 
-class Explorer(ipywidgets.VBox):
+class Explorer(Box):
     """What `explore` gives: `layers`, `classes`, `patches`, `units`, `face` and `summary`, each a widget of its own.
 
     Parameters
@@ -65,7 +65,8 @@ class Explorer(ipywidgets.VBox):
         self.face_model, self.faces, self.choices = model, faces, dict(choices or {})
         self.folder = folder or Path("runs", "explore")
         kept = {path.parents[1] for place in OF_SCORES for path in self.folder.parent.glob(f"*/{place}/*.zarr")}
-        others = {path.name: [path / place for place in OF_SCORES] for path in sorted(kept - {self.folder})}
+        kept = {path for path in kept - {self.folder} if path.resolve().parent == self.folder.parent.resolve()}  # no links
+        others = {path.name: [path / place for place in OF_SCORES] for path in sorted(kept)}
         scores = Scores(faces, folder and folder / "explore", folder)
         audit = read_audit(self.folder)
         buttons = [("report", "Save report"), ("keep", "Keep for comparison")]

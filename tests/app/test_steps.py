@@ -44,6 +44,26 @@ def test_paths_outside_the_given_folders_are_refused(app, path):
     assert "not in what the app may read" in error
 
 
+def test_masks_beside_the_root_that_the_app_may_not_read_are_refused(app, tmp_path):
+    (tmp_path / "given" / "link").unlink()
+    asked = {"data": "csv", "data_root": str(tmp_path / "given"), "annotations": "all.csv"}
+    (tmp_path / "given" / "all.csv").write_text("img\nfaces/0.png\n")
+    assert submit(app, "data", **asked) == "" and app.faces.masks is None
+    (tmp_path / "given-mask-anno").mkdir()
+    Image.new("L", (32, 32), 1).save(tmp_path / "given-mask-anno" / "0.png")
+    app.faces = None
+    assert "not in what the app may read" in submit(app, "data", **asked) and app.faces is None
+
+
+@pytest.mark.parametrize("name", ["masks", "weights"])
+def test_links_inside_a_folder_that_lead_away_are_refused(app, tmp_path, name):
+    (tmp_path / "given" / "own").mkdir()
+    (tmp_path / "given" / "own" / "0.png").symlink_to(tmp_path / "secret.csv")
+    step = {"masks": "data", "weights": "model"}[name]
+    asked = {"data": "csv", "data_root": "faces", "annotations": "labels.csv"} if step == "data" else {"model": "fairface:7"}
+    assert "leads out of what the app may read" in submit(app, step, **asked, **{name: "own"})
+
+
 def test_a_model_outside_or_in_a_python_file_is_refused(app):
     submit(app, "data", limit="60")
     assert "onnx" not in submit(app, "model", model="demo:fair")
@@ -51,7 +71,8 @@ def test_a_model_outside_or_in_a_python_file_is_refused(app):
     assert "not in what the app may read" in submit(app, "model", model="onnx:/etc/passwd")
     assert "not in what the app may read" in submit(app, "model", model="torchvision:resnet18", weights="/etc/passwd")
     app.trust = True
-    assert "not in what the app may read" in submit(app, "model", model="/etc/net.py:Net")
+    for model in ("/etc/net.py:Net", "faces/../../net.py:Net", "labels.py:/../../net.py:Net", "hf:/etc", "timm:../x", "/etc"):
+        assert "not in what the app may read" in submit(app, "model", model=model), model
 
 
 def test_a_wrong_value_is_told_by_its_name(app):

@@ -66,7 +66,7 @@ def served(place):
         for _ in range(120):
             try:
                 socket.create_connection(("127.0.0.1", port), 5).close()
-                return f"http://127.0.0.1:{port}"
+                return f"http://127.0.0.1:{port}", place / f"{port}.log"
             except OSError:
                 assert started[-1].poll() is None, (place / f"{port}.log").read_text()
                 time.sleep(0.5)
@@ -103,7 +103,7 @@ def lab(browser, served, place):
         "--IdentityProvider.token=",
         f"--ServerApp.root_dir={place}",
     ]
-    address = served([*command, "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"])
+    address, _ = served([*command, "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"])
     pages = opened(browser, f"{address}/doc/tree/explore.ipynb", 1440, "lab")
     page = next(pages)
     news = page.get_by_text("Would you like to get notified about official")
@@ -122,8 +122,10 @@ def lab(browser, served, place):
 @pytest.fixture(scope="module")
 def app(browser, served, place):
     """The app on a phone, with the result of the built-in faces and the biased model."""
-    address = served(["facexkit.cli", "app", "--data", str(place), "--runs", str(place / "runs"), "--no-browser"])
-    pages = opened(browser, address, 390, "app")
+    _, log = served(["facexkit.cli", "app", "--data", str(place), "--runs", str(place / "runs"), "--no-browser"])
+    while not (address := re.search(r"http://\S+token=\S+", log.read_text())):
+        time.sleep(0.1)
+    pages = opened(browser, address[0], 390, "app")
     page = next(pages)
     page.get_by_label("Data", exact=True).wait_for()
     yield page

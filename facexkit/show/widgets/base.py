@@ -1,8 +1,9 @@
-"""What the widgets share: their look, work in the background that can be stopped, errors in words, a still picture."""
+"""What the widgets share: what a browser may set, their look, work that can be stopped, errors in words, a still picture."""
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +12,9 @@ from pathlib import Path
 from threading import Lock, Thread, current_thread, main_thread
 
 import anywidget
+import ipywidgets
 import traitlets as t
+from ipywidgets.widgets.widget import _put_buffers
 
 from facexkit.errors import FacexkitError
 
@@ -20,14 +23,53 @@ PAGE = 24
 AT_WORK = Lock()
 """One at a time: what runs in the background hooks into a model, and two at once would see each other's batches."""
 FIGURE = '<figure style="margin:0;width:110px"><img src="{}" alt="" width="110"><figcaption>{}</figcaption></figure>'
+Fits = Callable[["Guarded", object], bool]
+"""Whether a browser may set a trait of a widget to a value; a trait without one is set by Python alone."""
+LARGEST = 5_000_000
+"""Bytes that a file from a browser may have."""
+LONGEST, UNFIT = 2000, re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""How long a text from a browser may be, and the characters that no text from a browser has."""
+
+
+def words(_: Guarded, value: object) -> bool:
+    """Whether it is a line of text."""
+    return isinstance(value, str) and len(value) <= LONGEST and not UNFIT.search(value)
+
+
+def count(_: Guarded, value: object) -> bool:
+    """Whether it is a whole number that fits everywhere."""
+    return type(value) is int and abs(value) < 2**31
+
+
+def share(_: Guarded, value: object) -> bool:
+    """Whether it is a number from 0 to 1."""
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def yes_or_no(_: Guarded, value: object) -> bool:
+    """Whether it is a truth value."""
+    return type(value) is bool
+
+
+def among(offers: str) -> Fits:
+    """Return whether a value is one of those that the widget offers in another trait, as [value, text] pairs."""
+    return lambda widget, value: isinstance(value, str) and value in [one[0] for one in getattr(widget, offers)]
+
+
+def a_face(widget: Guarded, value: object) -> bool:
+    """Whether it is the path of a face of the widget's set, or "" for none."""
+    return isinstance(value, str) and (not value or bool(widget.faces.table.path.eq(value).any()))
+
+
 text, number, flag, rows, table = (
-    lambda *first, kind=kind: kind(*first).tag(sync=True) for kind in (t.Unicode, t.Float, t.Bool, t.List, t.Dict)
+    lambda *first, kind=kind, fits=None: kind(*first).tag(sync=True, fits=fits)
+    for kind in (t.Unicode, t.Float, t.Bool, t.List, t.Dict)
 )
 
 
-def whole(first: int = 0) -> t.Int:
+def whole(first: int = 0, fits: Fits | None = None) -> t.Int:
     """Return a synchronized trait of whole numbers, as `text`, `number`, `flag`, `rows` and `table` are of theirs."""
-    return t.Int(first).tag(sync=True)
+    return t.Int(first).tag(sync=True, fits=fits)
 
 
 def script(draw: str) -> str:
@@ -62,11 +104,54 @@ class Bar:
         pass
 
 
-class Widget(anywidget.AnyWidget):
+class Guarded(ipywidgets.DOMWidget):
+    """A widget to which what a browser sends is data: a trait is set where its `fits` says so, and by nobody else."""
+
+    error = t.Unicode()
+
+    def set_state(self, sync_data: dict) -> None:
+        """Take from a browser what fits; the rest goes back to it as it was."""
+        asks = self.trait_metadata
+        fit = {n: v for n, v in sync_data.items() if n in self.keys and (fits := asks(n, "fits")) and fits(self, v)}
+        super().set_state(fit)
+        left = [name for name in sync_data if name in self.keys and name not in fit]
+        self.send_state(left)
+        if wrong := [name for name in left if asks(name, "fits")]:
+            self.error = f"{wrong[0].replace('_', ' ')}: that is not among what is offered here; choose again."
+
+    def _handle_msg(self, msg: dict) -> None:
+        with self.in_words(anew=False):
+            data = msg["content"]["data"]
+            if data["method"] == "update":
+                _put_buffers(data["state"], data.get("buffer_paths", []), msg.get("buffers", []))
+                self.set_state(data["state"])
+            elif data["method"] == "request_state":
+                self.send_state()
+            elif data["method"] == "custom":
+                self._handle_custom_msg(data["content"], msg.get("buffers", []))
+
+    @contextmanager
+    def in_words(self, anew: bool = True) -> Iterator[None]:
+        """Tell an error of the block in words."""
+        if anew:
+            self.error = ""
+        try:
+            yield
+        except FacexkitError as error:
+            self.error = str(error)
+        except Exception as error:  # whatever a stranger's network or file raises: there is nobody else to tell it
+            self.error = f"{type(error).__name__}: {error}"
+
+
+class Box(Guarded, ipywidgets.VBox):
+    """Widgets one below the other, which a browser cannot arrange anew."""
+
+
+class Widget(Guarded, anywidget.AnyWidget):
     """A widget of the kit; `error` tells in words what went wrong, `busy` what goes on, `stop` ends it."""
 
     _css = look()
-    title, error, busy, progress, stop = text(), text(), text(), number(), flag()
+    title, error, busy, progress, stop = text(), text(), text(), number(), flag(fits=yes_or_no)
     job: Thread | None = None
     measures = False
     """Whether the work under way measures, which may take long."""
@@ -105,17 +190,6 @@ class Widget(anywidget.AnyWidget):
                 time.sleep(0.001)
             job.join()
 
-    @contextmanager
-    def in_words(self) -> Iterator[None]:
-        """Tell an error of the block in words."""
-        self.error = ""
-        try:
-            yield
-        except FacexkitError as error:
-            self.error = str(error)
-        except Exception as error:  # whatever a stranger's network or file raises: there is nobody else to tell it
-            self.error = f"{type(error).__name__}: {error}"
-
     def still(self) -> str:
         """Return the widget's state as HTML, for where nobody draws it."""
         return ""
@@ -137,7 +211,7 @@ def settle(widgets: Sequence[Widget]) -> None:
 class Paged(Widget):
     """A widget that shows small pictures to choose from, a page at a time: {key, picture, title, text} in `cards`."""
 
-    page, pages, told, cards = whole(), whole(1), text(), rows()
+    page, pages, told, cards = whole(fits=count), whole(1), text(), rows()
     shows = "cards"
 
     def turn(self, found: Sequence, card: Callable[[object], dict], told: str) -> None:

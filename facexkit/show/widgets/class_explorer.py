@@ -17,7 +17,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.show.face_map import small_maps
 from facexkit.show.findings import findings
 from facexkit.show.readings import METHODS
-from facexkit.show.widgets.base import Widget, rows, script, text, whole
+from facexkit.show.widgets.base import Widget, among, rows, script, text, whole
 from facexkit.show.widgets.face_map import FaceMap
 from facexkit.show.widgets.scores import Scores
 from facexkit.show.words import group_title, words
@@ -49,7 +49,8 @@ class ClassExplorer(FaceMap):
     """
 
     _esm = script("classes")
-    target_class, method, group, compare, layer = text(), text(), text(), text(), text()
+    target_class, method, group, compare = (text(fits=among(o)) for o in ("classes", "methods", "groups", "compares"))
+    layer = text()
     classes, methods, groups, compares = rows(), rows(), rows(), rows()
     compared, said, measured = rows(), rows(), whole()
 

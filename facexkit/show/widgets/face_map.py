@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
+from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import face_map
 from facexkit.show.readings import names_of, ranked
 from facexkit.show.widgets.base import Widget, script, text
@@ -13,7 +14,7 @@ class FaceMap(Widget):
     """One class's scores on the face: pointing at a region tells its number, a click selects it as `region`."""
 
     _esm = script("map")
-    svg, region = text(), text()
+    svg, region = text(), text(fits=lambda _, value: value in REGIONS)
     shows = "svg"
 
     def __init__(self, scores: xr.Dataset) -> None:

@@ -19,13 +19,19 @@ from facexkit.faces.landmarks import LandmarkParser
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import data_uri, face_as_seen
-from facexkit.show.widgets.base import Paged, rows, script, table, text, whole
+from facexkit.show.widgets.base import LARGEST, Paged, a_face, among, count, rows, script, table, text, whole, words
 from facexkit.show.widgets.class_explorer import group_options
 from facexkit.show.widgets.face_view import look_at
 from facexkit.show.widgets.scores import Scores
 
-LARGEST, LONGEST, KEPT = 5_000_000, 50_000_000, 1024
-"""Bytes and pixels that an uploaded picture may have, and the side that is kept of it."""
+MOST_PIXELS, KEPT = 50_000_000, 1024
+"""What an uploaded picture may have, and the side that is kept of it."""
+KINDS = ("JPEG", "PNG")
+"""What an uploaded picture may be: Pillow tells the size of these from their head, before anything is decoded."""
+
+
+def _a_file(_: object, value: object) -> bool:
+    return isinstance(value, (bytes, memoryview))
 
 
 class FacePicker(Paged):
@@ -39,9 +45,9 @@ class FacePicker(Paged):
     """
 
     _esm = script("faces")
-    path, search, group, groups, detail = text(), text(), text(), rows(), table()
-    upload_name, upload = text(), t.CBytes().tag(sync=True)  # it comes as a memoryview
-    random, largest = whole(), whole(LARGEST)
+    path, search, group = text(fits=a_face), text(fits=words), text(fits=among("groups"))
+    groups, detail, random, largest = rows(), table(), whole(fits=count), whole(LARGEST)
+    upload_name, upload = text(fits=words), t.CBytes().tag(sync=True, fits=_a_file)  # it comes as a memoryview
 
     def __init__(
         self, model: FaceModel, faces: FaceSet, layer: str = "layer4", target_class: int | str = 1,
@@ -103,8 +109,8 @@ def uploaded(content: bytes, name: str) -> FaceSet:
     if len(content) > LARGEST:
         raise FacexkitError(f"{name} has {len(content) / 1e6:.1f} MB; at most {LARGEST / 1e6:g} MB can be taken")
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            if opened.width * opened.height > LONGEST:
+        with Image.open(io.BytesIO(content), formats=KINDS) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
                 raise FacexkitError(f"{name} has {opened.width}×{opened.height} pixels; save it smaller")
             picture = as_rgb(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

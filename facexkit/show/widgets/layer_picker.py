@@ -8,13 +8,17 @@ import traitlets as t
 
 from facexkit.models.face_model import FaceModel
 from facexkit.models.layers import list_layers
-from facexkit.show.widgets.base import Widget, rows, script, text
+from facexkit.show.widgets.base import Widget, rows, script, text, words
 
 DEPTHS = {
     0.34: "early: its units answer to edges, colours and small textures",
     0.67: "in the middle: its units answer to parts of a face, such as an eye or a lip line",
     1.01: "late: its units answer to larger arrangements, close to what the decision is made from",
 }
+
+
+def _a_layer(picker: LayerPicker, value: object) -> bool:
+    return value in [row["name"] for row in picker.layers if not row["problem"]]
 
 
 class LayerPicker(Widget):
@@ -24,7 +28,7 @@ class LayerPicker(Widget):
     """
 
     _esm = script("layers")
-    layer, search, told, layers = text(), text(), text(), rows()
+    layer, search, told, layers = text(fits=_a_layer), text(fits=words), text(), rows()
 
     def __init__(self, model: FaceModel, layer: str | None = None) -> None:
         self.model, self.table = model, list_layers(model)

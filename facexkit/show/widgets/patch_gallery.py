@@ -14,7 +14,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import Album
 from facexkit.show.readings import read_regions
 from facexkit.show.report import gallery
-from facexkit.show.widgets.base import Widget, number, script, table, text
+from facexkit.show.widgets.base import Widget, a_face, number, script, share, table, text
 from facexkit.show.widgets.face_view import look_at
 
 
@@ -28,7 +28,8 @@ class PatchGallery(Widget):
     """
 
     _esm = script("gallery")
-    region, opacity, opened, shown, detail = text("skin"), number(0.65), text(), table(), table()
+    region, opacity, opened = text("skin"), number(0.65, fits=share), text(fits=a_face)
+    shown, detail = table(), table()
     scores: xr.Dataset | None = None
     shows = "shown"
 

@@ -19,12 +19,18 @@ from facexkit.probe.edits import ablation, run_changes
 from facexkit.probe.stream import stream
 from facexkit.show.pictures import data_uri, lit_face, seen_faces
 from facexkit.show.readings import METHODS, points_between
-from facexkit.show.widgets.base import Paged, flag, number, rows, script, table, text, whole
+from facexkit.show.widgets.base import (
+    Paged, among, count, flag, number, rows, script, share, table, text, whole, yes_or_no,
+)  # fmt: skip
 from facexkit.show.words import group_title, headed, title_of, words
 
 SAMPLE, TOPS = 256, 4
 SORTS = [("iou", "highest IoU first"), ("lean", "strongest lean first"), ("unit", "by number")]
 _percent = METHODS["share"]
+
+
+def _a_unit(browser: UnitBrowser, value: object) -> bool:
+    return count(browser, value) and browser.found is not None and -1 <= value < browser.found.sizes["unit"]
 
 
 class UnitBrowser(Paged):
@@ -38,9 +44,11 @@ class UnitBrowser(Paged):
     """
 
     _esm = script("units")
-    sort, concept, area, leans, least_iou = text("iou"), text(), text(), text(), number()
+    sort = text("iou", fits=among("sorts"))
+    concept, area, leans = (text(fits=among(offers)) for offers in ("concepts", "areas", "groups"))
+    least_iou = number(fits=share)
     sorts, concepts, areas, groups = rows(), rows(), rows(), rows()
-    unit, ablated, detail, effect = whole(-1), flag(), table(), table()
+    unit, ablated, detail, effect = whole(-1, fits=_a_unit), flag(fits=yes_or_no), table(), table()
     found: xr.Dataset | None = None
 
     def __init__(

@@ -230,7 +230,7 @@ function faces(model, body) {
     if (!one) return;
     const most = model.get("largest"), megabytes = (one.size / 1e6).toFixed(1);
     const error = `${one.name} has ${megabytes} MB; at most ${most / 1e6} MB can be taken.`;
-    if (one.size > most) return set(model, "error", error);
+    if (one.size > most) return model.set("error", error);
     model.set("upload_name", one.name);
     set(model, "upload", new DataView(await one.arrayBuffer()));
     file.value = "";

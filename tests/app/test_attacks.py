@@ -1,0 +1,259 @@
+"""Attacks on the real server, over HTTP and websocket: each is refused, nothing of it happens, and the page lives on."""
+
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import websocket
+
+from facexkit.app.door import AWAY, MOST
+
+FILES = ("/voila/files/good/params.yaml", "/voila/static/main.js", "/voila/templates/lab/static/voila.js", "/nothing")
+ENTRIES = ("/", "/?token=wrong", "/?token=", "/login", "/app.ipynb", "/voila/api/themes/x/index.css", *FILES)
+EVIL = "open({!r}, 'w').close()"
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran(server):
+    """Whatever is tried: no code ran, and nothing was written beside the runs."""
+    here = lambda: {*server.place.glob("*"), *server.place.glob("data/**/*")}  # noqa: E731
+    before = here()
+    yield
+    assert {path.name for path in here() - before} <= {"config", "jupyter"}
+
+
+@pytest.mark.parametrize("path", ENTRIES)
+def test_without_the_token_there_is_nothing(server, path):
+    assert server.ask(path, token="")[0] == 403
+
+
+@pytest.mark.parametrize("token", ["0" * 48, "wrong", "%00", "../"])
+def test_a_wrong_token_or_a_cookie_that_was_made_up_is_none(server, kernel, token):
+    assert server.ask("/", token=token)[0] == 403
+    name = server.cookie.partition("=")[0]
+    assert server.ask("/", token="", Cookie=f"{name}={token}")[0] == 403
+    assert server.ask(f"/api/kernels/{kernel}", token=token)[0] == 403
+    assert server.ask(f"/voila/api/shutdown/{kernel}", "POST", token=token, Content_Length="0")[0] == 403
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        server.connect(kernel, token=token)
+
+
+HOSTS = ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "192.168.1.7", "0.0.0.0", ""]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_foreign_host_is_refused_even_with_its_own_origin_and_the_token(server, kernel, host):
+    for origin in ({}, {"Origin": f"http://{host}"}):
+        assert server.ask("/", Host=host, **origin)[0] in (400, 403)
+        assert server.ask(FILES[0], Host=host, **origin)[0] in (400, 403)
+    with pytest.raises(websocket.WebSocketBadStatusException, match="40[03]"):
+        server.connect(kernel, host=host or "none", origin=f"http://{host}")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "file://"])
+def test_a_foreign_page_is_refused(server, kernel, origin):
+    assert server.ask("/", Origin=origin)[0] == 403
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        server.connect(kernel, origin=origin)
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        server.connect(kernel, token="", cookie=server.cookie, origin=origin)
+    shutdown = server.ask(f"/voila/api/shutdown/{kernel}", "POST", token="", Cookie=server.cookie, Content_Length="0")
+    assert shutdown[0] == 403, "a form of another page, which has no _xsrf"
+
+
+TRICKS = """/voila/files/.hidden.json /voila/files/good/.hidden.yaml /voila/files/good/log.txt /voila/files/link.json
+/voila/files/linked/params.yaml /voila/files/../secret.csv /voila/files/%2e%2e/secret.csv /voila/files/..%2fsecret.csv
+/voila/files/good/../../secret.csv /voila/files//etc/passwd /voila/files/%2fetc%2fhosts.json /voila/files/..\\secret.csv
+/voila/files/secret.csv%00.json /voila/files/~/x.json /voila/static/../../../../../../../../etc/passwd
+/voila/static/%2e%2e/%2e%2e/%2e%2e/app.py /voila/static//etc/passwd /voila/templates/lab/static/../../../../../etc/passwd
+/voila/templates/lab/static/%2fetc%2fpasswd /voila/labextensions/../../../../etc/passwd
+/voila/api/themes/../../../../etc/passwd /../data/evil.py /data/evil.py /voila/files/../data/evil.yaml""".split()
+
+
+@pytest.mark.parametrize("path", TRICKS)
+def test_files_that_are_hidden_or_elsewhere_are_not_served(server, path):
+    status, headers, body = server.ask(path)
+    assert 400 <= status < 500 or (status == 302 and headers["Location"].startswith("/voila/files/")), (status, body)
+    assert not re.search("^secret|root:|import|limit", body), body
+
+
+def test_the_page_is_its_own_whatever_template_is_asked_for(server, page):
+    assert "Traceback" not in server.ask("/voila/files/good/params.yaml?template=../x")[2]
+    assert server.ask("/voila/files/good/params.yaml")[0] == 200
+
+
+RUN = "execute_request"
+CODE = {"silent": True, "store_history": False, "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel"),
+    [(RUN, "shell"), (RUN, "control"), (RUN, "stdin"), (RUN, "iopub"), ("inspect_request", "shell"), ("debug_request", "control"),
+     ("complete_request", "shell"), ("history_request", "shell"), ("input_reply", "stdin"), ("shutdown_request", "control"),
+     ("interrupt_request", "control"), ("create_subshell_request", "control"), (RUN, "nothing")],
+)  # fmt: skip
+def test_a_page_cannot_run_code_in_its_kernel(server, page, kind, channel):
+    code = EVIL.format(str(server.place / "ran"))
+    command = {"command": "evaluate", "arguments": {"expression": code}, "type": "request", "seq": 1}
+    page.send(kind, {"code": code, "cursor_pos": 1, "detail_level": 0, "value": code, **CODE, **command}, channel)
+    assert page.state("1 · Faces")["done"].startswith("✓ ")
+
+
+@pytest.mark.parametrize(
+    ("target", "module", "model", "view"),
+    [("jupyter.widget", "@jupyter-widgets/controls", "FileUploadModel", "FileUploadView"),
+     ("jupyter.widget", "@jupyter-widgets/output", "OutputModel", "OutputView"),
+     ("jupyter.widget", "anywidget", "AnyModel", "AnyView"), ("matplotlib", "", "", ""), ("ipython.widget", "", "", "")],
+)  # fmt: skip
+def test_a_page_cannot_make_widgets(page, target, module, model, view):
+    before = set(page.look().values())
+    version = {"_model_module_version": "2.0.0", "_view_module_version": "2.0.0"}
+    state = {"_model_module": module, "_model_name": model, "_view_module": module, "_view_name": view, **version}
+    page.send("comm_open", {"comm_id": "made-by-the-page", "target_name": target, "data": {"state": state}})
+    assert set(page.look().values()) == before
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"\xff" * 7, b"\xff" * 64, (2**60).to_bytes(8, "little") + bytes(64), bytes(8), b"{}", '{"header": {}}', "[]",
+     json.dumps({"channel": "shell", "header": {"msg_type": RUN}, "content": {"code": "1"}})],
+)  # fmt: skip
+def test_messages_that_cannot_be_read_are_left_out(page, message):
+    page.socket.send(message, websocket.ABNF.OPCODE_BINARY if isinstance(message, bytes) else websocket.ABNF.OPCODE_TEXT)
+    assert page.state("1 · Faces")["done"].startswith("✓ ")
+
+
+def test_the_older_protocol_runs_no_code_either(server, kernel, page):
+    older = server.connect(kernel, protocols=())
+    header = {"msg_id": "1", "msg_type": RUN, "session": "x", "username": "", "version": "5.3", "date": ""}
+    message = {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "buffers": []}
+    older.send(json.dumps({**message, "content": {"code": EVIL.format(str(server.place / "ran")), **CODE}}))
+    assert page.state("1 · Faces")["done"].startswith("✓ ")
+    older.close()
+
+
+def test_a_huge_message_is_cut_off_and_a_huge_request_refused(server, kernel, page):
+    other = server.connect(kernel)
+    with pytest.raises((websocket.WebSocketException, OSError)):
+        other.send_binary(bytes(7_000_000))
+        while other.recv():
+            pass
+    headers = {"Content-Length": "50000000"}
+    assert server.ask(f"/voila/api/shutdown/{kernel}", "POST", **headers)[0] in (400, 413)
+    assert page.state("1 · Faces")["done"].startswith("✓ ")
+
+
+NAMES = ["1 · Faces", "2 · Model", "3 · Layer", "4 · Run", "Which regions", "What lies", "Units", "One face", "Layers", "demo:biased"]
+OWN = {
+    "title": "x", "error": "x", "busy": "x", "progress": 0.5, "fields": [], "done": "x", "submit": "x", "key": "x", "stages": [],
+    "findings": ["x"], "link": "javascript:alert(1)", "written": "x", "classes": [["x", "x"]], "methods": [], "groups": [["x", "x"]],
+    "compares": [], "compared": ["<img src=x onerror=alert(1)>"], "said": ["x"], "measured": 7, "svg": "<script>", "shown": {"x": 1},
+    "detail": {"x": 1}, "effect": {"x": 1}, "cards": [{"key": 1}], "pages": 9, "told": "x", "sorts": [], "concepts": [], "areas": [],
+    "layers": [], "largest": 10**9, "buttons": [], "note": "x", "audit": {"x": 1}, "_esm": "alert(1)", "_css": "x", "_dom_classes": ["x"],
+    "_view_module": "evil", "_view_name": "x", "_model_module": "evil", "_model_name": "x", "_anywidget_id": "x", "tabbable": True,
+    "tooltip": "x", "_view_count": 3, "nobody": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", NAMES)
+def test_what_python_alone_sets_stays_as_it_was(page, title):
+    before = page.state(title)
+    page.set(title, **OWN)
+    assert page.state(title) == before
+    for name in OWN:
+        page.set(title, **{name: [["--trust"]]})
+    assert page.state(title) == before
+
+
+BAD = {
+    "4 · Run": [("chosen", v) for v in (["model", "--trust", "-p", "model=evil.py:Net"], ["--trust"], ["-f", "evil.yaml"],
+                                        ["../01_faces"], ["/01_faces"], "faces", [["faces"]], [None], {"faces": 1}, ["FACES"])],
+    "3 · Layer": [("values", {"name": "x", "layer": layer, "target_class": "male"}) for layer in ("../..", "{0}", "layer9", "", 4)]
+    + [("values", {"name": "x"}), ("values", []), ("values", {"name": "x\0", "layer": "layer4", "target_class": "male"})],
+    "1 · Faces": [("values", {"data": "pairs"}), ("values", {"data_root": "/etc"}), ("values", "x"), ("submitted", "1")],
+    "Which regions": [("target_class", "nobody"), ("target_class", 10**9), ("method", "../facex"), ("group", "age: {0.__class__}"),
+                      ("compare", "run: ../good"), ("compare", "model: evil.py:Net"), ("layer", "layer1"), ("region", "<b>")],
+    "What lies": [("opened", "../../secret.csv"), ("opened", "/etc/passwd"), ("opacity", 7), ("opacity", "0;x"), ("region", "hair")],
+    "Units": [("sort", "__class__"), ("concept", "x"), ("area", "x"), ("leans", "x: y"), ("unit", 10**6), ("unit", -7), ("unit", True),
+              ("page", "1"), ("page", 2**70), ("least_iou", -1), ("ablated", 1)],
+    "One face": [("path", "../secret.csv"), ("path", "/etc/passwd"), ("path", ["x"]), ("group", "path: x"), ("search", 5),
+                 ("search", "x" * 10**5), ("search", "\ud800"), ("random", 0.5), ("upload", 10**12), ("upload_name", "a\nb"), ("upload", "x")],
+    "Layers": [("layer", "../x"), ("layer", ""), ("layer", 3), ("search", {}), ("search", "\0")],
+    "demo:biased": [("pressed", "__init__"), ("pressed", ["report"]), ("presses", -(2**40))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "trait", "value"), [(title, *bad) for title, all_bad in BAD.items() for bad in all_bad])
+def test_what_was_not_offered_is_not_taken(page, title, trait, value):
+    before = page.settled(title).get(trait)  # bytes come beside the state
+    page.set(title, **{trait: value})
+    after = page.settled(title)
+    assert after.get(trait) == before and (after["error"] or trait in ("layer", "region"))
+
+
+def test_a_file_in_the_data_runs_nothing(server, page):
+    for chosen in (["model", "--trust", "-p", f"model={server.place / 'data' / 'evil.py'}:Net"], ["-f", "evil.yaml"]):
+        page.set("4 · Run", chosen=chosen, start=page.state("4 · Run")["start"] + 1)
+        page.set("4 · Run", stop=True)
+        page.settled("4 · Run")
+    for model in ("evil.py:Net", f"{server.place}/data/evil.py:Net", "x:evil.py:Net", "onnx:evil.py", "--trust"):
+        assert page.submit("2 · Model", model=model)["error"], model
+    assert not (server.place / "ran").exists()
+
+
+ROOTS = ["..", "/etc", "/", "linked", "linked/away", "faces/../../outside", "~root", "x" * 1500, "file:///etc", "-p", "{0}", "faces\\..\\.."]
+
+
+@pytest.mark.parametrize("path", ROOTS)
+@pytest.mark.parametrize("name", ["data_root", "annotations", "masks"])
+def test_paths_that_leave_the_folders_are_refused(page, name, path):
+    given = {"data_root": "faces", "annotations": "labels.csv", "masks": "", name: path}
+    assert "what the app may read" in page.submit("1 · Faces", data="csv", **given)["error"]
+
+
+def test_links_and_masks_beside_the_root_are_refused(server, page):
+    root = {"data": "csv", "data_root": "faces"}
+    assert "may read" in page.submit("1 · Faces", **root, annotations="link.csv", masks="")["error"]
+    assert "may read" in page.submit("2 · Model", model="torchvision:resnet18", weights="link.csv")["error"]
+    assert page.submit("1 · Faces", **root, annotations="labels.csv", masks="")["error"] == ""
+    assert page.submit("1 · Faces", data="synthetic", data_root="", annotations="", limit="60")["error"] == ""
+
+
+@pytest.mark.parametrize("run", ["../outside", "..", "/etc", "linked", "", "good/../away", ".", "cache", "good\0"])
+def test_only_a_run_that_is_offered_is_opened(page, run):
+    page.set("A new variation", values={"run": run}, submitted=page.state("A new variation")["submitted"] + 1)
+    assert page.settled("A new variation")["values"]["run"] in ("away", "good", "mine")
+
+
+def test_the_choices_of_an_earlier_run_are_checked_like_typed_ones(server, page):
+    assert page.submit("A new variation", run="away")["error"] == ""
+    assert "may read" in page.submit("1 · Faces")["error"]
+    assert page.submit("A new variation", run="good")["error"] == ""
+    page.set("1 · Faces", values={}, submitted=page.state("1 · Faces")["submitted"] + 1)
+    assert page.submit("1 · Faces")["error"] == ""
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "../x", "/tmp/x", "linked", "cache", ".x", "--trust", "a b", "ä" * 61, ""])
+def test_a_name_that_is_no_name_is_told_in_words(server, page, name):
+    page.look()
+    before = sorted(server.place.glob("runs/*"))
+    told = page.submit("3 · Layer", name=name)
+    assert "cannot be called" in told["error"]
+    assert sorted(server.place.glob("runs/*")) == before
+
+
+def test_so_many_pages_and_no_more_and_they_end_when_they_have_gone(server, kernel, page):
+    with ThreadPoolExecutor() as pool:
+        replies = list(pool.map(lambda _: server.ask("/"), range(MOST)))
+    refused = [body for status, _, body in replies if status == 503]
+    assert len(refused) == 1 and "pages of the app are open" in refused[0]
+    made = [re.search(r'"kernelId": *"([\w-]+)"', body)[1] for status, _, body in replies if status == 200]
+    alive = lambda one: server.ask(f"/api/kernels/{one}")[0] == 200  # noqa: E731
+    assert len(made) == MOST - 1 and all(map(alive, [kernel, *made]))
+    end = time.monotonic() + 6 * AWAY
+    while any(map(alive, made)):
+        assert time.monotonic() < end, "a kernel outlives its page"
+        time.sleep(1)
+    assert alive(kernel)
