@@ -34,6 +34,7 @@ test: install
 fuzz: install
 	@FACEXKIT_FUZZ_SECONDS=$(or $(SECONDS),60) $(RUN) pytest -q tests/fuzz $(ARGS)
 
+# JupyterLab's own token and its checks of host and origin stay on, here and in the app.
 lab: install
 	@JUPYTER_PREFER_ENV_PATH=1 $(RUN) jupyterlab notebooks
 

@@ -20,7 +20,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 
 MOST, AWAY = 3, 20
 """Pages that may be open at a time, and after how many seconds a kernel ends whose page has gone."""
-FULL = f"{MOST} pages of the app are open, and each takes much memory: close one, wait {AWAY} seconds, and load this again."
+FULL = f"{MOST} pages of the app are open, and each takes much memory: close one, and load this in {AWAY} seconds."
 HIDDEN = re.compile(r"(^|/)\.|[\\\x00-\x1f]")
 """What no path has that is asked for: a hidden part, `..`, and what another system takes for a slash."""
 PASSED = ("comm_msg", "comm_close", "comm_info_request", "kernel_info_request")

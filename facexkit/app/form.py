@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import traitlets as t
 
-from facexkit.show.widgets.base import Widget, count, rows, script, table, text, whole, words
+from facexkit.show.widgets.base import Widget, a_line, count, rows, script, table, text, whole
 from facexkit.stages.parameters import Parameters
 
 HELP = {"name": "letters, digits, - and _", "run": "whose choices to start from"}
@@ -23,7 +23,7 @@ def filled(form: Form, values: object) -> bool:
     fields = {field["name"]: [option for option, _ in field["options"] or ()] for field in form.fields}
     if not isinstance(values, dict) or values.keys() != fields.keys():
         return False
-    return all(words(form, text) and (not fields[name] or text in fields[name]) for name, text in values.items())
+    return all(a_line(form, text) and (not fields[name] or text in fields[name]) for name, text in values.items())
 
 
 class Form(Widget):

@@ -26,7 +26,7 @@ def confined(choices: Mapping[str, object], roots: Sequence[Path], trust: bool) 
     found = {**choices, **{name: _place(name, choices[name], roots) for name in PATHS if choices.get(name)}}
     model = str(choices.get("model") or "")
     if ".py" in model and not trust:
-        raise FacexkitError("a Python file runs somebody's code; only who starts the app can allow it (make app TRUST=1)")
+        raise FacexkitError("a Python file runs somebody's code; who starts the app can allow it (make app TRUST=1)")
     if model and not NO_FILE.fullmatch(model):
         kind, file, name = re.fullmatch(r"(\w+:)?(.*?)((?<=\.py):\w*)?", model, re.DOTALL).groups("")
         found["model"] = f"{kind}{_place('model', file, roots)}{name}"
@@ -35,7 +35,7 @@ def confined(choices: Mapping[str, object], roots: Sequence[Path], trust: bool) 
 
 def check_sources(faces: FaceSet, roots: Sequence[Path]) -> None:
     """Check that the folders that a face set found by itself, for masks say, may be read too."""
-    for source in (faces.images, faces.masks, getattr(faces.masks, "first", None), getattr(faces.masks, "second", None)):
+    for source in (faces.images, faces.masks, *(getattr(faces.masks, part, None) for part in ("first", "second"))):
         folder = getattr(source, "folder", None) or getattr(source, "root", None)
         if folder is not None and not Path(folder).is_relative_to(cache_folder()):
             _place("masks", folder.resolve(), roots)

@@ -28,16 +28,19 @@ TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
 SERVED = r".*\.(html|ipynb|png|svg|jpg|pdf|csv|parquet|json|yaml)"
 """What a browser may be given of the folder of all runs."""
 OPENS = '<meta http-equiv="refresh" content="0;url={}">'
+# Kernels have sockets in a folder of their user's where paths are short enough: others here can listen to TCP.
 OPTIONS = {
     "Voila": {
-        "ip": "127.0.0.1", "auto_token": True, "identity_provider_class": "jupyter_server.auth.identity.IdentityProvider",
-        "kernel_websocket_connection_class": Channels, "config_file_paths": [],
+        "ip": "127.0.0.1", "auto_token": True, "config_file_paths": [],
+        "identity_provider_class": "jupyter_server.auth.identity.IdentityProvider",
+        "kernel_websocket_connection_class": Channels,
     },
     "IdentityProvider": {"cookie_options": {"samesite": "Strict"}},
-    "KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"},  # others on this machine hear what goes by TCP
+    "KernelManager": {"transport": "ipc" if os.name == "posix" and len(tempfile.gettempdir()) < 36 else "tcp"},
     "VoilaConfiguration": {
-        "file_allowlist": [SERVED], "file_denylist": [], "multi_kernel_manager_class": Kernels, "preheat_kernel": True,
-        "default_pool_size": 1, "template": "facexkit", "allow_template_override": "NO", "allow_theme_override": "NO",
+        "file_allowlist": [SERVED], "file_denylist": [], "multi_kernel_manager_class": Kernels,
+        "preheat_kernel": True, "default_pool_size": 1,
+        "template": "facexkit", "allow_template_override": "NO", "allow_theme_override": "NO",
     },
 }  # fmt: skip
 

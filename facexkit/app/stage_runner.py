@@ -63,8 +63,8 @@ class StageRunner(Widget):
         asked = json.dumps({"stages": self.chosen, "folder": str(self.folder), "trust": self.trust})
         log = self.folder / "log.txt"
         with log.open("w") as out:
-            how = {"stdin": subprocess.PIPE, "stdout": out, "stderr": out, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
-            self.process = subprocess.Popen([sys.executable, "-m", __name__], **how, text=True)
+            how = {"stdout": out, "stderr": out, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}, "text": True}
+            self.process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, **how)
         self.process.stdin.write(asked)
         self.process.stdin.close()
         while self.process.poll() is None:

@@ -65,7 +65,7 @@ class Explorer(Box):
         self.face_model, self.faces, self.choices = model, faces, dict(choices or {})
         self.folder = folder or Path("runs", "explore")
         kept = {path.parents[1] for place in OF_SCORES for path in self.folder.parent.glob(f"*/{place}/*.zarr")}
-        kept = {path for path in kept - {self.folder} if path.resolve().parent == self.folder.parent.resolve()}  # no links
+        kept = {path for path in kept - {self.folder} if path.resolve().parent == self.folder.parent.resolve()}
         others = {path.name: [path / place for place in OF_SCORES] for path in sorted(kept)}
         scores = Scores(faces, folder and folder / "explore", folder)
         audit = read_audit(self.folder)

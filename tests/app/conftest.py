@@ -129,7 +129,8 @@ def server(tmp_path_factory, demo_models):
     for row in range(8):
         Image.new("RGB", (32, 32), (30 * row, 90, 90)).save(data / "faces" / f"{row}.png")
     (data / "labels.csv").write_text("img,kind\n" + "".join(f"{row}.png,{row % 2}\n" for row in range(8)))
-    (data / "evil.py").write_text(f"open({str(place / 'ran')!r}, 'w').close()\nfrom torch import nn\nNet = nn.Identity\n")
+    mark = f"open({str(place / 'ran')!r}, 'w').close()"
+    (data / "evil.py").write_text(f"{mark}\nfrom torch import nn\nNet = nn.Identity\n")
     (data / "evil.yaml").write_text(yaml.safe_dump({"model": f"{data / 'evil.py'}:Net", "limit": 60}))
     (place / "secret.csv").write_text("secret\n")
     (data / "link.csv").symlink_to(place / "secret.csv")
@@ -182,5 +183,7 @@ def page(server, kernel):
     driven.look()
     assert driven.submit("3 · Layer", name="mine")["error"] == ""
     driven.look()
+    for title in ("Which regions", "Units", "What lies", "One face"):
+        driven.settled(title)
     yield driven
     driven.socket.close()

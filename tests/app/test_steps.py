@@ -60,7 +60,8 @@ def test_links_inside_a_folder_that_lead_away_are_refused(app, tmp_path, name):
     (tmp_path / "given" / "own").mkdir()
     (tmp_path / "given" / "own" / "0.png").symlink_to(tmp_path / "secret.csv")
     step = {"masks": "data", "weights": "model"}[name]
-    asked = {"data": "csv", "data_root": "faces", "annotations": "labels.csv"} if step == "data" else {"model": "fairface:7"}
+    data = {"data": "csv", "data_root": "faces", "annotations": "labels.csv"}
+    asked = {"data": data, "model": {"model": "fairface:7"}}[step]
     assert "leads out of what the app may read" in submit(app, step, **asked, **{name: "own"})
 
 
@@ -71,7 +72,8 @@ def test_a_model_outside_or_in_a_python_file_is_refused(app):
     assert "not in what the app may read" in submit(app, "model", model="onnx:/etc/passwd")
     assert "not in what the app may read" in submit(app, "model", model="torchvision:resnet18", weights="/etc/passwd")
     app.trust = True
-    for model in ("/etc/net.py:Net", "faces/../../net.py:Net", "labels.py:/../../net.py:Net", "hf:/etc", "timm:../x", "/etc"):
+    outside = ("/etc/net.py:Net", "faces/../../net.py:Net", "labels.py:/../../net.py:Net", "hf:/etc", "timm:../x", "/etc")
+    for model in outside:
         assert "not in what the app may read" in submit(app, "model", model=model), model
 
 

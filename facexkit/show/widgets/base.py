@@ -1,4 +1,4 @@
-"""What the widgets share: what a browser may set, their look, work that can be stopped, errors in words, a still picture."""
+"""What the widgets share: what a browser may set, their look, work that can be stopped, errors, a still picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST, UNFIT = 2000, re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """How long a text from a browser may be, and the characters that no text from a browser has."""
 
 
-def words(_: Guarded, value: object) -> bool:
+def a_line(_: Guarded, value: object) -> bool:
     """Whether it is a line of text."""
     return isinstance(value, str) and len(value) <= LONGEST and not UNFIT.search(value)
 

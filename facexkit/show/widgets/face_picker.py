@@ -19,7 +19,7 @@ from facexkit.faces.landmarks import LandmarkParser
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import data_uri, face_as_seen
-from facexkit.show.widgets.base import LARGEST, Paged, a_face, among, count, rows, script, table, text, whole, words
+from facexkit.show.widgets.base import LARGEST, Paged, a_face, a_line, among, count, rows, script, table, text, whole
 from facexkit.show.widgets.class_explorer import group_options
 from facexkit.show.widgets.face_view import look_at
 from facexkit.show.widgets.scores import Scores
@@ -45,9 +45,9 @@ class FacePicker(Paged):
     """
 
     _esm = script("faces")
-    path, search, group = text(fits=a_face), text(fits=words), text(fits=among("groups"))
+    path, search, group = text(fits=a_face), text(fits=a_line), text(fits=among("groups"))
     groups, detail, random, largest = rows(), table(), whole(fits=count), whole(LARGEST)
-    upload_name, upload = text(fits=words), t.CBytes().tag(sync=True, fits=_a_file)  # it comes as a memoryview
+    upload_name, upload = text(fits=a_line), t.CBytes().tag(sync=True, fits=_a_file)  # it comes as a memoryview
 
     def __init__(
         self, model: FaceModel, faces: FaceSet, layer: str = "layer4", target_class: int | str = 1,

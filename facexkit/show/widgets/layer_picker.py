@@ -8,7 +8,7 @@ import traitlets as t
 
 from facexkit.models.face_model import FaceModel
 from facexkit.models.layers import list_layers
-from facexkit.show.widgets.base import Widget, rows, script, text, words
+from facexkit.show.widgets.base import Widget, a_line, rows, script, text
 
 DEPTHS = {
     0.34: "early: its units answer to edges, colours and small textures",
@@ -28,7 +28,7 @@ class LayerPicker(Widget):
     """
 
     _esm = script("layers")
-    layer, search, told, layers = text(fits=_a_layer), text(fits=words), text(), rows()
+    layer, search, told, layers = text(fits=_a_layer), text(fits=a_line), text(), rows()
 
     def __init__(self, model: FaceModel, layer: str | None = None) -> None:
         self.model, self.table = model, list_layers(model)
