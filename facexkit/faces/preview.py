@@ -52,7 +52,7 @@ def face_set_html(faces: FaceSet) -> str:
     hint = "<p class=note>Regions in colour; point at a face to see it without.</p>" if key else ""
     notes = "".join(f"<p class=note>{escape(note)}</p>" for note in faces.notes)
     return (
-        f'{STYLE}<div class="fx-set"><h4>{escape(faces.name)}: {len(faces):,} faces</h4>{hint}'
+        f'{STYLE}<div class="fx-set mathjax_ignore"><h4>{escape(faces.name)}: {len(faces):,} faces</h4>{hint}'
         f'<div class="faces">{"".join(html for html, _ in views)}</div><div class="key">{key}</div>'
         f'<div class="counts">{_counts(faces.describe(quiet=True))}</div>{notes}</div>'
     )

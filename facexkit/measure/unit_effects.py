@@ -75,7 +75,8 @@ def unit_effects(
     -------
     Dataset along unit (number or name), the one that shrinks the gap most first: accuracy, accuracy_change, gap,
     gap_change, each change with _low and _high (95 % bootstrap interval), group_accuracy (unit, group); of the unchanged
-    model accuracy_before, gap_before and group_accuracy_before (group); images (group).
+    model accuracy_before, gap_before and group_accuracy_before (group); images (group). attrs["left_out"]: how many
+    images lack a true class or a group.
 
     Raises
     ------
@@ -98,6 +99,7 @@ def unit_effects(
     found = _effects(right, np.eye(len(groups))[codes], seed).assign_coords(unit=list(sets), group=groups.astype(object))
     found = found.isel(unit=np.argsort(found.gap_change.to_numpy(), kind="stable"))
     made_by = provenance(model, faces, layer=layer, by=by, value=value, seed=seed, skipped=skipped)
+    made_by["left_out"] = int((~known).sum())
     return found.assign_attrs(made_by, sets={str(name): [int(unit) for unit in own] for name, own in sets.items()})
 
 

@@ -103,6 +103,8 @@ def effects_finding(effects: xr.Dataset, chosen: str, others: str = "") -> str:
     if others:
         rest = effects.sel(unit=[name for name in effects.unit.to_numpy() if str(name).startswith(others)])
         said += f" {rest.sizes['unit']} random sets of as many units: to {_points(rest.gap.mean())} on average."
+    if left_out := effects.attrs.get("left_out"):
+        said += f" Images without a class or group, which are left out: {left_out:,}."
     return said
 
 

@@ -278,6 +278,15 @@ def test_a_region_of_one_face_has_a_score_and_no_interval():
     assert found.images == 1 and np.isfinite(found.score) and np.isnan(found.score_low) and np.isnan(found.score_high)
 
 
+def test_units_are_switched_off_on_the_faces_with_a_class_and_a_group_and_the_others_are_counted():
+    faces = noses(0)
+    faces.table["y"] = faces.table.y.astype(float).where(faces.table.index > 1)
+    faces.table.loc[5, "gender"] = None
+    effects = fx.unit_effects(net(Layered), faces, "conv", "gender", {"some": [0, 1]}, progress=False)
+    assert effects.attrs["left_out"] == 3 and effects.images.sum() == 9
+    assert fx.effects_finding(effects, "some").endswith("Images without a class or group, which are left out: 3.")
+
+
 def test_pairs_that_are_never_matched_wrongly_have_a_rate_and_no_interval():
     rates = fx.error_rates([0.1] * 9 + [0.9] * 9, [0] * 9 + [1] * 9, threshold=0.5).loc[("all", "all")]
     assert rates.fmr == 0 and rates.fnmr == 0 and rates[["fmr_low", "fmr_high", "fnmr_low"]].isna().all()

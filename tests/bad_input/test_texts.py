@@ -12,15 +12,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from matplotlib import font_manager, get_data_path
 from matplotlib.text import Text
+from PIL import Image
 
 import facexkit as fx
 from facexkit.faces.label_files import read_table
 from facexkit.faces.regions import REGIONS
 from facexkit.faces.spreadsheet import as_text, as_written, write_csv
 from facexkit.measure.saved import write_table
+from facexkit.models.face_model import FaceModel
+from facexkit.models.small_network import SmallNetwork
 from facexkit.show import figures
 from facexkit.show.face_map import face_map, face_maps
 from facexkit.show.index import write_index
@@ -130,6 +134,27 @@ PLOTS = {
 @pytest.mark.parametrize("plot", PLOTS)
 def test_no_text_of_a_plot_is_a_formula(plot, kind):
     assert FORMULA in texts_of(PLOTS[plot](), kind)
+
+
+@pytest.fixture(scope="module")
+def dissected(drawn_faces):
+    """A dissection of an untaught network whose concepts, model and layer have awful names."""
+    torch.manual_seed(0)
+    model = FaceModel(SmallNetwork(), name=f"nets/{FORMULA}", image_size=64, device="cpu")
+    found = fx.dissect(model, drawn_faces, "layer2", quantile=0.02, mask_size=32, progress=False, workers=0)
+    awful = {concept: f"{concept}{FORMULA}女\x1b" for concept in found.concept.to_numpy()}
+    best = [awful[concept] for concept in found.best_concept.to_numpy()]
+    found = found.assign_coords(concept=np.array([*awful.values()], object))
+    return found.assign(best_concept=("unit", np.array(best, object))).assign_attrs(layer=FORMULA)
+
+
+def test_units_and_the_report_of_a_dissection_have_their_names_as_text(dissected, drawn_faces, tmp_path):
+    shown = texts_of(fx.plot_units(dissected, drawn_faces, 3))
+    assert FORMULA in shown and "[U+5973]" in shown and "nets/" not in shown
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fx.write_dissection_report(dissected, drawn_faces, tmp_path / "r.pdf").read_bytes().startswith(b"%PDF")
+    assert FORMULA in fx.dissection_findings({f"x/{FORMULA}": dissected})[0]
 
 
 def test_a_figure_keeps_its_texts_when_a_notebook_draws_it_later():
@@ -262,6 +287,14 @@ def test_a_cell_is_no_formula_and_is_read_back_as_it_was(cell, kept, tmp_path):
         assert list(csv.reader(lines)) == [["name", "next"], [kept, "x"]]
     back = read_table(file).iloc[0].fillna("")
     assert str(back["name"]) == cell and back["next"] == "x"
+
+
+def test_faces_that_are_listed_with_odd_names_are_found_again(tmp_path):
+    for name in ("-a.png", "=b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    write_csv(pd.DataFrame({"img": ["-a.png", "=b.png"], "label": ["@x", "-1"]}), tmp_path / "labels.csv")
+    faces = fx.load_faces("csv", root=tmp_path, annotations=tmp_path / "labels.csv")
+    assert faces.table.path.tolist() == ["-a.png", "=b.png"] and faces.table.label.tolist() == ["@x", "-1"]
 
 
 def test_numbers_stay_numbers_and_headers_are_texts(tmp_path):
