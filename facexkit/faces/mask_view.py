@@ -87,9 +87,10 @@ class MaskView:
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Return bool (B, names, size, size) of int32 (B, planes, size, size), on the same device."""
-        bits = torch.ones((), dtype=torch.int32, device=packed.device) << torch.arange(BITS, device=packed.device)
-        parts = zip(packed.split(1, 1), torch.arange(len(self.names)).split(BITS), strict=True)
-        return torch.cat([(plane & bits[: len(part), None, None]) != 0 for plane, part in parts], 1)
+        masks = packed.new_empty((len(packed), len(self.names), *packed.shape[2:]), dtype=torch.bool)
+        for channel in range(len(self.names)):  # one at a time stays in a processor's cache
+            masks[:, channel] = packed[:, channel // BITS] >> channel % BITS & 1
+        return masks
 
     def of(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return bool (names, size, size) of one image's masks."""
