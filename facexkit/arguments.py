@@ -128,7 +128,7 @@ def checked(function: Callable) -> Callable:
             else:
                 parameter = signature.parameters[argument]
                 if value is not parameter.default:
-                    call.arguments[argument] = check_argument(name, argument, _kind(parameter), value)
+                    call.arguments[argument] = check_argument(name, argument, kind_of(parameter), value)
         try:
             return function(*call.args, **call.kwargs)
         except TypeError as error:  # an option that nobody behind the function takes
@@ -166,7 +166,8 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _kind(parameter: inspect.Parameter) -> object:
+def kind_of(parameter: inspect.Parameter) -> object:
+    """Return the type of a parameter by its annotation and name, None where the table has none."""
     annotation = str(parameter.annotation)
     names = ARGUMENTS.get(annotation.removesuffix(" | None"), {})
     kind = names.get(parameter.name, names.get(""))

@@ -7,12 +7,12 @@ import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pandas as pd
 
+from facexkit.arguments import check_argument, kind_of
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import MOST_VALUES, FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
@@ -51,7 +51,6 @@ FORMATS: Registry[Reader] = Registry(
     "format", "facexkit.formats", "facexkit.drawn.synthetic", "facexkit.faces.readers", "facexkit.faces.face_dictionary",
     "facexkit.faces.pairs",
 )  # fmt: skip
-KINDS = {int: Integral, float: Real, str: str, bool: bool}
 
 
 def register_format(name: str) -> Callable[[Reader], Reader]:
@@ -93,10 +92,7 @@ def load_faces(
     FacexkitError
         with the file and the row, for input that is missing, contradictory or outside `root`.
     """
-    protected = (protected,) if isinstance(protected, str) else protected
-    names = (format, target or "", *protected) if isinstance(protected, Sequence) else [None]
-    if not all(isinstance(name, str) for name in names):
-        raise FacexkitError(f"format, target and protected are names, not {format!r}, {target!r} and {protected!r}")
+    protected = (protected,) if isinstance(protected, str) else tuple(protected)
     read = FORMATS.find(format, "Add your own with fx.register_format.")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
@@ -139,9 +135,8 @@ def _arguments(format: str, read: Reader, given: dict[str, object], target: str 
         given["annotations"] = file = file if os.path.isfile(file) else root / file
         if not os.path.isfile(file):
             raise FacexkitError(f"there is no annotation file {file}; check annotations=")
-    kinds = get_type_hints(read)
-    for name in given.keys() - {"root", "annotations"}:
-        _check_kind(f"option {name} of format {format!r}", given[name], kinds.get(name))
+    for name in given.keys() & parameters.keys() - {"root", "annotations"}:
+        given[name] = check_argument(f"format {format!r}", name, kind_of(parameters[name]), given[name])
     return given
 
 
@@ -149,15 +144,6 @@ def _place(name: str, place: object) -> Path:
     if not isinstance(place, (str, os.PathLike)):
         raise FacexkitError(f"{name} is a {type(place).__name__}; give the path as text or as a Path")
     return Path(os.path.expanduser(place))
-
-
-def _check_kind(what: str, value: object, hint: object) -> None:
-    """Check an option against its parameter's type, where that is of numbers, text and booleans."""
-    kinds = {kind: KINDS.get(kind) for kind in get_args(hint) or (hint,) if kind is not type(None)}
-    if None in kinds.values():
-        return
-    if isinstance(value, bool) and bool not in kinds or not isinstance(value, tuple(kinds.values())):
-        raise FacexkitError(f"{what} is {value!r}; it is of type {' or '.join(kind.__name__ for kind in kinds)}")
 
 
 def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, list[str]]:

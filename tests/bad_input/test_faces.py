@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+import facexkit as fx
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import load_faces
 from facexkit.faces.images import TURNS, ImageFolder
@@ -273,7 +274,7 @@ def test_file_names_keep_what_is_theirs(tmp_path, text, names):
 def test_arguments_of_a_wrong_type_are_told(tmp_path, arguments):
     lay(tmp_path, csv(THREE))
     with pytest.raises(FacexkitError):
-        load_faces(**({"format": "csv", "root": tmp_path, "annotations": "l.csv"} | arguments))
+        fx.load_faces(**({"format": "csv", "root": tmp_path, "annotations": "l.csv"} | arguments))
 
 
 RAMP = np.arange(240).reshape(20, 12)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
+import facexkit as fx
 from facexkit.faces.formats import load_faces
 
 FUZZ = settings.get_profile("fuzz")
@@ -150,4 +151,4 @@ ANYTHING = st.recursive(
 def test_any_argument(root, or_told, arguments):
     (root / "labels.csv").write_bytes(FILES["csv"][1])
     with or_told():
-        check(load_faces(**({"format": "csv", "root": root, "annotations": "labels.csv"} | arguments)))
+        check(fx.load_faces(**({"format": "csv", "root": root, "annotations": "labels.csv"} | arguments)))
