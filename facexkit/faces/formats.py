@@ -249,10 +249,11 @@ def _choose_masks(
 ) -> tuple[MaskSource | None, list[str]]:
     """Return the masks that are asked for, and notes on the images without one, and whom these show by `columns`."""
     paths, notes = table.path.tolist(), []
+    landmarks = isinstance(masks, str) and masks == "landmarks"
     if masks is None:
         source = reading.masks(paths) if callable(reading.masks) else reading.masks
-    elif masks == "landmarks" or hasattr(masks, "parse"):
-        parser = LandmarkParser() if masks == "landmarks" else masks
+    elif landmarks or hasattr(masks, "parse"):
+        parser = LandmarkParser() if landmarks else masks
         source, notes = parsed_masks(parser, reading.images, paths)
     elif isinstance(masks, (str, Path)):
         source = mask_folder(_place("masks", masks), paths)

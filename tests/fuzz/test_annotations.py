@@ -137,7 +137,10 @@ def test_any_names_of_folders_and_files(tmp_path_factory, or_told, format, place
 
 SINGLE = st.none() | st.booleans() | st.integers() | st.floats() | CELLS | st.binary(max_size=4)
 ANYTHING = (
-    SINGLE | st.just(pd.DataFrame([1])) | st.lists(SINGLE, max_size=3) | st.dictionaries(st.text(max_size=3), SINGLE, max_size=2)
+    SINGLE
+    | st.just(pd.DataFrame([1]))
+    | st.lists(SINGLE, max_size=3)
+    | st.dictionaries(st.text(max_size=3), SINGLE, max_size=2)
 )
 
 
