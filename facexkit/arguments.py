@@ -41,6 +41,16 @@ def _listed(value: object) -> object:
     return value if isinstance(value, Mapping) else [str(item) if whole(item) else item for item in value]
 
 
+def _row(value: object) -> object:
+    """Return a tuple or an array as a list."""
+    return value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value
+
+
+def _split(value: object) -> object:
+    """Return the names in a text with commas between them."""
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
 def _distinct(names: list[str]) -> list[str]:
     seen: set[str] = set()
     for name in names:
@@ -72,11 +82,10 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 Quantile = Annotated[Number, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Names = Annotated[list[Text], BeforeValidator(_listed)]
-EachOnce = Annotated[Names, AfterValidator(_distinct)]
+EachOnce = Annotated[Names, BeforeValidator(_split), AfterValidator(_distinct)]
 File = Annotated[Text, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 ClassName = Union[Annotated[Whole, Field(ge=0, le=2**20)], Text]
-Classes = Annotated[list[ClassName], BeforeValidator(lambda value: list(value) if isinstance(value, tuple) else value), Field(min_length=1)]
-TargetClass = Union[ClassName, Classes]
+TargetClass = Union[ClassName, Annotated[list[ClassName], Field(min_length=1), BeforeValidator(_row)]]
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "int": {
@@ -89,7 +98,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "bool": {"": bool},
     "str | Path": {"": File},
     "Sequence[str]": {"": Names, "class_names": EachOnce, "protected": EachOnce},
-    "str | Sequence[str]": {"": Names},
+    "str | Sequence[str]": {"": Names, "protected": EachOnce},
     "int | str": {"target_class": ClassName},
     "int | str | Sequence[int | str]": {"target_class": TargetClass},
     "Mapping[str, object]": {"": Mapping},
@@ -154,7 +163,7 @@ def check_argument(where: str, name: str, kind: object, value: object) -> object
 def wanted(error: ValidationError, name: str | None = None) -> str:
     """Return in words what would have been right, of the argument `name` where several were checked."""
     mine = [each for each in error.errors(include_url=False) if name is None or each["loc"][0] == name]
-    words = (re.sub("^(Input|String|List) should", "it must", each["msg"].removeprefix("Value error, ")) for each in mine)
+    words = (re.sub("^(Input|String|List|Value) should", "it must", each["msg"].removeprefix("Value error, ")) for each in mine)
     return " or ".join(dict.fromkeys(words))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from facexkit.arguments import (
     BatchSize, Count, EachOnce, Number, Outputs, Quantile, Seed, Side, TargetClass, Text, shown, wanted,
@@ -47,11 +47,6 @@ class Parameters(BaseModel):
     batch_size: BatchSize = Field(32, description="images at a time")
     seed: Seed = Field(0, description="of everything random")
     out: Text = Field("runs/notebooks", description="folder for what the run makes")
-
-    @field_validator("protected", "class_names", mode="before")
-    @classmethod
-    def _one_name_is_a_list(cls, value: object) -> object:
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
 
 _TEXT = {name for name, field in Parameters.model_fields.items() if field.annotation in (str, Optional[Text])}
