@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 
 _PACKAGES = ("facexkit", "torch", "torchvision", "captum", "numpy", "pandas", "xarray", "papermill")
@@ -74,9 +75,11 @@ def take_conclusion(folder: Path, stage: str) -> dict:
     path = _conclusion_file(folder, stage)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
     except FileNotFoundError:
         return {}
-    path.unlink()
+    except (ValueError, RecursionError) as error:
+        raise FacexkitError(f"{path} is no conclusion of a stage ({error}); remove that file and run it again") from error
     return found
 
 
