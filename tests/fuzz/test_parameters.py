@@ -2,13 +2,14 @@
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facexkit.errors import FacexkitError
 from facexkit.plain_yaml import read_yaml, write_yaml
 from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
 
+FUZZ = settings(settings.get_profile("fuzz"), max_examples=200)
 NAMES = st.sampled_from(sorted(Parameters.model_fields))
 ODD = ["no", "12:30", "010", "1e3", "null", "~", "*a", "&a x", "!!int 3", "[", "{", "[no, yes]", "a,,b", ".nan", "- - 1", "? x", "\x00", "<<"]
 TEXTS = st.one_of(st.text(), st.sampled_from(ODD), st.text(alphabet="[]{}:,-&*!#?|>%@`'\" \n\tan01.e~", max_size=60))
@@ -28,6 +29,7 @@ def checked(values):
     return {name: found[name] for name in values}
 
 
+@FUZZ
 @given(NAMES, TEXTS)
 def test_any_text_on_the_command_line_is_a_value_or_an_error(name, text):
     found = checked({name: parse(name, text)})
@@ -35,11 +37,13 @@ def test_any_text_on_the_command_line_is_a_value_or_an_error(name, text):
         assert checked({name: found[name]}) == found
 
 
+@FUZZ
 @given(st.dictionaries(st.one_of(NAMES, TEXTS), VALUES, max_size=5))
 def test_any_mapping_is_checked_or_an_error(values):
     checked(values)
 
 
+@FUZZ
 @given(st.dictionaries(NAMES, st.one_of(VALUES, TEXTS.map(lambda text: [text, text + "x"])), min_size=1, max_size=4))
 def test_what_was_checked_is_read_back_from_a_file_as_it_was(tmp_path_factory, values):
     found = checked(values)
@@ -49,6 +53,7 @@ def test_what_was_checked_is_read_back_from_a_file_as_it_was(tmp_path_factory, v
         assert checked(read_parameter_file(path)) == found
 
 
+@FUZZ
 @given(st.one_of(st.binary(max_size=300), TEXTS.map(lambda text: text.encode("utf-8", "replace"))))
 def test_any_bytes_as_a_file_are_a_mapping_or_an_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -62,6 +67,7 @@ def test_any_bytes_as_a_file_are_a_mapping_or_an_error(tmp_path_factory, content
         checked(found)
 
 
+@FUZZ
 @given(VALUES)
 def test_what_a_reader_of_yaml_gives_is_plain_or_refused(value):
     text = yaml.dump(value)
@@ -78,6 +84,7 @@ def _kinds(value):
 
 
 @pytest.mark.parametrize("open_, close", ["[]", "{}"])
+@FUZZ
 @given(depth=st.integers(1, 3000))
 def test_nesting_ends_in_a_value_or_an_error(open_, close, depth):
     text = f"{open_}a: " * depth if open_ == "{" else open_ * depth
