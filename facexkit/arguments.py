@@ -91,9 +91,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "int": {
         "": Whole, "batch_size": BatchSize, "seed": Seed, "limit": Count, "num_classes": Outputs, "image_size": Side,
         "mask_size": Side, "permutations": Count, "replicates": Count, "epochs": Count, "chunk": Count,
-        "images": Count, "partners": Count, "count": Count, "size": Side, "workers": Optional[Annotated[Whole, Field(ge=0, le=1024)]],
+        "images": Count, "partners": Count, "count": Count, "size": Side,
+        "workers": Optional[Annotated[Whole, Field(ge=0, le=1024)]],
     },
-    "float": {"": Number, "quantile": Quantile, "alpha": Quantile, "max_skipped": Share, "strength": Share, "test_share": Share},
+    "float": {
+        "": Number, "quantile": Quantile, "alpha": Quantile, "max_skipped": Share, "strength": Share, "test_share": Share,
+    },
     "str": {"": str, "device": Text, "layer": Text, "source": File, "target": Text},
     "bool": {"": bool},
     "str | Path": {"": File},
@@ -133,11 +136,10 @@ def checked(function: Callable) -> Callable:
             raise FacexkitError(f"{name}: {error}; it takes {', '.join(known)}") from None
         for argument, value in call.arguments.items():
             if argument == more:
-                call.arguments[more] = {key: check_argument(name, key, OPTIONS.get(key), each) for key, each in value.items()}
-            else:
-                parameter = signature.parameters[argument]
-                if value is not parameter.default:
-                    call.arguments[argument] = check_argument(name, argument, kind_of(parameter), value)
+                value = {key: check_argument(name, key, OPTIONS.get(key), each) for key, each in value.items()}
+            elif value is not signature.parameters[argument].default:
+                value = check_argument(name, argument, kind_of(signature.parameters[argument]), value)
+            call.arguments[argument] = value
         try:
             return function(*call.args, **call.kwargs)
         except TypeError as error:  # an option that nobody behind the function takes
@@ -163,8 +165,8 @@ def check_argument(where: str, name: str, kind: object, value: object) -> object
 def wanted(error: ValidationError, name: str | None = None) -> str:
     """Return in words what would have been right, of the argument `name` where several were checked."""
     mine = [each for each in error.errors(include_url=False) if name is None or each["loc"][0] == name]
-    words = (re.sub("^(Input|String|List|Value) should", "it must", each["msg"].removeprefix("Value error, ")) for each in mine)
-    return " or ".join(dict.fromkeys(words))
+    said = (each["msg"].removeprefix("Value error, ") for each in mine)
+    return " or ".join(dict.fromkeys(re.sub("^(Input|String|List|Value) should", "it must", each) for each in said))
 
 
 def shown(value: object) -> str:

@@ -87,7 +87,8 @@ def layers(
     """List a model's layers with what they give out."""
     import facexkit as fx
 
-    loaded = fx.load_model(model, weights=weights, num_classes=num_classes, image_size=image_size, device="cpu", trust=trust)
+    given = {"weights": weights, "num_classes": num_classes, "image_size": image_size, "trust": trust}
+    loaded = fx.load_model(model, device="cpu", **given)
     table = fx.list_layers(loaded).drop(columns="depth")
     typer.echo(table.reset_index().to_string(index=False))
 

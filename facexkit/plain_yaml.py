@@ -1,4 +1,4 @@
-"""YAML as people mean it: `no`, `12:30`, `010` and dates are text; no aliases, no tags, no key twice, no deep nesting."""
+"""YAML as people mean it: `no`, `12:30`, `010` and dates are text; no aliases, tags or doubled keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from facexkit.errors import FacexkitError
 
-MOST_BYTES, DEEPEST = 1 << 20, 8
+MOST_BYTES, DEEPEST = 1 << 18, 8
 NULL, BOOL, INT, FLOAT, STR = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
 _SCALARS = {
     NULL: r"~|null|Null|NULL|",
@@ -100,7 +100,7 @@ def read_yaml_file(path: str | Path, what: str, kept: Mapping[str, tuple[str, ..
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise FacexkitError(f"{what} {path} is not YAML that can be read{place}: {reason}") from error
     if len(text) > MOST_BYTES:
-        raise FacexkitError(f"{what} {path} is larger than {MOST_BYTES >> 20} MB; it holds one NAME: VALUE a line")
+        raise FacexkitError(f"{what} {path} is larger than {MOST_BYTES >> 10} KB; it holds one NAME: VALUE a line")
     if not isinstance(content, dict | None):
         raise FacexkitError(f"{what} {path} holds a {type(content).__name__}; write one NAME: VALUE a line")
     return content or {}

@@ -42,8 +42,9 @@ def read_result(path: str | Path) -> xr.Dataset:
     with _whole(path), xr.open_zarr(str(path)) as stored:
         for name, array in zarr.open_group(str(path), mode="r").arrays():
             summed = any(getattr(each, "checksum", False) for each in getattr(array, "compressors", ()))
-            if summed and array.nchunks_initialized < array.nchunks:
-                raise ValueError(f"of {name} {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are gone")
+            gone = array.nchunks - array.nchunks_initialized if summed else 0
+            if gone:
+                raise ValueError(f"of {name} {gone} of {array.nchunks} chunks are gone")
         return _with_objects(stored.load())
 
 
@@ -60,7 +61,7 @@ def _whole(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged store fails in as many ways as it has parts
-        raise FacexkitError(f"{path} holds no result, or a damaged one ({error}); remove it and make it again") from error
+        raise FacexkitError(f"{path} holds no result, or a damaged one ({error}); make it again") from error
 
 
 def _with_objects(result: xr.Dataset) -> xr.Dataset:

@@ -104,8 +104,8 @@ class FaceModel:
             ) from error
         if len(output) != 2:
             raise FacexkitError(
-                f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=, and that it takes "
-                "batches of any size"
+                f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=, "
+                "and that it takes batches of any size"
             )
         return output
 
@@ -152,7 +152,9 @@ class FaceModel:
         if places and extent[name] == 1:
             have = extent.index[extent > 1][-6:]
             take = f"take one of {', '.join(have)}" if len(have) else "and no layer of this model does"
-            raise FacexkitError(f"layer {name!r} of {self.name!r} gives no places to look at, one number a unit; {take}")
+            raise FacexkitError(
+                f"layer {name!r} of {self.name!r} gives no places to look at, one number a unit; {take}"
+            )
         return self.network.get_submodule(name)
 
     def fingerprint(self) -> str:

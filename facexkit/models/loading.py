@@ -190,20 +190,20 @@ def _from_onnx(path: str, wish: Wish) -> Made:
         raise FacexkitError(f"{path} takes {shapes}, not one batch of images (batch, 3, height, width)")
     count, _, height, width = sizes[0]
     if height != width:
-        raise FacexkitError(f"{path} is for images of {height}×{width} pixels (height×width); only square ones can be shown")
+        raise FacexkitError(f"{path} is for {height}×{width} pixels (height×width); only square images can be shown")
     if count == 1:
         network = _for_batches(whole, network, height or 224, path)
     return Made(network, height or 224)
 
 
 def _for_batches(whole: ModelProto, network: nn.Module, side: int, path: str) -> nn.Module:
-    """Return a network that was exported for one image as one for batches, with the same answers; an error if none is."""
+    """Return a network that was exported for one image as one for batches with the same answers, or say that none is."""
     from onnx import numpy_helper
     from onnx2torch import convert
 
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
-    for node in whole.graph.node:
-        values |= {node.output[0]: numpy_helper.to_array(a.t) for a in node.attribute if node.op_type == "Constant" and a.name == "value"}
+    for node in (node for node in whole.graph.node if node.op_type == "Constant"):
+        values |= {node.output[0]: numpy_helper.to_array(given.t) for given in node.attribute if given.name == "value"}
     for place, node in enumerate(whole.graph.node):
         shape = values.get(node.input[1]) if node.op_type == "Reshape" and node.input[0] not in values else None
         if shape is not None and len(shape) > 1 and shape[0] == 1:
@@ -211,7 +211,7 @@ def _for_batches(whole: ModelProto, network: nn.Module, side: int, path: str) ->
             whole.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), node.input[1]))
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     try:
-        alone = [torch.cat(pair) for pair in zip(_answers(network, images[:1]), _answers(network, images[1:]), strict=True)]
+        alone = [torch.cat(pair) for pair in zip(*(_answers(network, image[None]) for image in images), strict=True)]
     except Exception:  # whatever keeps it from running at all is told where it is tried out
         return network
     for each in (network, convert(whole)):

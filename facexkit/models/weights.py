@@ -57,7 +57,8 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
     """Return the state dict in a file, unwrapped; see `load_weights`."""
     path = Path(path).expanduser()
     if not path.is_file():
-        what = "is a folder; name a file in it" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        there = "is a folder; name a file in it" if path.is_dir() else "is no file"
+        what = there if path.exists() else "does not exist"
         raise FacexkitError(f"weights: {path} {what}")
     with path.open("rb") as file:
         start = file.read(64).lstrip()

@@ -51,9 +51,9 @@ def read_manifest(folder: Path) -> dict:
         return {}
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = " → ".join(map(str, first["loc"])) or "the whole"
+        where, wrong = " → ".join(map(str, first["loc"])) or "the whole", first["msg"].partition(" or instance")[0]
         raise FacexkitError(
-            f"{path} is no manifest of a run ({where}: {first['msg'].partition(' or instance')[0]}); name another folder or remove that file"
+            f"{path} is no manifest of a run ({where}: {wrong}); name another folder or remove that file"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise FacexkitError(f"{path} is no manifest ({error}); name another folder or remove that file") from error

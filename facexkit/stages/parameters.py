@@ -50,7 +50,8 @@ class Parameters(BaseModel):
 
 
 _TEXT = {name for name, field in Parameters.model_fields.items() if field.annotation in (str, Optional[Text])}
-_KEPT = dict.fromkeys((*_TEXT, "protected", "class_names"), (NULL,)) | dict.fromkeys(("target_class", "output"), (INT, NULL))
+_KEPT = dict.fromkeys((*_TEXT, "protected", "class_names"), (NULL,))
+_KEPT |= dict.fromkeys(("target_class", "output"), (INT, NULL))
 """What else than text YAML may give a parameter that is text."""
 
 

@@ -79,7 +79,7 @@ def take_conclusion(folder: Path, stage: str) -> dict:
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
-        raise FacexkitError(f"{path} is no conclusion of a stage ({error}); remove that file and run it again") from error
+        raise FacexkitError(f"{path} is no conclusion of a stage ({error}); run it again") from error
     return found
 
 

@@ -209,7 +209,7 @@ class _Training:
                 self.optimizer.load_state_dict(kept["optimizer"])
         except Exception as error:  # a damaged file fails in as many ways as it has parts
             reason = str(error).partition("\n")[0]
-            raise FacexkitError(f"{file} is damaged ({reason}); remove it to start again, or name another folder: out=") from error
+            raise FacexkitError(f"{file} is damaged ({reason}); remove it, or name another folder: out=") from error
         if recipe != self.recipe:
             raise FacexkitError(f"{file} is of a training with other faces or settings; name another folder: out=")
         return history

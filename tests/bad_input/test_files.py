@@ -26,7 +26,8 @@ from facexkit.stages import notebooks, run_stages
 @pytest.fixture
 def result(tmp_path):
     """A saved result with numbers, texts and a value that is what zarr leaves out of a chunk by default."""
-    values = {"iou": (("unit", "concept"), np.linspace(0, 1, 60).reshape(20, 3)), "zero": ("unit", np.zeros(20)), "q": ((), 0.005)}
+    iou = np.linspace(0, 1, 60).reshape(20, 3)
+    values = {"iou": (("unit", "concept"), iou), "zero": ("unit", np.zeros(20)), "q": ((), 0.005)}
     found = xr.Dataset(values, {"unit": np.arange(20), "concept": ["nose", "é", "hat"]}, {"layer": "layer4"})
     return found, save_result(found, tmp_path / "found.zarr")
 
@@ -58,7 +59,7 @@ def test_a_chunk_that_is_cut_off_or_gone_is_told(result, chunk, damage):
         read_result(path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"zarr_format": 3, "node_type": "group", "attributes": 5}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"zarr_format": 3, "node_type": "group", "a": 5}'])
 def test_a_result_whose_description_is_damaged_is_told(result, content):
     _, path = result
     (path / "zarr.json").write_text(content)
@@ -80,9 +81,9 @@ def wrong(**changed):
     [
         (wrong(weight=torch.full((2, 3), torch.nan)), "1 weights hold NaN or infinity, weight first"),
         (wrong(bias=torch.tensor([1.0, -torch.inf])), "1 weights hold NaN or infinity, bias first"),
-        (wrong(weight=torch.ones(2, 3, dtype=torch.int64)), "of another type: weight int64 in the file, float32 in the network"),
+        (wrong(weight=torch.ones(2, 3, dtype=torch.int64)), "weight int64 in the file, float32 in the network"),
         (wrong(weight=torch.ones(2, 3, dtype=torch.complex64)), "of another type: weight complex64"),
-        (wrong(weight=torch.ones(2, 3).to_sparse()), "of another type: weight float32 .sparse, quantized or without values."),
+        (wrong(weight=torch.ones(2, 3).to_sparse()), "weight float32 .sparse, quantized or without values."),
         (wrong(weight=torch.ones(3, 2)), "of another shape: weight 3×2 in the file, 2×3 in the network"),
         ({"weight": torch.ones(2, 3)}, "1 missing: bias"),
         (wrong(more=torch.ones(1)), "1 unexpected: more"),
@@ -141,7 +142,8 @@ def test_a_checkpoint_that_is_damaged_is_told_with_what_to_do(tmp_path, content,
     if isinstance(content, bytes):
         file.write_bytes(content)
     else:
-        content = {**content, "network": network.state_dict()} if content and content.get("network") == "own" else content
+        if content and content.get("network") == "own":
+            content = {**content, "network": network.state_dict()}
         torch.save(content, file)
     with pytest.raises(FacexkitError, match=f"checkpoint.pt {told}"):
         training._go_on(file)
@@ -161,9 +163,10 @@ def onnx_file(path, size, batch, reshape=(1, -1), outputs=256):
         make("MaxPool", ["r"], ["p"], kernel_shape=[4, 4], strides=[4, 4]),
         make("Reshape", ["p", "shape"], ["f"]), make("MatMul", ["f", "fc"], ["out"]),
     ]  # fmt: skip
-    shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims) for name, dims in (("in", size), ("out", [batch, 2]))]
+    info = lambda name, dims: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)  # noqa: E731
     kept = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    model = helper.make_model(helper.make_graph(nodes, "g", shapes[:1], shapes[1:], kept), opset_imports=[helper.make_opsetid("", 13)])
+    graph = helper.make_graph(nodes, "g", [info("in", size)], [info("out", [batch, 2])], kept)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
     model.ir_version = 8
     onnx.save(model, str(path))
     return f"onnx:{path}"
@@ -182,9 +185,9 @@ def test_a_network_exported_for_one_image_answers_batches_as_it_answers_each(tmp
 @pytest.mark.parametrize(
     ("size", "batch", "reshape", "outputs", "told"),
     [
-        ([1, 3, 32, 48], 1, (1, -1), 384, r"is for images of 32×48 pixels \(height×width\); only square ones"),
-        (["n", 3, 48, 32], "n", (0, -1), 384, "is for images of 48×32 pixels"),
-        ([1, 3, 32, 32], 1, (1, 4, -1), 64, "does not take two images"),
+        ([1, 3, 32, 48], 1, (1, -1), 384, r"is for 32×48 pixels \(height×width\); only square images can be shown"),
+        (["n", 3, 48, 32], "n", (0, -1), 384, "is for 48×32 pixels"),
+        ([1, 3, 32, 32], 1, (-1,), 256, "one.onnx takes one image at a time; export it again"),
         ([3, 32, 32], 1, (1, -1), 256, "one.onnx cannot be read as ONNX"),
     ],
 )
@@ -198,7 +201,8 @@ def stage(tmp_path):
     """A folder with one stage, `alpha`, that runs a cell."""
 
     def write(code="1 + 1"):
-        cells = [new_markdown_cell("# Alpha"), new_code_cell('out: str = "x"', metadata={"tags": ["parameters"]}), new_code_cell(code)]
+        parameters = new_code_cell('out: str = "x"', metadata={"tags": ["parameters"]})
+        cells = [new_markdown_cell("# Alpha"), parameters, new_code_cell(code)]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         (tmp_path / "nb").mkdir(exist_ok=True)
         nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "nb/01_alpha.ipynb")
@@ -239,14 +243,15 @@ def test_a_disk_that_fills_up_while_a_stage_runs_is_told_and_the_manifest_stays(
 
     monkeypatch.undo()
     monkeypatch.setattr("papermill.execute_notebook", full)
-    with pytest.raises(FacexkitError, match="stage 'alpha' could not write to .*run: No space left on device; free space"):
+    with pytest.raises(FacexkitError, match="stage 'alpha' could not write to .*run: No space left on device"):
         go(stage(), out)
     assert json.dumps(json.loads((out / "manifest.json").read_text())) == before
     assert not [path.name for path in out.iterdir() if "running" in path.name or path.name.startswith(".")]
 
 
 def test_a_run_folder_that_vanishes_is_told_with_its_name(stage, tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "run_notebook", lambda stage, parameters, folder: shutil.rmtree(folder) or folder.write_text(""))
+    vanish = lambda stage, parameters, folder: shutil.rmtree(folder) or folder.write_text("")  # noqa: E731
+    monkeypatch.setattr(notebooks, "run_notebook", vanish)
     with pytest.raises(FacexkitError, match="run.* cannot be made or written: Not a directory"):
         go(stage(), tmp_path / "run")
 
@@ -259,7 +264,8 @@ def test_a_read_only_folder_is_told(stage, tmp_path):
 
 
 def test_a_conclusion_of_another_shape_is_told(stage, tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "run_notebook", lambda stage, parameters, folder: (folder / ".alpha.json").write_text("[1"))
+    conclude = lambda stage, parameters, folder: (folder / ".alpha.json").write_text("[1")  # noqa: E731
+    monkeypatch.setattr(notebooks, "run_notebook", conclude)
     with pytest.raises(FacexkitError, match=".alpha.json is no conclusion of a stage"):
         go(stage(), tmp_path / "run")
 
