@@ -104,7 +104,7 @@ class Channels(ZMQChannelsWebsocketConnection):
     def handle_incoming_message(self, incoming_msg: bytes) -> None:
         try:
             passed = self.is_passed(incoming_msg)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             passed = False
         if passed:
             super().handle_incoming_message(incoming_msg)

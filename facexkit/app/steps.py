@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets
-import yaml
 
 from facexkit.app.form import Form, filled
 from facexkit.app.places import check_sources, confined
 from facexkit.app.stage_runner import StageRunner
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
+from facexkit.plain_yaml import write_yaml
 from facexkit.show.explore import Explorer
 from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.widgets.base import Box
@@ -56,7 +56,8 @@ class App(Box):
     def recall(self) -> None:
         """Offer the runs that are kept."""
         kept = [path for name in ("params.yaml", "manifest.json") for path in self.runs.glob(f"*/{name}")]
-        names = sorted({path.parent.name for path in kept if path.resolve().parent.parent == self.runs.resolve()})
+        away = {path.parent.name for path in kept if path.resolve().parent.parent != self.runs.resolve()}
+        names = sorted({path.parent.name for path in kept} - away)
         self.before.offer({"run": names or [""]})
         if names and self.before not in self.children:
             self.children = [self.before, *self.children]
@@ -106,7 +107,7 @@ class App(Box):
             raise FacexkitError(f"a run cannot be called {name[:80]!r}; take up to 60 letters, digits, - and _")
         folder, asked = self.runs / name, {key: values[key] for key in ("layer", "target_class")}
         choices = check({**self.given, **asked}).model_dump(exclude={"out"})
-        write_whole(folder / "params.yaml", yaml.safe_dump(choices, sort_keys=False).encode())
+        write_whole(folder / "params.yaml", write_yaml(choices).encode())
         self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices)
         self.explorer.add_class("fx-wide")
         self.runner = StageRunner(folder, self.trust, os.environ.get("FACEXKIT_APP_SERVED", ""))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import traitlets as t
 import xarray as xr
-import yaml
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
@@ -18,6 +17,7 @@ from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
 from facexkit.measure.saved import save_result, save_scores, saved_result
 from facexkit.models.face_model import FaceModel
+from facexkit.plain_yaml import write_yaml
 from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.report import write_report
@@ -152,7 +152,7 @@ class Explorer(Box):
         self.classes.wait()
         now = {**self.choices, "layer": self.layers.layer, "target_class": self.classes.target_class}
         if self.choices:
-            write_whole(self.folder / "params.yaml", yaml.safe_dump(now, sort_keys=False).encode())
+            write_whole(self.folder / "params.yaml", write_yaml(now).encode())
         save_scores(self.classes.shown[0], self.folder / OF_SCORES[0])
         return self.folder
 

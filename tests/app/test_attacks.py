@@ -4,9 +4,11 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import websocket
+from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
 
 from facexkit.app.door import AWAY, MOST
 
@@ -116,15 +118,23 @@ def test_a_page_cannot_make_widgets(page, target, module, model, view):
     assert set(page.look().values()) == before
 
 
+DEEP = serialize_msg_to_ws_v1([b"[" * 100_000] * 4, "shell")
+
+
 @pytest.mark.parametrize(
     "message",
-    [b"", b"\xff" * 7, b"\xff" * 64, (2**60).to_bytes(8, "little") + bytes(64), bytes(8), b"{}", '{"header": {}}', "[]",
+    [b"", DEEP, b"\xff" * 7, b"\xff" * 64, (2**60).to_bytes(8, "little") + bytes(64), bytes(8), b"{}", '{"header": {}}', "[]",
      json.dumps({"channel": "shell", "header": {"msg_type": RUN}, "content": {"code": "1"}})],
 )  # fmt: skip
 def test_messages_that_cannot_be_read_are_left_out(page, message):
     kinds = websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT
     page.socket.send(message, kinds[isinstance(message, str)])
     assert page.state("1 · Faces")["done"].startswith("✓ ")
+
+
+def test_jupyterlab_keeps_its_own_token_and_checks():
+    made = Path(__file__).parents[2].joinpath("Makefile").read_text()
+    assert "jupyterlab notebooks" in made and not re.search("--.*(token|password|allow|check|ip)", made)
 
 
 def test_the_older_protocol_runs_no_code_either(server, kernel, page):

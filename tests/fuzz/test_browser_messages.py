@@ -43,7 +43,7 @@ def widgets(tmp_path_factory, drawn_faces):
     app = App([place / "data"], place / "runs", trust=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Widget, "work", lambda *_, **__: None)  # the door is tried, not the models behind it
-        forms = [app, app.before, app.data, app.model]
+        forms = [app, app.layout, app.before, app.data, app.model]
         yield [*forms, explorer, *explorer.children, StageRunner(place / "runs" / "one")], place
 
 
@@ -69,7 +69,7 @@ def flat(value):
     return [value] if isinstance(value, (str, int, float)) else []
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(13))
 def test_no_message_does_what_a_page_cannot(widgets, number):
     every, place = widgets
     widget = every[number]
@@ -108,7 +108,7 @@ def sent(message):
 
 
 def test_every_kind_of_widget_is_tried(widgets):
-    assert len(widgets[0]) == 12
+    assert len(widgets[0]) == 13
     of_the_kit = [kind for kind in Widget.__subclasses__() if kind.__module__.startswith("facexkit")]
     assert [kind for kind in of_the_kit if not any(isinstance(tried, kind) for tried in widgets[0])] == []
 

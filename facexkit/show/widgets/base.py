@@ -14,6 +14,7 @@ from threading import Lock, Thread, current_thread, main_thread
 import anywidget
 import ipywidgets
 import traitlets as t
+from ipywidgets.widgets.trait_types import InstanceDict
 from ipywidgets.widgets.widget import _put_buffers
 
 from facexkit.errors import FacexkitError
@@ -104,7 +105,7 @@ class Bar:
         pass
 
 
-class Guarded(ipywidgets.DOMWidget):
+class Guarded(ipywidgets.Widget):
     """A widget to which what a browser sends is data: a trait is set where its `fits` says so, and by nobody else."""
 
     error = t.Unicode()
@@ -143,14 +144,25 @@ class Guarded(ipywidgets.DOMWidget):
             self.error = f"{type(error).__name__}: {error}"
 
 
+class Layout(Guarded, ipywidgets.Layout):
+    """Where a widget lies on the page, which a browser is told."""
+
+
+def laid_out() -> InstanceDict:
+    """Return the trait of a widget that holds its layout."""
+    return InstanceDict(Layout).tag(sync=True, **ipywidgets.widget_serialization)
+
+
 class Box(Guarded, ipywidgets.VBox):
     """Widgets one below the other, which a browser cannot arrange anew."""
+
+    layout = laid_out()
 
 
 class Widget(Guarded, anywidget.AnyWidget):
     """A widget of the kit; `error` tells in words what went wrong, `busy` what goes on, `stop` ends it."""
 
-    _css = look()
+    _css, layout = look(), laid_out()
     title, error, busy, progress, stop = text(), text(), text(), number(), flag(fits=yes_or_no)
     job: Thread | None = None
     measures = False
