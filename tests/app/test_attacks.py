@@ -123,7 +123,7 @@ DEEP = serialize_msg_to_ws_v1([b"[" * 100_000] * 4, "shell")
 
 @pytest.mark.parametrize(
     "message",
-    [b"", DEEP, b"\xff" * 7, b"\xff" * 64, (2**60).to_bytes(8, "little") + bytes(64), bytes(8), b"{}", '{"header": {}}', "[]",
+    [b"", DEEP, b"\xff" * 7, b"\xff" * 64, (2**60).to_bytes(8, "little") + bytes(64), bytes(8), b"{}", "[]", "{}",
      json.dumps({"channel": "shell", "header": {"msg_type": RUN}, "content": {"code": "1"}})],
 )  # fmt: skip
 def test_messages_that_cannot_be_read_are_left_out(page, message):
