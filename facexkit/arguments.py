@@ -46,6 +46,12 @@ def _row(value: object) -> object:
     return value.tolist() if hasattr(value, "tolist") else list(value) if isinstance(value, tuple) else value
 
 
+def _iterable(value: object) -> object:
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
+        raise ValueError("it must be a row of them, as a list")
+    return value
+
+
 def _split(value: object) -> object:
     """Return the names in a text with commas between them."""
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
@@ -86,6 +92,7 @@ EachOnce = Annotated[Names, BeforeValidator(_split), AfterValidator(_distinct)]
 File = Annotated[Text, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 ClassName = Union[Annotated[Whole, Field(ge=0, le=2**20)], Text]
 TargetClass = Union[ClassName, Annotated[list[ClassName], Field(min_length=1), BeforeValidator(_row)]]
+Rows = Annotated[Any, BeforeValidator(_iterable)]
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "int": {
@@ -104,7 +111,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "str | Sequence[str]": {"": Names, "protected": EachOnce},
     "int | str": {"target_class": ClassName},
     "int | str | Sequence[int | str]": {"target_class": TargetClass},
-    "Mapping[str, object]": {"": Mapping},
+    **dict.fromkeys(("Mapping[str, object]", "Mapping[str, xr.Dataset]", "dict[str, xr.Dataset]"), {"": Mapping}),
+    **dict.fromkeys(("xr.Dataset | Iterable[xr.Dataset]", "Sequence[xr.Dataset]", "Sequence[float]"), {"": Rows}),
+    "pd.DataFrame": {"": _of("DataFrame", "a table, a pandas.DataFrame")},
+    "torch.dtype": {"autocast": Optional[_of("dtype", "torch.float16 or torch.bfloat16")]},
     "FaceModel": {"": _of("FaceModel", "a model that fx.load_model returned")},
     "FaceSet": {"": _of("FaceSet", "a face set that fx.load_faces returned")},
     "xr.Dataset": {"": _of("Dataset", "a result, an xarray.Dataset")},

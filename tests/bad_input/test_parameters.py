@@ -222,6 +222,7 @@ CALLS = [
     ("global_bias", {"layer": "conv", "attributes": ["gender"], "seed": -1}, "seed cannot be -1"),
     ("unit_effects", {"layer": "conv", "by": "gender", "batch_size": 0}, ONE),
     ("audit", {"replicates": 0}, ONE),
+    ("score_regions", {"layer": "conv", "autocast": "half"}, "autocast cannot be 'half': it must be torch.float16 or"),
     ("list_layers", {"faces": None}, "unknown argument of fx.list_layers 'faces'; known: model"),
 ]
 
@@ -233,6 +234,25 @@ def test_a_wrong_argument_of_a_measure_is_told_with_the_functions_name(model, fa
         first["faces"] = faces
     with pytest.raises(FacexkitError, match=told):
         getattr(fx, function)(**{**first, **given})
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "told"),
+    [
+        ("findings", [None], "fx.findings: results cannot be None: it must be a row of them, as a list"),
+        ("plot_regions", [5], "results cannot be 5: it must be a row of them"),
+        ("error_rates", [5, 5], "similarity cannot be 5: it must be a row of them"),
+        ("accuracy_by", [None, "age"], "predictions cannot be None: it must be a table, a pandas.DataFrame"),
+        ("histograms", [None], "ranked cannot be None: it must be a valid dictionary"),
+        ("write_activations", [5, "out"], "recorded cannot be 5: it must be a valid dictionary"),
+        ("face_map", [5], "scores cannot be 5: it must be a result, an xarray.Dataset"),
+        ("run_stages", ["faces", 5], "parameters cannot be 5: it must be a valid dictionary"),
+        ("read_result", [5], f"path cannot be 5: {TEXT}"),
+    ],
+)
+def test_what_is_no_result_and_no_table_is_told(function, given, told):
+    with pytest.raises(FacexkitError, match=told):
+        getattr(fx, function)(*given)
 
 
 def test_a_missing_or_a_surplus_argument_is_told():
