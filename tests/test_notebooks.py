@@ -74,7 +74,7 @@ UNTRAINED = "torchvision:resnet18"
 def drawn_run(tmp_path_factory):
     """The three notebooks on few built-in faces with an untrained torchvision model, for both classes."""
     out = tmp_path_factory.mktemp("runs") / "drawn"
-    given = {"model": UNTRAINED, "num_classes": 2, "image_size": 32, "limit": 20, "target_class": [0, 1]}
+    given = {"model": UNTRAINED, "num_classes": 2, "image_size": 64, "limit": 20, "target_class": [0, 1]}
     return out, run_stages(["faces", "model", "regions"], given, out, say=lambda line: None)
 
 
@@ -119,7 +119,7 @@ def test_a_set_without_masks_is_told_so_and_the_first_two_stages_go_on(tmp_path)
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40), colour).save(folder / f"{row}.jpg")
     given = {"data": "image_folder", "data_root": str(tmp_path / "mine"), "model": UNTRAINED}
-    given |= {"num_classes": 2, "image_size": 32}
+    given |= {"num_classes": 2, "image_size": 64}
     manifest = run_stages(["faces", "model"], given, tmp_path / "run", say=lambda line: None)
     assert any("no region masks" in finding for finding in manifest["stages"][0]["findings"])
     with pytest.raises(FacexkitError, match="has no masks"):
