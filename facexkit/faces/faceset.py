@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from threading import current_thread, main_thread
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.cores import cores
 from facexkit.faces.mask_view import MaskView, PackedMasks
 from facexkit.faces.preview import face_set_html
 
@@ -185,6 +186,7 @@ class FaceSet:
         masks: Sequence[MaskView] = (),
         workers: int | None = None,
         pin_memory: bool = False,
+        rows: Sequence[np.ndarray] | None = None,
     ) -> Iterator[FaceBatch]:
         """Yield the faces in order, decoded and resized (antialiased bilinear) in worker processes.
 
@@ -192,20 +194,25 @@ class FaceSet:
         ----------
         image_size : side length S of the images in pixels.
         masks : views of the masks that each batch shall hold.
-        workers : decoding processes; None takes as many as there are cores, none for a small set.
+        workers : decoding processes; None takes as many as there are cores for this process, none for a small set.
+        rows : the row numbers of each batch; all rows in order, `batch_size` at a time, by default.
         """
         if masks and self.masks is None:
             raise FacexkitError(
                 f"the face set {self.name!r} has no masks; load it with masks=FOLDER, 'landmarks' or a face parser"
             )
+        if rows is None:
+            rows = np.split(np.arange(len(self)), range(batch_size, len(self), batch_size))
         if workers is None:
-            workers = 0 if len(self) <= 2 * batch_size else min(os.cpu_count() or 1, 8)
+            workers = 0 if len(rows) <= 2 else min(cores(), 8)
+        from_thread = workers and current_thread() is not main_thread()  # where a fork would copy locks that are held
         for batch in DataLoader(
             _Decoder(self, image_size, tuple(masks)),
-            batch_size=batch_size,
+            batch_sampler=[list(map(int, batch)) for batch in rows],
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pin_memory,
+            multiprocessing_context="forkserver" if from_thread else None,
         ):
             if isinstance(batch, FacexkitError):
                 raise batch

@@ -37,7 +37,7 @@ def audit(
     min_images: int = 30,
     seed: int = 0,
     replicates: int = REPLICATES,
-    batch_size: int = 32,
+    **how: object,
 ) -> xr.Dataset:
     """Compare how a model treats groups, and several models with each other.
 
@@ -58,6 +58,7 @@ def audit(
     positive : the class that is "selected"; the second one of two by default, none of more.
     min_images : smaller groups are shown, and do not count in gaps.
     seed, replicates : of the bootstrap over images, the same images for all models.
+    how : options of the pass, see `PassOptions`.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def audit(
     ------
     FacexkitError for unknown columns or classes, confidences outside 0–1, and tables of different images.
     """
-    tables, classes = _tables(models, faces, target, batch_size)
+    tables, classes = _tables(models, faces, target, how)
     first = next(iter(tables.values()))
     if positive is not None and positive not in classes:
         raise unknown("positive class", positive, classes)
@@ -111,7 +112,7 @@ def _labelled(arrays: dict[str, np.ndarray]) -> xr.Dataset:
     return xr.Dataset(values)
 
 
-def _tables(models: object, faces: FaceSet | None, target: str | None, batch_size: int) -> tuple[dict, list[str]]:
+def _tables(models: object, faces: FaceSet | None, target: str | None, how: Mapping) -> tuple[dict, list[str]]:
     """Return the predictions by model, of the images that have a truth, and the classes in order."""
     if not isinstance(models, Mapping):
         several = models if isinstance(models, (list, tuple)) else [models]
@@ -121,7 +122,7 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, batch_siz
         if isinstance(one, FaceModel):
             if faces is None:
                 raise FacexkitError(f"auditing the model {name!r} needs the faces to show it: audit(model, faces, …)")
-            tables[str(name)] = predictions_of(one, faces, target, batch_size)
+            tables[str(name)] = predictions_of(one, faces, target, **how)
             classes += one.class_names
         else:
             tables[str(name)] = _read_predictions(one, str(name))

@@ -2,131 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.measure.candidates import Candidates
 from facexkit.measure.iou_tally import UNION_RULES, IoUTally
 from facexkit.measure.records import provenance
 from facexkit.measure.saved import save_result, saved_result
-from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 
 CROPS = (None, "mtcnn")
-
-
-@dataclass
-class _KeptBatch:
-    """Of one batch, the maps that may still exceed the final threshold, and the packed masks."""
-
-    rows: np.ndarray
-    image: Tensor
-    unit: Tensor
-    maps: Tensor
-    masks: bytes
-    shape: tuple[int, ...]
-    present: Tensor
-
-    @property
-    def size(self) -> int:
-        return self.maps.nbytes + len(self.masks) + self.image.nbytes + self.unit.nbytes
-
-    def prune(self, bound: Tensor) -> None:
-        stays = self.maps.amax((1, 2)) > bound[self.unit]
-        self.image, self.unit, self.maps = self.image[stays], self.unit[stays], self.maps[stays]
-
-    def unpacked(self) -> Tensor:
-        bits = np.unpackbits(np.frombuffer(zlib.decompress(self.masks), np.uint8), count=int(np.prod(self.shape)))
-        return torch.from_numpy(bits.reshape(self.shape).astype(bool))
-
-
-class Candidates(Accumulator):
-    """The first pass: exact thresholds, and the maps that can still lie above them, while memory allows.
-
-    The threshold of what has been seen can only rise, so a map that does not exceed it is dropped for good.
-
-    Parameters
-    ----------
-    memory : bytes that kept maps and masks may take; beyond it they are given up and a second pass is needed.
-    """
-
-    def __init__(self, quantile: TailQuantile, view: MaskView, memory: int) -> None:
-        self.quantile, self.view, self.memory = quantile, view, memory
-        self.layer, self.layers, self.masks = quantile.layer, quantile.layers, (view,)
-        self.kept: list[_KeptBatch] | None = []
-        self.held, self.prune_at = 0, memory // 4
-        self.rows: list[np.ndarray] = []
-        self.maximum: list[np.ndarray] = []
-        self.minimum: list[np.ndarray] = []
-        self.present: list[np.ndarray] = []
-
-    def update(self, batch: ProbedBatch) -> None:
-        self.quantile.update(batch)
-        maps, present = batch.activations[self.layer], batch.present[self.view]
-        peak = maps.amax((2, 3))
-        self.rows.append(batch.rows)
-        self.maximum.append(peak.cpu().numpy())
-        self.minimum.append(maps.amin((0, 2, 3)).cpu().numpy())
-        self.present.append(present.numpy())
-        if self.kept is None:
-            return
-        image, unit = (peak > torch.from_numpy(self.quantile.bound()).to(peak.device)).nonzero(as_tuple=True)
-        masks = batch.masks[self.view].cpu().numpy()
-        packed = zlib.compress(np.packbits(masks), 1)
-        kept = maps[image, unit].cpu()
-        self._keep(_KeptBatch(batch.rows, image.cpu(), unit.cpu(), kept, packed, masks.shape, present))
-
-    def _keep(self, batch: _KeptBatch) -> None:
-        self.kept.append(batch)
-        self.held += batch.size
-        if self.held > self.prune_at:
-            bound = torch.from_numpy(self.quantile.bound())
-            for kept in self.kept:
-                kept.prune(bound)
-            self.held = sum(kept.size for kept in self.kept)
-            self.prune_at = min(self.memory, max(self.prune_at, 2 * self.held))
-        if self.held > self.memory:
-            self.kept = None
-
-    def merge(self, other: Candidates) -> None:
-        self.quantile.merge(other.quantile)
-        for name in ("rows", "maximum", "minimum", "present"):
-            getattr(self, name).extend(getattr(other, name))
-        if other.kept is None:
-            self.kept = None
-        for batch in other.kept or ():
-            if self.kept is not None:
-                self._keep(batch)
-
-    def result(self) -> xr.Dataset:
-        """Return threshold, minimum (unit), maximum (image, unit), has_concept (image, concept), images (concept)."""
-        order = np.argsort(np.concatenate(self.rows))
-        rows, maximum, present = (np.concatenate(x)[order] for x in (self.rows, self.maximum, self.present))
-        return self.quantile.result().assign(
-            minimum=("unit", np.min(self.minimum, 0)),
-            maximum=(("image", "unit"), maximum),
-            has_concept=(("image", "concept"), present),
-            images=("concept", present.sum(0)),
-        ).assign_coords(image=self.quantile.paths[rows], concept=list(self.view.names))
-
-    def replay(self, tally: IoUTally) -> None:
-        """Hand what was kept to the tally, instead of a second pass."""
-        for batch in self.kept:
-            batch.prune(tally.thresholds)
-            tally.tally(batch.rows, batch.image, batch.unit, batch.maps, batch.unpacked(), batch.present)
 
 
 def dissect(
@@ -162,7 +56,7 @@ def dissect(
     memory : bytes for the maps that may still count; where they do not suffice, the faces pass twice.
     saved : a .zarr folder. Where one lies there that the same model, faces and parameters gave, it is read; else the
         result is written there.
-    how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
+    how : options of the pass, see `PassOptions`.
 
     Returns
     -------
@@ -185,15 +79,16 @@ def dissect(
     )  # fmt: skip
     if saved is not None and (kept := saved_result(saved, made_by)) is not None:
         return kept
-    candidates = Candidates(TailQuantile(layer, paths, quantile), view, memory)
-    skipped = stream(model, faces, [candidates], **how)
+    how = PassOptions.of(how)
+    candidates = Candidates(layer, paths, quantile, view, memory)
+    skipped = run(model, faces, [candidates], how)
     seen = candidates.result()
     tally = IoUTally(layer, seen.threshold.to_numpy(), view, paths, union, top_images)
-    once = candidates.kept is not None
+    once = not candidates.tail.given_up
     if once:
         candidates.replay(tally)
     else:
-        stream(model, faces, [tally], **how)
+        run(model, faces, [tally], how)
     found = seen.merge(tally.result()).assign_attrs(made_by, skipped=skipped, forward_passes=1 if once else 2)
     if saved is not None:
         save_result(found, saved)

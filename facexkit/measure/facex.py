@@ -14,11 +14,11 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import ratio_interval
-from facexkit.measure.top import TopK
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.attribution import Attribution
-from facexkit.probe.stream import stream
+from facexkit.probe.accumulator import Accumulator, Attributed, Attribution, ProbedBatch
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Rows, TopK
 
 SIDE = 64
 TILE = 16
@@ -35,21 +35,17 @@ class RegionScores(Accumulator):
 
     Parameters
     ----------
-    layer, target : where the attribution map comes from, and the class (output column) that it explains.
+    key : the attribution map: its layer, the class (output column) that it explains, and by what.
     paths : the face set's paths, by row.
     image_size : side length of the model's input.
     seed : of the bootstrap.
     """
 
-    def __init__(self, layer: str, target: int, paths: np.ndarray, image_size: int, seed: int = 0) -> None:
-        self.paths, self.seed = paths, seed
+    def __init__(self, key: Attributed, paths: np.ndarray, image_size: int, seed: int = 0) -> None:
+        self.key, self.paths, self.seed = key, paths, seed
         self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
-        self.key = (layer, target)
-        self.attributions, self.masks, self.outputs = (self.key,), (self.view,), True
-        # One block for the whole set: small arrays kept from every batch would leave holes in the heap that only grow.
-        self.seen = np.zeros(len(paths), bool)
-        self.lit, self.area = np.zeros((2, len(paths), len(REGIONS)), np.int32)
-        self.output = np.zeros(len(paths))
+        self.attributions, self.masks, self.outputs = (key,), (self.view,), True
+        self.counted = Rows()
         self.examples = TopK(len(REGIONS), EXAMPLES)
 
     def update(self, batch: ProbedBatch) -> None:
@@ -58,21 +54,15 @@ class RegionScores(Accumulator):
         masks = batch.masks[self.view].to(maps.device)
         lit = torch.einsum("brp,bp->br", masks.flatten(2).float(), above.flatten(1).float()).long().cpu().numpy()
         area = masks.flatten(2).sum(2).cpu().numpy()
-        self.seen[batch.rows] = True
-        self.lit[batch.rows], self.area[batch.rows] = lit, area
-        self.output[batch.rows] = batch.outputs[:, self.key[1]].double().cpu().numpy()
+        output = batch.outputs[:, self.key.target].double().cpu().numpy()
+        self.counted.take(batch.rows, lit=lit.astype(np.int32), area=area.astype(np.int32), output=output)
         share = np.where(area > 0, lit / np.maximum(area, 1), -np.inf)
         coarse = maps.cpu().numpy()
-        self.examples.update(share.T, batch.rows, lambda _, faces: coarse[faces])
-
-    def merge(self, other: RegionScores) -> None:
-        for name in ("seen", "lit", "area", "output"):
-            getattr(self, name)[other.seen] = getattr(other, name)[other.seen]
-        self.examples.merge(other.examples)
+        self.examples.take(share.T, batch.rows, lambda _, faces: coarse[faces])
 
     def result(self) -> xr.Dataset:
         """Return score, score_low, score_high, images (region), per_image (image, region) and the examples."""
-        lit, area = self.lit[self.seen], self.area[self.seen]
+        rows, lit, area, output = self.counted.by_row().values()
         has = area > 0
         share = np.where(has, lit / np.maximum(area, 1), 0.0)
         images = has.sum(0)
@@ -86,15 +76,15 @@ class RegionScores(Accumulator):
                 "score_high": ("region", high),
                 "images": ("region", images),
                 "per_image": (("image", "region"), np.where(has, share, np.nan)),
-                "output": ("image", self.output[self.seen]),
+                "output": ("image", output),
                 "example_image": (("region", "example"), named(self.paths, self.examples.rows)),
                 "example_score": (("region", "example"), self.examples.values),
                 "example_map": (("region", "example", "y", "x"), self.examples.payload),
             },
             coords={
                 "region": list(REGIONS),
-                "image": self.paths[self.seen],
-                "row": ("image", np.flatnonzero(self.seen)),
+                "image": self.paths[rows],
+                "row": ("image", rows),
             },
         )
 
@@ -106,11 +96,9 @@ class HighImpactPatches(Accumulator):
     region; per image the best tile, over the set the 20 highest above 0.
     """
 
-    def __init__(self, layer: str, target: int, paths: np.ndarray, image_size: int) -> None:
-        self.paths = paths
-        self.view = MaskView(REGIONS, image_size)
-        self.key = (layer, target)
-        self.attributions, self.masks = (self.key,), (self.view,)
+    def __init__(self, key: Attributed, paths: np.ndarray, image_size: int) -> None:
+        self.key, self.paths, self.view = key, paths, MaskView(REGIONS, image_size)
+        self.attributions, self.masks = (key,), (self.view,)
         self.across = math.ceil(image_size / TILE)
         place = np.arange(image_size) // TILE
         self.tile_of = (place[:, None] * self.across + place).ravel()
@@ -128,10 +116,7 @@ class HighImpactPatches(Accumulator):
                 tiles[face, region] = sums.argmax()
                 values[face, region] = sums.max() if sums.max() > 0 else -np.inf
         places = np.stack(np.divmod(tiles, self.across), -1) * TILE
-        self.best.update(values.T, batch.rows, lambda regions, faces: places[faces, regions])
-
-    def merge(self, other: HighImpactPatches) -> None:
-        self.best.merge(other.best)
+        self.best.take(values.T, batch.rows, lambda regions, faces: places[faces, regions])
 
     def result(self) -> xr.Dataset:
         """Return patch_value, patch_image, patch_y, patch_x (region, patch); NaN and "" where there are fewer."""
@@ -157,9 +142,10 @@ def facex_scores(
 ) -> list[xr.Dataset]:
     """Score regions and find patches for all target classes in one pass; see `score_regions`."""
     paths = faces.table.path.to_numpy(object)
-    scores = [RegionScores(layer, target, paths, model.image_size, seed) for target in targets]
-    patches = [HighImpactPatches(layer, target, paths, model.image_size) for target in targets]
-    skipped = stream(model, faces, [*scores, *patches], attribution=attribution, **how)
+    keys = [Attributed(layer, target, attribution) for target in targets]
+    scores = [RegionScores(key, paths, model.image_size, seed) for key in keys]
+    patches = [HighImpactPatches(key, paths, model.image_size) for key in keys]
+    skipped = run(model, faces, [*scores, *patches], PassOptions.of(how))
     attrs = {"attribution": getattr(attribution, "__name__", attribution), "tile": TILE, "skipped": skipped}
     return [
         xr.merge([score.result(), patch.result()]).assign_attrs(attrs)

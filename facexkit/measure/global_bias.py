@@ -17,7 +17,9 @@ from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
 from facexkit.probe.progress import Progress, progress_bar
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Least
 
 CHUNK_BYTES = 64 << 20
 
@@ -25,19 +27,17 @@ CHUNK_BYTES = 64 << 20
 class UnitRange(UnitSummary):
     """Each unit's maximum on every image, and its minimum over all images and places."""
 
-    minimum: np.ndarray | float = np.inf
+    def __init__(self, layer: str, table: pd.DataFrame) -> None:
+        super().__init__(layer, table)
+        self.minimum = Least()
 
     def update(self, batch: ProbedBatch) -> None:
         super().update(batch)
-        self.minimum = np.minimum(self.minimum, batch.activations[self.layer].amin((0, 2, 3)).cpu().numpy())
-
-    def merge(self, other: UnitRange) -> None:
-        super().merge(other)
-        self.minimum = np.minimum(self.minimum, other.minimum)
+        self.minimum.take(batch.activations[self.layer].amin((0, 2, 3)).cpu().numpy())
 
     def result(self) -> xr.Dataset:
         """Return maximum (image, unit), minimum (unit)."""
-        return super().result()[["maximum"]].assign(minimum=("unit", self.minimum))
+        return super().result()[["maximum"]].assign(minimum=("unit", self.minimum.value))
 
 
 def global_bias(
@@ -70,7 +70,7 @@ def global_bias(
         one unit alone can come out as leaning.
     alpha : units with q below it lean.
     found : what `dissect` gave for the same model, faces and layer; saves the pass.
-    how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
+    how : options of the pass, see `PassOptions`.
 
     Returns
     -------
@@ -84,11 +84,12 @@ def global_bias(
     """
     if (permutations is not None and permutations < 1) or not 0 < alpha < 1:
         raise FacexkitError(f"permutations {permutations} must be at least 1, and alpha {alpha} between 0 and 1")
+    how = PassOptions.of(how)
     every_label = _every_label(faces, [attributes] if isinstance(attributes, str) else attributes or faces.protected)
     skipped = list(found.attrs.get("skipped", ())) if found is not None else []
     if found is None:
         ranges = UnitRange(layer, faces.table)
-        skipped = stream(model, faces, [ranges], **how)
+        skipped = run(model, faces, [ranges], how)
         found = ranges.result()
     _check_found(found, layer, faces)
     rows = pd.Index(faces.table.path).get_indexer(found.image.to_numpy())
@@ -98,7 +99,7 @@ def global_bias(
     for name, labels in every_label.items():
         labels = labels[rows]
         strength = ranked_strength(maximum, minimum, labels != "")
-        part = _lean(strength, labels[labels != ""], permutations, seed, name, how.get("progress", True))
+        part = _lean(strength, labels[labels != ""], permutations, seed, name, how.progress)
         best = part.group.to_numpy()[part.probability.argmax("group").to_numpy()]
         parts.append(part.assign(leans_to=("unit", np.where(part.q_value < alpha, best, "").astype(object))))
     made_by = provenance(model, faces, layer=layer, permutations=permutations, seed=seed, alpha=alpha, skipped=skipped)

@@ -10,8 +10,8 @@ from torch import Tensor
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.active_area import ActiveArea
 from facexkit.measure.facex import named
-from facexkit.measure.top import TopK
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.state import Sum, TopK
 
 INTERPRETABLE = 0.04
 UNION_RULES = ("labelled", "active")
@@ -39,11 +39,10 @@ class IoUTally(Accumulator):
         self.layer, self.layers, self.view, self.masks = layer, (layer,), view, (view,)
         self.thresholds, self.paths, self.union_rule = torch.from_numpy(thresholds), paths, union
         units, concepts = len(thresholds), len(view.names)
-        self.intersection = np.zeros((units, concepts), np.int64)
-        self.union = np.zeros((units, concepts), np.int64)
+        self.intersection, self.union = Sum(), Sum()
         self.top = TopK(units * concepts, top_images)
         self.strongest = TopK(units, top_images)
-        self.area: ActiveArea | None = None
+        self._area: ActiveArea | None = None
 
     def update(self, batch: ProbedBatch) -> None:
         maps = batch.activations[self.layer]
@@ -63,10 +62,10 @@ class IoUTally(Accumulator):
         masks : bool (B, C, size, size).
         present : bool (B, C), which images are labelled with which concept.
         """
-        if self.area is None:
-            self.area = ActiveArea(*maps.shape[1:], self.view.size)
+        if self._area is None:
+            self._area = ActiveArea(*maps.shape[1:], self.view.size)
         thresholds, masks = self.thresholds.to(maps.device), masks.to(maps.device)
-        counted, overlaps = self.area.count(maps, thresholds[unit], image, masks)
+        counted, overlaps = self._area.count(maps, thresholds[unit], image, masks)
         image, unit = image.cpu().numpy(), unit.cpu().numpy()
         active = np.zeros((len(rows), len(self.thresholds)))
         active[image, unit] = counted.cpu().numpy()
@@ -76,8 +75,8 @@ class IoUTally(Accumulator):
         labelled, size = present.numpy().astype(float), masks.sum((2, 3)).cpu().numpy().astype(float)
         mask_part = size.sum(0) if self.union_rule == "labelled" else (active > 0).T.astype(float) @ size
         overlap = inside.sum(0)
-        self.intersection += overlap.astype(np.int64)
-        self.union += (active.T @ labelled + mask_part - overlap).astype(np.int64)
+        self.intersection.take(overlap.astype(np.int64))
+        self.union.take((active.T @ labelled + mask_part - overlap).astype(np.int64))
 
         pair = np.zeros(active.shape, int)
         pair[image, unit] = np.arange(len(image))
@@ -85,16 +84,10 @@ class IoUTally(Accumulator):
         iou = inside / np.maximum(active[:, :, None] + size[:, None] - inside, 1)
         by_subject = np.where(inside > 0, iou, -np.inf).transpose(1, 2, 0).reshape(-1, len(rows))
         concepts = masks.shape[1]
-        self.top.update(by_subject, rows, lambda subject, b: coarse[pair[b, subject // concepts]])
+        self.top.take(by_subject, rows, lambda subject, b: coarse[pair[b, subject // concepts]])
         peak = np.full(active.shape, -np.inf)
         peak[image, unit] = coarse.max((1, 2))
-        self.strongest.update(peak.T, rows, lambda subject, b: coarse[pair[b, subject]])
-
-    def merge(self, other: IoUTally) -> None:
-        self.intersection += other.intersection
-        self.union += other.union
-        self.top.merge(other.top)
-        self.strongest.merge(other.strongest)
+        self.strongest.take(peak.T, rows, lambda subject, b: coarse[pair[b, subject]])
 
     def result(self) -> xr.Dataset:
         """Return intersection, union, iou (unit, concept), the unit's best concept, and the top images.
@@ -102,16 +95,17 @@ class IoUTally(Accumulator):
         top_image, top_iou (unit, concept, top) and, of the best concept, top_map (unit, top, y, x); strongest_image
         (unit, top) and strongest_map, by activation. "" and −inf where there are fewer.
         """
-        units, concepts = self.intersection.shape
-        iou = self.intersection / np.maximum(self.union, 1)
+        intersection, union = self.intersection.value, self.union.value
+        units, concepts = intersection.shape
+        iou = intersection / np.maximum(union, 1)
         best = iou.argmax(1)
         by_pair = (units, concepts, self.top.k)
         maps = self.top.payload.reshape(*by_pair, *self.top.payload.shape[2:])
         pair, top = ("unit", "concept"), ("unit", "concept", "top")
         return xr.Dataset(
             {
-                "intersection": (pair, self.intersection),
-                "union": (pair, self.union),
+                "intersection": (pair, intersection),
+                "union": (pair, union),
                 "iou": (pair, iou),
                 "best_concept": ("unit", np.array(self.view.names, object)[best]),
                 "best_iou": ("unit", iou.max(1)),

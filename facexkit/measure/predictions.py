@@ -11,10 +11,12 @@ import torch
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import wilson_interval
-from facexkit.measure.decision_share import probabilities
+from facexkit.measure.margins import probabilities
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Rows
 
 
 class Outputs(Accumulator):
@@ -23,26 +25,19 @@ class Outputs(Accumulator):
     outputs = True
 
     def __init__(self) -> None:
-        self.rows: list[np.ndarray] = []
-        self.values: list[np.ndarray] = []
+        self.kept = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
-        self.rows.append(batch.rows)
-        self.values.append(batch.outputs.double().cpu().numpy())
-
-    def merge(self, other: Outputs) -> None:
-        self.rows += other.rows
-        self.values += other.values
+        self.kept.take(batch.rows, outputs=batch.outputs.double().cpu().numpy())
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows, ascending, and their outputs."""
-        rows = np.concatenate(self.rows)
-        order = np.argsort(rows)
-        return rows[order], np.concatenate(self.values)[order]
+        rows, outputs = self.kept.by_row().values()
+        return rows, outputs
 
 
-def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFrame:
-    """Return the face set's table with what the model says.
+def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
+    """Return the face set's table with what the model says; options as of `PassOptions`.
 
     Returns
     -------
@@ -54,7 +49,7 @@ def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFr
         twice = sorted({name for name in model.class_names if model.class_names.count(name) > 1})
         raise FacexkitError(f"{model.name!r} has several classes called {', '.join(map(repr, twice))}; give class_names=")
     outputs = Outputs()
-    stream(model, faces, [outputs], batch_size=batch_size)
+    run(model, faces, [outputs], PassOptions.of(how))
     rows, values = outputs.result()
     best = values.argmax(1)
     sure = probabilities(torch.from_numpy(values)).numpy()
@@ -68,14 +63,14 @@ def predict(model: FaceModel, faces: FaceSet, batch_size: int = 32) -> pd.DataFr
     return table.reset_index(drop=True)
 
 
-def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, batch_size: int = 32) -> pd.DataFrame:
+def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, **how: object) -> pd.DataFrame:
     """Return what an audit needs of the faces with a label: the table with truth, prediction and confidence."""
     faces = faces[:]
     faces.target = faces.target if target is None else target
     if faces.target not in (None, *faces.table):
         raise unknown("label column", faces.target, faces.table.columns)
     true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
-    table = predict(model, faces, batch_size).rename(columns={"predicted": "prediction"})
+    table = predict(model, faces, **how).rename(columns={"predicted": "prediction"})
     truth = _classes(table[faces.target], model.class_names)
     known = truth >= 0
     told = table[known].assign(truth=np.array(model.class_names)[truth[known]]).reset_index(drop=True)

@@ -20,7 +20,9 @@ from facexkit.measure.saved import write_table
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.copies import HostCopies, Ready
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Rows
 
 
 def record(
@@ -46,7 +48,7 @@ def record(
     dtype : of the maps in the store: "float16", "float32", or "bfloat16", which zarr lacks and which is kept as float32
         rounded to bfloat16 (the zeros that this leaves compress to next to nothing).
     chunk : images in a chunk of the store; None for chunks of about 8 MB.
-    how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
+    how : options of the pass, see `PassOptions`.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def record(
         raise FacexkitError("record needs at least one layer; list them with fx.list_layers(model)")
     with nullcontext() if store is None else activation_store(store, dtype, chunk) as writer:
         summaries = [UnitSummary(layer, faces.table, writer) for layer in layers]
-        skipped = stream(model, faces, summaries, **how)
+        skipped = run(model, faces, summaries, PassOptions.of(how))
         made_by = provenance(model, faces, skipped=skipped)
         results = {s.layer: s.result().assign_attrs(made_by, layer=s.layer) for s in summaries}
         if writer is not None:
@@ -85,10 +87,8 @@ class UnitSummary(Accumulator):
     def __init__(self, layer: str, table: pd.DataFrame, store: StoreWriter | None = None) -> None:
         self.layer, self.layers = layer, (layer,)
         self.table, self.store = table, store
-        self.copies = HostCopies()
-        self.rows: list[np.ndarray] = []
-        self.maximum: list[np.ndarray] = []
-        self.mean: list[np.ndarray] = []
+        self._copies = HostCopies()
+        self.seen = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
         maps = batch.activations[self.layer]
@@ -96,21 +96,23 @@ class UnitSummary(Accumulator):
         found = {"maximum": maps.amax((2, 3)), "mean": maps.mean((2, 3), dtype=wide)}
         if self.store is not None:
             found |= {"minimum": maps.amin((2, 3)), "maps": maps.to(self.store.dtype)}
-        self._take(self.copies.put(batch.rows, found))
+        self._take(self._copies.put(batch.rows, found))
 
-    def merge(self, other: UnitSummary) -> None:
-        other._take(other.copies.rest())
-        for name in ("rows", "maximum", "mean"):
-            getattr(self, name).extend(getattr(other, name))
+    def fresh(self) -> UnitSummary:
+        twin = super().fresh()
+        twin._copies = HostCopies()
+        return twin
+
+    def finish(self) -> None:
+        self._take(self._copies.rest())
 
     def result(self) -> xr.Dataset:
         """Return maximum, mean (image, unit), by row, with the labels as coordinates."""
-        self._take(self.copies.rest())
-        order = np.argsort(rows := np.concatenate(self.rows))
-        values = {name: np.concatenate(getattr(self, name))[order] for name in ("maximum", "mean")}
+        values = self.seen.by_row()
+        rows = values.pop("rows")
         return xr.Dataset(
             {name: (("image", "unit"), value.astype(np.float32)) for name, value in values.items()},
-            image_coordinates(self.table.iloc[rows[order]]) | {"unit": np.arange(values["mean"].shape[1])},
+            image_coordinates(self.table.iloc[rows]) | {"unit": np.arange(values["mean"].shape[1])},
         )
 
     def _take(self, ready: Ready) -> None:
@@ -120,9 +122,7 @@ class UnitSummary(Accumulator):
                 peak = torch.maximum(host["maximum"], -host["minimum"]).to(self.store.dtype)
                 self._refuse(rows, peak.isinf(), f"is too large for {self.store.dtype}; take dtype='float32'")
                 self.store.write(self.layer, host["maps"])
-            self.rows.append(rows)
-            self.maximum.append(host["maximum"].numpy())
-            self.mean.append(host["mean"].numpy())
+            self.seen.take(rows, maximum=host["maximum"].numpy(), mean=host["mean"].numpy())
 
     def _refuse(self, rows: np.ndarray, wrong: torch.Tensor, why: str) -> None:
         if wrong.any():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.models.face_model import FaceModel
+from facexkit.probe.accumulator import Attribution
 from facexkit.probe.hooks import capture
+from facexkit.registry import Registry
 
-Attribution = Callable[[FaceModel, str, Tensor, int], Tensor]
-"""`(model, layer, images, target) → maps`: prepared images (B, 3, S, S) in, attribution maps (B, h, w) out."""
+ATTRIBUTIONS: Registry[Attribution] = Registry("attribution", "facexkit.attributions")
+"""Attributions by name, beside Captum's that are here."""
 
 
 def attribute(
@@ -32,13 +34,16 @@ def attribute(
     maps : for each target float32 (B, h, w).
     outputs : (B, classes).
     """
+    if isinstance(attribution, str) and attribution not in _CAPTUM:
+        if attribution not in ATTRIBUTIONS:
+            advice = "Or pass a function (model, layer, images, target) → maps."
+            raise unknown("attribution", attribution, [*_CAPTUM, *ATTRIBUTIONS], advice)
+        attribution = ATTRIBUTIONS[attribution]
     if callable(attribution):
         with torch.enable_grad():
             found = {t: _checked(attribution(model, layer, inputs, t), inputs) for t in targets}
         with torch.no_grad():
             return found, model(inputs)  # last, so that hooks around this call keep what these inputs gave
-    if attribution not in _CAPTUM:
-        raise unknown("attribution", attribution, _CAPTUM, "Or pass a function (model, layer, images, target) → maps.")
     with torch.enable_grad(), capture(model, [layer], gradients=True) as maps:
         outputs = model(inputs)
     if not outputs.requires_grad:

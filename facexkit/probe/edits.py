@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 import torch
@@ -12,9 +14,7 @@ from torch import Tensor
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel
 from facexkit.models.layers import as_maps, from_maps
-
-Change = Callable[[Tensor], Tensor]
-"""Activation maps (B, U, h, w) in, maps of the same shape out; what is given is the caller's to change."""
+from facexkit.probe.accumulator import Change
 
 AT_ONCE = 512
 """Images that pass the part above a layer together."""
@@ -72,9 +72,25 @@ def ablate(
         yield
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """The change that switches units off: what their maps hold instead is `value`, see `ablate`."""
+
+    units: tuple[int, ...]
+    value: Union[float, str, Sequence[float], np.ndarray] = 0
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        units = list(self.units)
+        if isinstance(self.value, str):
+            maps[:, units] = maps[:, units].mean((2, 3), keepdim=True).expand(-1, -1, *maps.shape[2:])
+        else:
+            maps[:, units] = torch.as_tensor(np.reshape(self.value, (-1, 1, 1)), dtype=maps.dtype, device=maps.device)
+        return maps
+
+
 def ablation(
     model: FaceModel, layer: str, units: Sequence[int], value: float | str | Sequence[float] | np.ndarray = 0
-) -> Change:
+) -> Ablation:
     """Return the change that switches units of a layer off; see `ablate`."""
     model.layer(layer)
     count, units = int(model.layers.units[layer]), list(units)
@@ -85,15 +101,7 @@ def ablation(
         raise FacexkitError(f"value is {value!r}; it is a number, one number a unit, or 'mean'")
     if not isinstance(value, str) and np.size(value) not in (1, len(units)):
         raise FacexkitError(f"value has {np.size(value)} numbers for {len(units)} units; give one, or one a unit")
-
-    def change(maps: Tensor) -> Tensor:
-        if isinstance(value, str):
-            maps[:, units] = maps[:, units].mean((2, 3), keepdim=True).expand(-1, -1, *maps.shape[2:])
-        else:
-            maps[:, units] = torch.as_tensor(np.reshape(value, (-1, 1, 1)), dtype=maps.dtype, device=maps.device)
-        return maps
-
-    return change
+    return Ablation(tuple(map(int, units)), value if isinstance(value, (str, int, float)) else tuple(np.ravel(value)))
 
 
 def run_changes(model: FaceModel, layer: str, inputs: Tensor, changes: Sequence[Change]) -> tuple[Tensor, Tensor]:

@@ -72,11 +72,6 @@ def _on_share(subject: Subject) -> list[str]:
         together = method.say(sum(reading.value for reading in (first, *rest)))
         come = "comes" if len(rest) == 1 else "come"
         said.append(f"Next {come} {named}; with the first, their shares add up to {together}.")
-    if "total" in share:
-        interval = method.interval(float(share.total_low), float(share.total_high))
-        behind = f" (95 % interval {interval})" if interval else ""
-        added = f"All regions' shares add up to {method.say(float(share.total))}{behind}"
-        said.append(f"{added}; it would be 100 % but for interactions between regions.")
     return said
 
 

@@ -11,7 +11,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.preview import COLOURS
 from facexkit.faces.regions import REGIONS, TITLES
-from facexkit.measure.decision_share import probabilities
+from facexkit.measure.margins import probabilities
 from facexkit.measure.facex import RegionScores, scaled
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.attribution import attribute

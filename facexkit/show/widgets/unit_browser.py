@@ -11,7 +11,7 @@ import traitlets as t
 import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.decision_share import probabilities
+from facexkit.measure.margins import probabilities
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.unit_effects import AblatedPredictions, unit_effects
 from facexkit.models.face_model import FaceModel

@@ -1,0 +1,72 @@
+"""How a pass goes about it: the options that mean the same in every function that shows faces to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Union
+
+import torch
+
+from facexkit.errors import FacexkitError, unknown
+from facexkit.probe.progress import Progress
+
+PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """The options of a pass; users give them as keywords.
+
+    Attributes
+    ----------
+    batch_size : images that the model sees at a time.
+    workers : decoding processes; None for as many as there are cores that this process may use, none for a small set.
+    autocast : "float16" or "bfloat16" (or torch's own) for mixed precision; None for float32.
+    max_skipped : largest share of images that may be undecodable.
+    progress : whether a bar is shown, or what shows it, see `Progress`.
+    client : where the shards run: None for here, "local" for a Dask worker a core on this machine, the address of a Dask
+        scheduler, or a `distributed.Client`.
+    folder : where finished shards are written down, so that the same call goes on after them; None for nowhere.
+    """
+
+    batch_size: int = 32
+    workers: int | None = None
+    autocast: Union[str, torch.dtype, None] = None
+    max_skipped: float = 0.01
+    progress: Progress = True
+    client: object = None
+    folder: Union[str, Path, None] = None
+
+    def __post_init__(self) -> None:
+        self._check("batch_size", "a number of images from 1 on", _is_whole(self.batch_size, 1))
+        self._check("workers", "a number of processes, or None", self.workers is None or _is_whole(self.workers, 0))
+        known = self.autocast is None or self.autocast in (*PRECISIONS, *PRECISIONS.values())
+        self._check("autocast", "float16, bfloat16 or None", known)
+        share = isinstance(self.max_skipped, Real) and 0 <= self.max_skipped <= 1
+        self._check("max_skipped", "a share of the images, 0 to 1", share)
+        self._check("folder", "a folder's path", self.folder is None or isinstance(self.folder, (str, Path)))
+
+    def _check(self, name: str, what: str, right: bool) -> None:
+        if not right:
+            raise FacexkitError(f"{name}={getattr(self, name)!r} is not possible; it is {what}")
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> PassOptions:
+        """Return the options that somebody gave as keywords; an unknown one is an error."""
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise unknown("option", name, names)
+        return cls(**given)
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The dtype of mixed precision, None for float32."""
+        return PRECISIONS.get(self.autocast, self.autocast)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,179 @@
+"""The pass, the only place where faces meet a model: each is shown to it once, and every accumulator gets what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+
+import numpy as np
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceBatch, FaceSet
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.accumulator import Accumulator, ProbedBatch, described
+from facexkit.probe.exchange import FacePairs, walk
+from facexkit.probe.look import check_finite, probed
+from facexkit.probe.options import PassOptions
+from facexkit.probe.progress import progress_bar
+from facexkit.probe.shards import SHARD, Shard, ShardFiles, cut, states_of, take_states
+from facexkit.probe.state import Arrays, Rows
+
+
+def run(
+    model: FaceModel,
+    faces: FaceSet,
+    accumulators: Sequence[Accumulator],
+    how: PassOptions = PassOptions(),
+    *,
+    rows: np.ndarray | None = None,
+    pairs: FacePairs | None = None,
+    shard: int = SHARD,
+) -> list[str]:
+    """Show every face to the model once and hand the batches to the accumulators.
+
+    The set is cut into shards of consecutive rows. Each shard has fresh states, which are merged in row order; with a
+    folder they are written down too, and the same call goes on after those that are there.
+
+    Parameters
+    ----------
+    how : the options, see `PassOptions`.
+    rows : the row numbers to show, ascending; all by default. Batches carry the numbers of `faces`.
+    pairs : pairs of rows to exchange regions between, instead; batches carry the pairs' numbers.
+    shard : rows in a shard.
+
+    Returns
+    -------
+    list of "path: reason" of the images that could not be decoded, in order.
+
+    Raises
+    ------
+    FacexkitError for an empty face set, missing masks, unknown layers, too many undecodable images, or attribution maps
+    or outputs that are not finite.
+    """
+    rows = np.arange(len(faces) if pairs is None else len(pairs.rows)) if rows is None else np.asarray(rows, np.int64)
+    if not len(rows):
+        raise FacexkitError(f"the face set {faces.name!r} is empty; loosen its filter or limit")
+    work = Work(model, faces, [Skipped(), *accumulators], how, pairs, len(rows))
+    shards = cut(rows, how.batch_size if pairs is None else max(1, how.batch_size // 4), shard)
+    files = ShardFiles(how.folder, work.made_by(rows, shard)) if how.folder is not None else None
+    about = {"total": len(rows), "unit": "face" if pairs is None else "pair", "desc": f"{model.name} on {faces.name}"}
+    with progress_bar(how.progress, **about) as bar:
+        for states in _states(work, shards, files, bar):
+            work.merge(states)
+    return work.skipped.result()
+
+
+class Work:
+    """What a shard needs to be run anywhere: the model, the faces, empty accumulators and the options."""
+
+    def __init__(
+        self, model: FaceModel, faces: FaceSet, accumulators: Sequence[Accumulator], how: PassOptions,
+        pairs: FacePairs | None, images: int,
+    ) -> None:  # fmt: skip
+        self.model, self.faces, self.accumulators, self.how = model, faces, accumulators, how
+        self.pairs, self.images = pairs, images
+        self.masks = tuple(dict.fromkeys(view for a in accumulators for view in a.masks))
+
+    @property
+    def skipped(self) -> Skipped:
+        return self.accumulators[0]
+
+    def made_by(self, rows: np.ndarray, shard: int) -> list[str]:
+        """Return texts that change with whatever could change a number."""
+        own = [a.fingerprint() for a in self.accumulators]
+        parts = (version("facexkit"), self.model.fingerprint(), self.faces.fingerprint(), shard, self.how.batch_size)
+        return [str(part) for part in (*parts, self.how.precision, described([rows, self.pairs]), *own)]
+
+    def batches(self, shards: Sequence[Shard]) -> Iterator:
+        """Yield the decoded batches of shards, one after the other."""
+        drawn = [batch for shard in shards for batch in shard.batches]
+        drawn = drawn if self.pairs is None else [self.pairs.rows[batch].ravel() for batch in drawn]
+        pinned = self.model.device.type == "cuda"
+        return self.faces.batches(
+            self.model.image_size, self.how.batch_size, self.masks, self.how.workers, pinned, rows=drawn
+        )
+
+    def finished(self, shard: Shard, batches: Iterator, seen: Callable[[int], object]) -> Arrays:
+        """Run one shard, whose batches come next, and return its states; `seen` is told how many faces are done."""
+        own = [accumulator.fresh() for accumulator in self.accumulators]
+        for numbers in shard.batches:
+            batch = next(batches)
+            own[0].update(batch)
+            if batch.skipped:
+                self.check_skipped([*self.skipped.result(), *own[0].result()])
+            if len(batch.rows):
+                found = self.looked_at(batch, numbers)
+                for accumulator in own[1:]:
+                    accumulator.update(found)
+            seen(len(numbers))
+        for accumulator in own:
+            accumulator.finish()
+        return states_of(own)
+
+    def looked_at(self, batch: FaceBatch, numbers: np.ndarray) -> ProbedBatch:
+        """Return what the model makes of a batch of rows, or of pairs."""
+        if self.pairs is None:
+            found = probed(self.model, batch, self.accumulators, self.how.precision)
+            check_finite(found, self.model, self.faces)
+            return found
+        if batch.skipped:
+            raise FacexkitError(f"an image that was read before cannot be read any more: {batch.skipped[0][1:]}")
+        (view,) = {a.exchanges for a in self.accumulators} - {None}
+        way = walk(self.model, batch, view, self.pairs.orders[numbers], self.how.batch_size)
+        return ProbedBatch(numbers, batch.images[0::2], walk=way)
+
+    def merge(self, states: Arrays) -> None:
+        """Merge a shard's states into the accumulators."""
+        own = [accumulator.fresh() for accumulator in self.accumulators]
+        take_states(own, states)
+        for accumulator, other in zip(self.accumulators, own, strict=True):
+            accumulator.merge(other)
+        self.check_skipped(self.skipped.result())
+
+    def check_skipped(self, skipped: Sequence[str]) -> None:
+        """Raise where so many of the images were skipped that the rest no longer speaks for the set."""
+        if len(skipped) > self.how.max_skipped * self.images or len(skipped) == self.images:
+            raise FacexkitError(
+                f"at least {len(skipped)} of {self.images} images cannot be decoded, "
+                f"max_skipped={self.how.max_skipped:g} is the share allowed: {'; '.join(skipped[:5])}; "
+                "replace them or take their rows out"
+            )
+
+
+class Skipped(Accumulator):
+    """The images that could not be decoded, with the reason."""
+
+    def __init__(self) -> None:
+        self.found = Rows()
+
+    def update(self, batch: FaceBatch) -> None:
+        if batch.skipped:
+            rows, paths, reasons = map(np.array, zip(*batch.skipped, strict=True))
+            self.found.take(rows, path=paths, reason=reasons)
+
+    def result(self) -> list[str]:
+        """Return "path: reason" of each, in order."""
+        found = self.found.by_row()
+        return [f"{path}: {reason}" for path, reason in zip(found["path"], found["reason"], strict=True)] if found else []
+
+
+def _states(work: Work, shards: list[Shard], files: ShardFiles | None, bar: object) -> Iterator[Arrays]:
+    """Yield each shard's states in row order: those that are written down, and the others as they are finished."""
+    known = {shard.place: states for shard in shards if (states := files and files.read(shard)) is not None}
+    todo = [shard for shard in shards if shard.place not in known]
+    if work.how.client is not None:
+        from facexkit.probe.cluster import finished_elsewhere  # here, as distributed is an extra
+
+        coming = finished_elsewhere(work, todo)
+    else:
+        batches = work.batches(todo)
+        coming = (work.finished(shard, batches, bar.update) for shard in todo)
+    for shard in shards:
+        states = known.pop(shard.place, None)
+        if states is None:
+            states = next(coming)
+            if files:
+                files.write(shard, states)
+        else:
+            bar.update(shard.rows)
+        yield states

@@ -1,0 +1,249 @@
+"""What an accumulator keeps: arrays that are declared with how they grow, and so can be merged, written and read back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+class State(ABC):
+    """A piece of an accumulator's state.
+
+    Merging is commutative and associative to the last bit, so that neither the cut into shards nor the order in which
+    they are merged can be seen in a result.
+    """
+
+    @abstractmethod
+    def fresh(self) -> State:
+        """Return an empty one, declared alike."""
+
+    @abstractmethod
+    def merge(self, other: State) -> None:
+        """Take in what another one, of other rows, has kept."""
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Return what is kept as arrays by name."""
+
+    @abstractmethod
+    def load(self, arrays: Arrays) -> None:
+        """Hold what `arrays` gave, instead of what is held."""
+
+
+class Folded(State):
+    """One array `value` into which a ufunc folds others of its shape; None until there was one."""
+
+    fold: np.ufunc
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
+
+    def take(self, array: np.ndarray) -> None:
+        """Fold an array in."""
+        self.value = np.array(array) if self.value is None else self.fold(self.value, array)
+
+    def fresh(self) -> Folded:
+        return type(self)()
+
+    def merge(self, other: Folded) -> None:
+        if other.value is not None:
+            self.take(other.value)
+
+    def arrays(self) -> Arrays:
+        return {} if self.value is None else {"value": self.value}
+
+    def load(self, arrays: Arrays) -> None:
+        self.value = arrays.get("value")
+
+
+class Sum(Folded):
+    """A sum of integers: of floating-point numbers the order would show in the last bits."""
+
+    fold = np.add
+
+    def take(self, array: np.ndarray) -> None:
+        if np.asarray(array).dtype.kind not in "biu":
+            raise TypeError("a sum that merges in any order is one of integers")
+        super().take(np.asarray(array, np.int64))
+
+
+class Least(Folded):
+    """The least of all values, place by place."""
+
+    fold = np.minimum
+
+
+class Greatest(Folded):
+    """The greatest of all values, place by place."""
+
+    fold = np.maximum
+
+
+class Rows(State):
+    """A row an image: arrays by name whose first axis goes with `rows`, the face set's row numbers."""
+
+    def __init__(self) -> None:
+        self.parts: list[Arrays] = []
+
+    def take(self, rows: np.ndarray, **values: np.ndarray) -> None:
+        """Take in what belongs to some rows."""
+        if len(rows):
+            self.parts.append({"rows": np.asarray(rows, np.int64), **values})
+
+    def by_row(self) -> Arrays:
+        """Return `rows`, ascending, and each array in their order; empty where no row was seen."""
+        joined = self.arrays()
+        order = np.argsort(joined["rows"], kind="stable") if joined else slice(0)
+        return {name: values[order] for name, values in joined.items()}
+
+    def fresh(self) -> Rows:
+        return Rows()
+
+    def merge(self, other: Rows) -> None:
+        if joined := other.arrays():  # one block a shard: small ones would leave holes in the heap that only grow
+            self.parts.append(joined)
+
+    def arrays(self) -> Arrays:
+        return {name: np.concatenate([part[name] for part in self.parts]) for name in (self.parts or [{}])[0]}
+
+    def load(self, arrays: Arrays) -> None:
+        self.parts = [arrays] if arrays else []
+
+
+class TopK(State):
+    """The k highest values of each of G subjects over all rows, with what belongs to them.
+
+    Ties go to the lower row.
+
+    Parameters
+    ----------
+    subjects, k : how many subjects there are, and how many values to keep for each.
+
+    Attributes
+    ----------
+    values : float64 (G, k), descending; −inf where there is none.
+    rows : int64 (G, k); −1 where there is none.
+    payload : (G, k, …), what came with the value; zeros where there is none.
+    """
+
+    def __init__(self, subjects: int, k: int) -> None:
+        self.k = k
+        self.values = np.full((subjects, k), -np.inf)
+        self.rows = np.full((subjects, k), -1)
+        self.payload: np.ndarray | None = None
+
+    def take(
+        self, values: np.ndarray, rows: np.ndarray, payload: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> None:
+        """Take in values (G, B) of rows (B,) or (G, B); −inf is never kept.
+
+        Parameters
+        ----------
+        payload : called with the subjects (n,) and columns (n,) of what is kept; returns (n, …).
+        """
+        if self.payload is None:
+            nothing = np.zeros(0, int)
+            sample = payload(nothing, nothing)
+            self.payload = np.zeros((*self.values.shape, *sample.shape[1:]), sample.dtype)
+        best = values.max(1, initial=-np.inf)
+        changed = np.flatnonzero((best >= self.values[:, -1]) & (best > -np.inf))
+        joined = np.concatenate([self.values[changed], values[changed]], 1)
+        from_rows = np.concatenate([self.rows[changed], np.broadcast_to(rows, values.shape)[changed]], 1)
+        order = np.lexsort((from_rows, -joined), axis=1)[:, : self.k]
+        kept = np.take_along_axis(joined, order, 1)
+        self.values[changed] = kept
+        self.rows[changed] = np.where(np.isneginf(kept), -1, np.take_along_axis(from_rows, order, 1))
+        moved = self.payload[changed[:, None], np.minimum(order, self.k - 1)]
+        subject, place = np.nonzero((order >= self.k) & (kept > -np.inf))
+        moved[subject, place] = payload(changed[subject], order[subject, place] - self.k)
+        self.payload[changed] = moved
+
+    def fresh(self) -> TopK:
+        return TopK(len(self.values), self.k)
+
+    def merge(self, other: TopK) -> None:
+        if other.payload is not None:
+            self.take(other.values, other.rows, lambda subjects, columns: other.payload[subjects, columns])
+
+    def arrays(self) -> Arrays:
+        own = {"values": self.values, "rows": self.rows}
+        return own if self.payload is None else own | {"payload": self.payload}
+
+    def load(self, arrays: Arrays) -> None:
+        self.values, self.rows, self.payload = arrays["values"], arrays["rows"], arrays.get("payload")
+
+
+class Tail(State):
+    """The largest values of each of U subjects, as many as can still matter.
+
+    Parameters
+    ----------
+    share : of all values that are seen, which part is kept.
+
+    Attributes
+    ----------
+    seen : how many values of each subject were seen.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share, self.seen, self.most = share, 0, 0
+        self.largest: np.ndarray | None = None
+        self.waiting: list[np.ndarray] = []
+
+    @property
+    def capacity(self) -> int:
+        """How many of each subject's largest values can matter."""
+        return place_of(self.share, self.most) + 1
+
+    def take(self, values: np.ndarray, most: int) -> None:
+        """Take in values (U, n); there will be at most `most` of each subject in all."""
+        self.seen += values.shape[1]
+        self._hold(values, most)
+
+    def kept(self) -> np.ndarray:
+        """Return the largest values (U, n), in no order."""
+        if self.waiting:
+            self.largest = np.concatenate([self.largest, *self.waiting], 1)
+            self.waiting = []
+        if self.largest.shape[1] > self.capacity:
+            self.largest = np.partition(self.largest, -self.capacity, axis=1)[:, -self.capacity :].copy()
+        return self.largest
+
+    def bound(self) -> np.ndarray:
+        """Return float32 (U,), what the value at the end of the tail cannot lie below; −inf while too few are in."""
+        full = self.largest.shape[1] == self.capacity
+        return self.largest.min(1) if full else np.full(len(self.largest), -np.inf, np.float32)
+
+    def _hold(self, values: np.ndarray, most: int) -> None:
+        if self.largest is None:
+            self.most, self.largest = most, np.empty((len(values), 0), values.dtype)
+        self.waiting.append(values)
+        if sum(part.shape[1] for part in self.waiting) > max(self.capacity, 4096):
+            self.kept()
+
+    def fresh(self) -> Tail:
+        return Tail(self.share)
+
+    def merge(self, other: Tail) -> None:
+        if other.largest is not None:
+            self.seen += other.seen
+            self._hold(other.kept(), other.most)
+
+    def arrays(self) -> Arrays:
+        if self.largest is None:
+            return {}
+        return {"largest": np.sort(self.kept(), 1), "counts": np.array([self.seen, self.most])}
+
+    def load(self, arrays: Arrays) -> None:
+        self.largest, self.waiting = arrays.get("largest"), []
+        self.seen, self.most = arrays["counts"].tolist() if arrays else (0, 0)
+
+
+def place_of(share: float, count: int) -> int:
+    """Return ⌊share·count⌋ of the decimal number that `share` was written as: 0.29·100 is 29, in binary 28.999…"""
+    return int(Fraction(repr(float(share))) * count)
