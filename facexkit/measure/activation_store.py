@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import xarray as xr
 import zarr
-from torch import Tensor
 
 from facexkit.errors import FacexkitError, unknown
 
@@ -81,7 +80,7 @@ class StoreWriter:
         self.held: dict[str, np.ndarray] = {}
         self.writes: deque[Future] = deque()
 
-    def write(self, layer: str, maps: Tensor) -> None:
+    def write(self, layer: str, maps: np.ndarray) -> None:
         """Append the maps (B, U, h, w) of the next images; waits where the disk is slower than the model."""
         self.writes.append(self.thread.submit(self._append, layer, maps))
         self._wait(MOST_WAITING)
@@ -95,8 +94,7 @@ class StoreWriter:
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             result.to_zarr(str(self.path), group=layer, mode="a", zarr_format=3)
 
-    def _append(self, layer: str, maps: Tensor) -> None:
-        values = (maps.float() if maps.dtype == torch.bfloat16 else maps).contiguous().numpy()
+    def _append(self, layer: str, values: np.ndarray) -> None:
         array = self.arrays[layer] if layer in self.arrays else self._make(layer, values)
         values = np.concatenate([self.held[layer], values])
         whole = len(values) - len(values) % array.chunks[0]

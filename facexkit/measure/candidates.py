@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
@@ -48,17 +49,17 @@ class TailMaps(Tail):
         })  # fmt: skip
 
     def batches(self, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor, Tensor]]:
-        """Yield of some images at a time rows, and of each map its image's place among them, unit and values; masks."""
+        """Yield of some images at a time rows, and of each map its image's place among them, ascending, unit and values; masks."""
         for part in self.parts:
             ends = np.cumsum(part["lengths"])
             for start in range(0, len(ends), AT_ONCE):
                 rows = part["rows"][start : start + AT_ONCE]
-                own = np.isin(part["image"], rows)
-                place = np.searchsorted(rows, part["image"][own])
+                place = pd.Index(rows).get_indexer(part["image"])
+                own = np.argsort(place, kind="stable")[(place < 0).sum() :]
                 packed = [part["masks"][ends[k] - part["lengths"][k] : ends[k]] for k in range(start, start + len(rows))]
                 bits = [np.unpackbits(np.frombuffer(zlib.decompress(one), np.uint8)) for one in packed]
                 masks = np.stack([one[: int(np.prod(shape))].reshape(shape) for one in bits]).astype(bool)
-                found = (place, part["unit"][own], part["maps"][own], masks)
+                found = (place[own], part["unit"][own], part["maps"][own], masks)
                 yield rows, *map(torch.from_numpy, found)
 
     def _keep(self, part: Arrays) -> None:
@@ -129,19 +130,19 @@ class Candidates(TailQuantile):
 
     def result(self) -> xr.Dataset:
         """Return threshold, minimum (unit), maximum (image, unit), has_concept (image, concept), images (concept)."""
-        seen = self.seen.by_row()
+        rows, maximum, present = self.seen.by_row("rows", "maximum", "present")
         return super().result().assign(
             minimum=("unit", self.minimum.value),
-            maximum=(("image", "unit"), seen["maximum"]),
-            has_concept=(("image", "concept"), seen["present"]),
-            images=("concept", seen["present"].sum(0)),
-        ).assign_coords(image=self.paths[seen["rows"]], concept=list(self.view.names))
+            maximum=(("image", "unit"), maximum),
+            has_concept=(("image", "concept"), present),
+            images=("concept", present.sum(0)),
+        ).assign_coords(image=self.paths[rows], concept=list(self.view.names))
 
     def replay(self, tally: IoUTally) -> None:
         """Hand what was kept to the tally, instead of a second pass."""
         shape = (len(self.view.names), self.view.size, self.view.size)
-        seen = self.seen.by_row()
+        every, labelled = self.seen.by_row("rows", "present")
         for rows, image, unit, maps, masks in self.tail.batches(shape):
             above = maps.amax((1, 2)) > tally.thresholds[unit]
-            present = torch.from_numpy(seen["present"][np.searchsorted(seen["rows"], rows)])
+            present = torch.from_numpy(labelled[np.searchsorted(every, rows)])
             tally.tally(rows, image[above], unit[above], maps[above], masks, present)

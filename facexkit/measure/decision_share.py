@@ -111,7 +111,7 @@ class MaskedFaces(Accumulator):
 
     def result(self) -> np.ndarray:
         """Return bool (N,), by row."""
-        return self.kept.by_row()["has"]
+        return self.kept.by_row("has")[0]
 
 
 class Walks(Accumulator):
@@ -147,8 +147,7 @@ class Walks(Accumulator):
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Return c (P, regions, targets), 0 where a pair lacks the region, and which pairs have which region."""
-        _, moved, has = self.kept.by_row().values()
-        return moved, has
+        return self.kept.by_row("moved", "has")
 
 
 def draw_pairs(count: int, partners: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ class RegionScores(Accumulator):
 
     def result(self) -> xr.Dataset:
         """Return score, score_low, score_high, images (region), per_image (image, region) and the examples."""
-        rows, lit, area, output = self.counted.by_row().values()
+        rows, lit, area, output = self.counted.by_row("rows", "lit", "area", "output")
         has = area > 0
         share = np.where(has, lit / np.maximum(area, 1), 0.0)
         images = has.sum(0)

@@ -32,8 +32,7 @@ class Outputs(Accumulator):
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows, ascending, and their outputs."""
-        rows, outputs = self.kept.by_row().values()
-        return rows, outputs
+        return self.kept.by_row("rows", "outputs")
 
 
 def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:

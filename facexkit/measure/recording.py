@@ -22,7 +22,7 @@ from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.copies import HostCopies, Ready
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Rows
+from facexkit.probe.state import Handed, Rows
 
 
 def record(
@@ -86,16 +86,18 @@ class UnitSummary(Accumulator):
 
     def __init__(self, layer: str, table: pd.DataFrame, store: StoreWriter | None = None) -> None:
         self.layer, self.layers = layer, (layer,)
-        self.table, self.store = table, store
+        self.table = table
+        self.dtype = None if store is None else store.dtype
         self._copies = HostCopies()
         self.seen = Rows()
+        self.maps = Handed(lambda shard: store.write(layer, shard["maps"])) if store is not None else Rows()
 
     def update(self, batch: ProbedBatch) -> None:
         maps = batch.activations[self.layer]
         wide = torch.float32 if maps.device.type == "mps" else torch.float64
         found = {"maximum": maps.amax((2, 3)), "mean": maps.mean((2, 3), dtype=wide)}
-        if self.store is not None:
-            found |= {"minimum": maps.amin((2, 3)), "maps": maps.to(self.store.dtype)}
+        if self.dtype is not None:
+            found |= {"minimum": maps.amin((2, 3)), "maps": maps.to(self.dtype)}
         self._take(self._copies.put(batch.rows, found))
 
     def fresh(self) -> UnitSummary:
@@ -108,8 +110,8 @@ class UnitSummary(Accumulator):
 
     def result(self) -> xr.Dataset:
         """Return maximum, mean (image, unit), by row, with the labels as coordinates."""
-        values = self.seen.by_row()
-        rows = values.pop("rows")
+        rows, maximum, mean = self.seen.by_row("rows", "maximum", "mean")
+        values = {"maximum": maximum, "mean": mean}
         return xr.Dataset(
             {name: (("image", "unit"), value.astype(np.float32)) for name, value in values.items()},
             image_coordinates(self.table.iloc[rows]) | {"unit": np.arange(values["mean"].shape[1])},
@@ -118,10 +120,11 @@ class UnitSummary(Accumulator):
     def _take(self, ready: Ready) -> None:
         for rows, host in ready:
             self._refuse(rows, ~host["mean"].isfinite(), "is NaN or infinite; check the weights and normalize=")
-            if self.store is not None:
-                peak = torch.maximum(host["maximum"], -host["minimum"]).to(self.store.dtype)
-                self._refuse(rows, peak.isinf(), f"is too large for {self.store.dtype}; take dtype='float32'")
-                self.store.write(self.layer, host["maps"])
+            if self.dtype is not None:
+                peak = torch.maximum(host["maximum"], -host["minimum"]).to(self.dtype)
+                self._refuse(rows, peak.isinf(), f"is too large for {self.dtype}; take dtype='float32'")
+                maps = host["maps"].float() if self.dtype == torch.bfloat16 else host["maps"]
+                self.maps.take(rows, maps=maps.contiguous().numpy())
             self.seen.take(rows, maximum=host["maximum"].numpy(), mean=host["mean"].numpy())
 
     def _refuse(self, rows: np.ndarray, wrong: torch.Tensor, why: str) -> None:

@@ -5,48 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.bootstrap import percentile_interval, resamples
+from facexkit.measure.bootstrap import REPLICATES, percentile_interval
 from facexkit.measure.groups import group_labels
 from facexkit.measure.predictions import true_classes
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.edits import ablation, run_changes
-from facexkit.probe.stream import stream
+from facexkit.probe.accumulator import Accumulator, Change, Edited, ProbedBatch
+from facexkit.probe.edits import ablation
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Sum
 
 
-class AblatedPredictions(Accumulator):
-    """The predicted class of every image, of the model as it is and with each set of units switched off.
+class UnitEffects(Accumulator):
+    """How many images are right, by group, with the model as it is and with each set of units switched off.
 
     Parameters
     ----------
-    sets : the units that are switched off together, set by set.
-    value : what their maps hold instead, see `ablate`.
+    layer, changes : what is switched off, set by set, see `ablation`.
+    truth, group : int64 (rows of the face set,), each image's class and group; −1 where there is none, which does not count.
     """
 
-    def __init__(self, model: FaceModel, layer: str, sets: Sequence[Sequence[int]], value: float | str) -> None:
-        self.model, self.layer = model, layer
-        self.changes = [ablation(model, layer, units, value) for units in sets]
-        self.rows: list[np.ndarray] = []
-        self.predicted: list[np.ndarray] = []
+    def __init__(self, layer: str, changes: Sequence[Change], truth: np.ndarray, group: np.ndarray) -> None:
+        self.layer, self.edits = layer, (Edited(layer, tuple(changes)),)
+        self.truth, self.group = truth, group
+        self.images, self.changed, self.right = Sum(), Sum(), Sum()
 
     def update(self, batch: ProbedBatch) -> None:
-        outputs, changed = run_changes(self.model, self.layer, self.model.prepare(batch.images), self.changes)
-        self.rows.append(batch.rows)
-        self.predicted.append(np.vstack([outputs.argmax(1)[None].cpu(), changed.argmax(2).cpu()]).T)
+        before, after = batch.outputs.argmax(1).cpu().numpy(), batch.edited[self.layer].argmax(2).cpu().numpy()
+        truth, group = self.truth[batch.rows], self.group[batch.rows]
+        known = (truth >= 0) & (group >= 0)
+        place = group * 4 + (before == truth) * 2 + (after == truth)  # (sets, images)
+        groups = self.group.max(initial=-1) + 1
+        self.right.take(np.stack([np.bincount(own[known], minlength=4 * groups) for own in place]))
+        self.changed.take((before != after).sum(1))
+        self.images.take(np.array(len(batch.rows)))
 
-    def merge(self, other: AblatedPredictions) -> None:
-        self.rows += other.rows
-        self.predicted += other.predicted
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows, ascending, and their predicted classes, int64 (N, 1 + sets), the unchanged model's first."""
-        order = np.argsort(rows := np.concatenate(self.rows))
-        return rows[order], np.concatenate(self.predicted)[order]
+    def result(self) -> np.ndarray:
+        """Return int64 (sets, groups, 2, 2): images by whether they were right before, and whether they are right after."""
+        return self.right.value.reshape(len(self.right.value), -1, 2, 2)
 
 
 def unit_effects(
@@ -69,7 +71,7 @@ def unit_effects(
     units : which, one at a time; or {name: units} for sets switched off together; None for every unit of the layer.
     value : what the units' maps hold instead: a number, or "mean" for each map's own mean.
     seed : of the bootstrap over images.
-    how : `batch_size`, `workers`, `max_skipped`, `progress`, see `stream`.
+    how : options of the pass, see `PassOptions`.
 
     Returns
     -------
@@ -88,40 +90,48 @@ def unit_effects(
     if not sets:
         model.layer(layer)
         raise FacexkitError("unit_effects needs units: numbers, {name: numbers}, or None for all of the layer")
-    passed = AblatedPredictions(model, layer, list(sets.values()), value)
-    skipped = stream(model, faces, [passed], **how)
-    rows, predicted = passed.result()
-    known = (truth[rows] >= 0) & (labels[rows] != "")
-    groups, codes = np.unique(labels[rows][known].astype(str), return_inverse=True)
+    groups = np.unique(labels[(truth >= 0) & (labels != "")].astype(str))
     if len(groups) < 2:
         raise FacexkitError(f"column {by!r} has one group on the images with a label; a gap needs two")
-    right = (predicted == truth[rows][:, None])[known].astype(float)
-    found = _effects(right, np.eye(len(groups))[codes], seed).assign_coords(unit=list(sets), group=groups.astype(object))
+    changes = [ablation(model, layer, units, value) for units in sets.values()]
+    effects = UnitEffects(layer, changes, truth, pd.Index(groups).get_indexer(labels))
+    skipped = run(model, faces, [effects], PassOptions.of(how))
+    found = _effects(effects.result(), seed).assign_coords(unit=list(sets), group=groups.astype(object))
     found = found.isel(unit=np.argsort(found.gap_change.to_numpy(), kind="stable"))
     made_by = provenance(model, faces, layer=layer, by=by, value=value, seed=seed, skipped=skipped)
     made_by["left_out"] = int((~known).sum())
     return found.assign_attrs(made_by, sets={str(name): [int(unit) for unit in own] for name, own in sets.items()})
 
 
-def _effects(right: np.ndarray, belongs: np.ndarray, seed: int) -> xr.Dataset:
-    """Compare each column of `right` (N, 1 + sets) with the first; `belongs` (N, groups) is 1 in an image's group."""
+def _effects(counts: np.ndarray, seed: int) -> xr.Dataset:
+    """Compare right answers before and after; `counts` as of `UnitEffects.result`.
 
-    def rates(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        weighted = belongs * weights[:, None]
-        with np.errstate(invalid="ignore"):
-            by_group = weighted.T @ right / weighted.sum(0)[:, None]
-        return weights @ right / weights.sum(), np.ptp(by_group, axis=0), by_group
-
-    accuracy, gap, by_group = rates(np.ones(len(right)))
-    drawn = np.array([rates(weights)[:2] for weights in resamples(len(right), seed)])
-    low, high = percentile_interval(drawn[:, :, 1:] - drawn[:, :, :1])
+    The bootstrap over images draws how many fall into each group and each of the four cases: a multinomial.
+    """
+    sets, groups = counts.shape[:2]
+    images = counts[0].sum((1, 2))
+    low, high = np.empty((2, 2, sets))
+    for k, own in enumerate(counts):
+        drawn = np.random.default_rng([seed, k]).multinomial(images.sum(), own.ravel() / images.sum(), REPLICATES)
+        changes = [after - before for before, after in zip(*_rates(drawn.reshape(-1, groups, 2, 2))[:2], strict=True)]
+        low[:, k], high[:, k] = (np.array(end) for end in percentile_interval(np.stack(changes, 1)))
+    (accuracy_before, gap_before), (accuracy, gap), (group_before, by_group) = _rates(counts)
     values: dict[str, object] = {
-        "group_accuracy": (("unit", "group"), by_group[:, 1:].T),
-        "group_accuracy_before": ("group", by_group[:, 0]),
-        "images": ("group", belongs.sum(0).astype(int)),
+        "group_accuracy": (("unit", "group"), by_group),
+        "group_accuracy_before": ("group", group_before[0]),
+        "images": ("group", images),
     }
-    for place, (name, value) in enumerate((("accuracy", accuracy), ("gap", gap))):
-        values |= {name: ("unit", value[1:]), f"{name}_before": value[0]}
-        values |= {f"{name}_change": ("unit", value[1:] - value[0])}
+    for place, (name, before, after) in enumerate((("accuracy", accuracy_before, accuracy), ("gap", gap_before, gap))):
+        values |= {name: ("unit", after), f"{name}_before": before[0], f"{name}_change": ("unit", after - before)}
         values |= {f"{name}_change_low": ("unit", low[place]), f"{name}_change_high": ("unit", high[place])}
     return xr.Dataset(values)
+
+
+def _rates(counts: np.ndarray) -> tuple[tuple, tuple, tuple]:
+    """Return (accuracy, gap) before and after, each (n,), and the groups' accuracies, each (n, groups), of counts (n, …)."""
+    images = counts.sum((2, 3))
+    right = counts[:, :, 1].sum(2), counts[..., 1].sum(2)
+    with np.errstate(invalid="ignore"):
+        by_group = [own / images for own in right]
+    rates = ((own.sum(1) / images.sum(1), np.nanmax(of, 1) - np.nanmin(of, 1)) for own, of in zip(right, by_group, strict=True))
+    return *rates, tuple(by_group)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -19,38 +20,39 @@ from facexkit.measure.bootstrap import ratio_interval
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.region_scores import score_regions
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 
 TARGETS = {"difference": 0, "similarity": 1}
-"""What is explained of a pair → the output column of a `PairModel`."""
+"""What is explained of a pair → the column of a `Comparison`."""
 
 
-class PairModel(FaceModel):
-    """An embedding model that compares each probe with its row's reference, of `references` (rows, D).
+@dataclass
+class Comparison:
+    """The question whether a probe is like its row's reference: (1 − c, c), c = the cosine of the two embeddings.
 
-    Its output is (1 − c, c), c = the cosine of the two embeddings; `at` takes the rows of a batch.
+    Attributes
+    ----------
+    references : float32 (rows of the face set, D).
     """
 
-    def __init__(self, model: FaceModel, references: Tensor) -> None:
-        vars(self).update(vars(model), layers=model.layers, _class_names=["different", "same"])
-        self.references = references.to(self.device, torch.float32)
+    references: np.ndarray
 
-    def at(self, rows: np.ndarray) -> PairModel:
-        bound = copy(self)
-        bound.references = self.references[torch.as_tensor(rows, device=self.device)]
-        return bound
-
-    def pick(self, returned: object) -> Tensor:
-        cosine = F.cosine_similarity(super().pick(returned).float(), self.references)
+    def __call__(self, outputs: Tensor, rows: np.ndarray) -> Tensor:
+        cosine = F.cosine_similarity(outputs.float(), torch.from_numpy(self.references[rows]).to(outputs.device))
         return torch.stack([1 - cosine, cosine], 1)
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with any reference."""
+        return hashlib.sha256(self.references.tobytes()).hexdigest()
 
 
 def embed(model: FaceModel, faces: FaceSet, **how: object) -> xr.DataArray:
-    """Return the model's output for every face, float32 (image, feature); options as of `stream`.
+    """Return the model's output for every face, float32 (image, feature); options as of `PassOptions`.
 
     attrs["skipped"] lists the images that cannot be decoded. A model that gives one number a face is a FacexkitError.
     """
-    skipped = stream(model, faces, [outputs := Outputs()], **how)
+    skipped = run(model, faces, [outputs := Outputs()], PassOptions.of(how))
     rows, values = outputs.result()
     if values.shape[1] < 2:
         raise FacexkitError(f"model {model.name!r} gives one number a face, no embedding; choose one with output=")
@@ -86,7 +88,7 @@ def verify(
     if wrong := [name for name in targets if name not in TARGETS]:
         raise unknown("target of a verification", wrong[0], TARGETS)
     classes = [TARGETS[name] for name in targets]
-    how = {name: options[name] for name in ("batch_size", "workers", "max_skipped", "progress") if name in options}
+    how = {field.name: options[field.name] for field in fields(PassOptions) if field.name in options}
     bound, kept, skipped = _bind(model, pairs, **how)
     found = score_regions(bound, kept, layer, classes[0] if isinstance(target, str) else classes, method, **options)
     output = (found.output if isinstance(target, str) else found.output[0]).values
@@ -100,16 +102,16 @@ def verify(
 def similarities(model: FaceModel, pairs: FaceSet, **how: object) -> pd.DataFrame:
     """Return the pairs' table with `similarity`, the cosine of the two embeddings; needs no masks. See `embed`."""
     bound, kept, _ = _bind(model, pairs, **how)
-    stream(bound, kept, [outputs := Outputs()], **how)
+    run(bound, kept, [outputs := Outputs()], PassOptions.of(how))
     rows, values = outputs.result()
     return kept.table.iloc[rows].assign(similarity=values[:, 1]).reset_index(drop=True)
 
 
-def _bind(model: FaceModel, pairs: FaceSet, **how: object) -> tuple[PairModel, FaceSet, list[str]]:
+def _bind(model: FaceModel, pairs: FaceSet, **how: object) -> tuple[FaceModel, FaceSet, list[str]]:
     """Embed the references; return the model bound to them, the pairs that have one, and what was skipped."""
     embedded = embed(model, references(pairs), **how)
     place = pd.Index(embedded.image.values).get_indexer(pairs.table.reference)
-    bound = PairModel(model, torch.from_numpy(embedded.values[place[place >= 0]]))
+    bound = model.asked(Comparison(embedded.values[place[place >= 0]]), ("different", "same"))
     return bound, pairs[place >= 0], embedded.attrs["skipped"]
 
 

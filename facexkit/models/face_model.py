@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,16 @@ from facexkit.models.layers import layer_table
 
 MOST_SAID = 600
 """Letters of a stranger's error that are told."""
+
+
+class Question(Protocol):
+    """What is asked of an output for each row of a face set."""
+
+    def __call__(self, outputs: Tensor, rows: np.ndarray) -> Tensor:
+        """Return the answers (B, classes) for the outputs (B, D) of these rows."""
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with any of the answers."""
 
 
 class FaceModel:
@@ -51,6 +63,8 @@ class FaceModel:
                 module.inplace = False  # an activation that is recorded must not be overwritten by its successor
         self.network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.name, self.image_size, self.output = name, int(image_size), output
+        self.question: Question | None = None
+        self.rows: np.ndarray | None = None
         self._class_names = list(class_names) if class_names is not None else None
         mean, std = torch.tensor([mean, std], dtype=torch.float64).reshape(2, 1, 3, 1, 1)
         self.mean, self.std = mean.float().to(self.device), std.float().to(self.device)
@@ -78,15 +92,26 @@ class FaceModel:
             raise FacexkitError(f"model {self.name!r} returns a {kind}{have}; say which part with output=KEY")
         if not returned.ndim:
             raise FacexkitError(f"model {self.name!r} returns one number, not a row of outputs for each image")
-        return returned.flatten(1) if returned.ndim > 1 else returned[:, None]
+        outputs = returned.flatten(1) if returned.ndim > 1 else returned[:, None]
+        return outputs if self.question is None or self.rows is None else self.question(outputs, self.rows)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Run the network on prepared inputs and return its output (B, classes)."""
         return self.pick(self.network(inputs))
 
+    def asked(self, question: Question, class_names: Sequence[str]) -> FaceModel:
+        """Return the model with a question of its own for each row; `class_names` are the answers' columns."""
+        other = copy(self)
+        other.question, other._class_names = question, list(class_names)
+        return other
+
     def at(self, rows: np.ndarray) -> FaceModel:
         """Return the model as it answers for these rows of a face set: itself, unless each row asks something else."""
-        return self
+        if self.question is None:
+            return self
+        bound = copy(self)
+        bound.rows = rows
+        return bound
 
     def try_out(self) -> Tensor:
         """Return the output for two grey images; an error that says what the network said where it does not run."""
@@ -165,6 +190,7 @@ class FaceModel:
             if isinstance(value, Tensor):
                 digest.update(f"{key} {tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(self.question.fingerprint().encode() if self.question else b"")
         return digest.hexdigest()[:16]
 
 

@@ -153,8 +153,9 @@ class Skipped(Accumulator):
 
     def result(self) -> list[str]:
         """Return "path: reason" of each, in order."""
-        found = self.found.by_row()
-        return [f"{path}: {reason}" for path, reason in zip(found["path"], found["reason"], strict=True)] if found else []
+        if not self.found.parts:
+            return []
+        return [f"{path}: {reason}" for path, reason in zip(*self.found.by_row("path", "reason"), strict=True)]
 
 
 def _states(work: Work, shards: list[Shard], files: ShardFiles | None, bar: object) -> Iterator[Arrays]:

@@ -95,11 +95,11 @@ class Rows(State):
         if len(rows):
             self.parts.append({"rows": np.asarray(rows, np.int64), **values})
 
-    def by_row(self) -> Arrays:
-        """Return `rows`, ascending, and each array in their order; empty where no row was seen."""
+    def by_row(self, *names: str) -> tuple[np.ndarray, ...]:
+        """Return the named arrays in the order of `rows`, which is one of them."""
         joined = self.arrays()
-        order = np.argsort(joined["rows"], kind="stable") if joined else slice(0)
-        return {name: values[order] for name, values in joined.items()}
+        order = np.argsort(joined["rows"], kind="stable")
+        return tuple(joined[name][order] for name in names)
 
     def fresh(self) -> Rows:
         return Rows()
@@ -113,6 +113,24 @@ class Rows(State):
 
     def load(self, arrays: Arrays) -> None:
         self.parts = [arrays] if arrays else []
+
+
+class Handed(Rows):
+    """Rows that are handed on, shard by shard in row order, instead of being held.
+
+    Parameters
+    ----------
+    hand : takes the arrays of a shard, in row order; it stays where the shards are merged.
+    """
+
+    def __init__(self, hand: Callable[[Arrays], object]) -> None:
+        super().__init__()
+        self.hand = hand
+
+    def merge(self, other: Rows) -> None:
+        if joined := other.arrays():
+            order = np.argsort(joined["rows"], kind="stable")
+            self.hand({name: values[order] for name, values in joined.items()})
 
 
 class TopK(State):

@@ -17,13 +17,15 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Arrays, Handed
 from facexkit.show.dissection_files import EXPORTS
 from facexkit.show.dissection_report import write_dissection_report
 
 
 class MapFile(Accumulator):
-    """Every unit's activation map on every image in one raw file, float64 N×U×h×w.
+    """Every unit's activation map on every image in one raw file, float64 N×U×h×w, written shard by shard.
 
     Parameters
     ----------
@@ -32,24 +34,22 @@ class MapFile(Accumulator):
     """
 
     def __init__(self, layer: str, path: Path, places: np.ndarray) -> None:
-        self.layer, self.layers, self.path, self.places = layer, (layer,), path, places
-        self.maps: np.memmap | None = None
+        self.layer, self.layers = layer, (layer,)
+        self.kept = Handed(lambda shard: self._fill(path, places, shard))
+        self.shape: tuple[int, ...] = ()
 
     def update(self, batch: ProbedBatch) -> None:
-        maps = batch.activations[self.layer]
-        if self.maps is None:
-            shape = (int(self.places.max()) + 1, *maps.shape[1:])
-            self.maps = np.memmap(self.path, np.float64, "r+" if self.path.exists() else "w+", shape=shape)
-        self.maps[self.places[batch.rows]] = maps.cpu().numpy()
+        self.kept.take(batch.rows, maps=batch.activations[self.layer].cpu().numpy())
 
-    def merge(self, other: MapFile) -> None:
-        """Nothing to do: shards fill their own places of one file."""
-        self.maps = other.maps if self.maps is None else self.maps
+    def _fill(self, path: Path, places: np.ndarray, shard: Arrays) -> None:
+        self.shape = (int(places.max()) + 1, *shard["maps"].shape[1:])
+        maps = np.memmap(path, np.float64, "r+" if path.exists() else "w+", shape=self.shape)
+        maps[places[shard["rows"]]] = shard["maps"]
+        maps.flush()
 
     def result(self) -> np.ndarray:
-        """Return the file's shape (N, U, h, w); all is on disk then."""
-        self.maps.flush()
-        return np.array(self.maps.shape)
+        """Return the file's shape (N, U, h, w)."""
+        return np.array(self.shape)
 
 
 @EXPORTS.register("face_dissect")
@@ -115,7 +115,7 @@ def _write_maps(model: FaceModel, faces: FaceSet, layer: str, path: Path, places
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         maps = MapFile(layer, beside, places)
-        stream(model, faces, [maps], **how)
+        run(model, faces, [maps], PassOptions.of(how))
         shape = maps.result()
         os.replace(beside, path)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,13 +23,15 @@ from facexkit.measure.predictions import Outputs
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Handed
 from facexkit.systems.fairface_networks import BLOCKS, OUTPUTS, decode
 
 SCORES = {"race": "race_scores_fair", "race4": "race_scores_fair_4"}
 SCORES |= {block: f"{block}_scores_fair" for block in ("gender", "age")}
 """Block of outputs → FairFace's column of its probabilities, in FairFace's order."""
-ROWS_AT_ONCE, VALUES_AT_ONCE = 4096, 4 << 20
+ROWS_AT_ONCE = 4096
 
 
 def fairface(
@@ -47,7 +49,7 @@ def fairface(
         `fairface_activations_LAYER`. All are written to the side and put there at the end.
     layers : layers to record: NAME of the first model given, or "7.NAME" and "4.NAME".
     pooled : whether a column is the mean of a unit's map; else maps are flattened (unit, row, column).
-    how : `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`.
+    how : options of the pass, see `PassOptions`.
 
     Returns
     -------
@@ -66,15 +68,14 @@ def fairface(
         for layer in layers:
             stem = Path(side, "fairface_activations" + (f"_{layer}" if tables else ""))
             layer = layer if layer[:2] in ("7.", "4.") else f"{races[0]}.{layer}"
-            tables.append(ActivationTable(layer, paths, stem, pooled))
-            opened.callback(tables[-1].close)
-        skipped = stream(pair, faces, [outputs, *tables], **how)
+            files = ActivationFiles(stem)
+            opened.callback(files.close)
+            tables.append(Activations(layer, paths, pooled, files.write))
+        skipped = run(pair, faces, [outputs, *tables], PassOptions.of(how))
         said = predictions(*outputs.result(), races, paths)
         said.attrs = provenance(pair, faces, layers=layers, pooled=pooled, skipped=skipped)
         write_predictions(said, Path(side, "test_outputs"))
-        for table in tables:
-            table.result()
-            table.close()
+        opened.close()
         for file in Path(side).iterdir():
             os.replace(file, Path(out, file.name))
     return said
@@ -127,39 +128,48 @@ def write_predictions(said: pd.DataFrame, stem: Path) -> None:
             file.write(csv_bytes(table, header=not start))
 
 
-class ActivationTable(Accumulator):
+class ActivationFiles:
     """A layer's activations as `STEM.csv` and `STEM.parquet`, written while the model runs; memory does not grow."""
 
-    def __init__(self, layer: str, paths: np.ndarray, stem: Path, pooled: bool) -> None:
-        self.layer, self.layers, self.paths, self.stem, self.pooled = layer, (layer,), paths, stem, pooled
-        self.held: list[tuple[np.ndarray, np.ndarray]] = []
-        self.writers: list[pa_csv.CSVWriter | pa_parquet.ParquetWriter] = []
+    def __init__(self, stem: Path) -> None:
+        self.stem, self.writers = stem, []
 
-    def update(self, batch: ProbedBatch) -> None:
-        maps = batch.activations[self.layer]
-        values = (maps.mean((2, 3)) if self.pooled else maps.flatten(1)).cpu().numpy()
-        for path in self.paths[batch.rows[~np.isfinite(values).all(1)]]:
-            raise FacexkitError(f"layer {self.layer!r}, image {path!r}: an activation is not finite; check the weights")
-        self.held.append((self.paths[batch.rows], values))
-        if values.size * len(self.held) >= VALUES_AT_ONCE:
-            self.result()
-
-    def merge(self, other: ActivationTable) -> None:
-        raise FacexkitError("activations are written in the order of the images: take one shard, or fx.record")
-
-    def close(self) -> None:
-        while self.writers:
-            self.writers.pop().close()
-
-    def result(self) -> None:
-        """Write what is held."""
-        if not self.held:
-            return
-        paths, values = map(np.concatenate, zip(*self.held, strict=True))
-        self.held = []
+    def write(self, paths: np.ndarray, values: np.ndarray) -> None:
+        """Append rows."""
         table = pa.table({"image_paths": pa.array(paths, pa.string()), **{str(u): v for u, v in enumerate(values.T)}})
         if not self.writers:
             parquet = pa_parquet.ParquetWriter(f"{self.stem}.parquet", table.schema, use_dictionary=False)
             self.writers = [parquet, pa_csv.CSVWriter(f"{self.stem}.csv", table.schema)]
         self.writers[0].write_table(table)
         self.writers[1].write_table(table.set_column(0, "image_paths", pa.array(map(as_text, paths), pa.string())))
+
+    def close(self) -> None:
+        """Finish the files."""
+        while self.writers:
+            self.writers.pop().close()
+
+
+class Activations(Accumulator):
+    """Every unit's activation on every image, handed on shard by shard.
+
+    Parameters
+    ----------
+    pooled : whether that is the mean of the unit's map, or all of it.
+    write : takes the paths (n,) and the values (n, units) of a shard.
+    """
+
+    def __init__(
+        self, layer: str, paths: np.ndarray, pooled: bool, write: Callable[[np.ndarray, np.ndarray], object]
+    ) -> None:
+        self.layer, self.layers, self.paths, self.pooled = layer, (layer,), paths, pooled
+        self.kept = Handed(lambda shard: write(paths[shard["rows"]], shard["values"]))
+
+    def update(self, batch: ProbedBatch) -> None:
+        maps = batch.activations[self.layer]
+        values = (maps.mean((2, 3)) if self.pooled else maps.flatten(1)).cpu().numpy()
+        for path in self.paths[batch.rows[~np.isfinite(values).all(1)]]:
+            raise FacexkitError(f"layer {self.layer!r}, image {path!r}: an activation is not finite; check the weights")
+        self.kept.take(batch.rows, values=values)
+
+    def result(self) -> None:
+        """Nothing is held."""

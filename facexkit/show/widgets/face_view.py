@@ -14,9 +14,11 @@ from facexkit.faces.regions import REGIONS, TITLES
 from facexkit.measure.margins import probabilities
 from facexkit.measure.facex import RegionScores, scaled
 from facexkit.models.face_model import FaceModel
+from facexkit.probe.accumulator import Attributed
 from facexkit.probe.attribution import attribute
 from facexkit.probe.hooks import capture
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 from facexkit.show.pictures import data_uri, face_as_seen, veil
 
 SIDE, MOST = 320, 8
@@ -42,8 +44,8 @@ def look_at(
     tables = [("Prediction", [[names[k], float(chances[k]), f"{chances[k]:.0%}", bool(k == target)] for k in order])]
     masks = one.masks.read(path) if one.masks is not None else {}
     if REGIONS[1] in masks:
-        scores = RegionScores(layer, target, one.table.path.to_numpy(object), model.image_size)
-        stream(model, one, [scores], progress=False, workers=0)
+        scores = RegionScores(Attributed(layer, target), one.table.path.to_numpy(object), model.image_size)
+        run(model, one, [scores], PassOptions(progress=False, workers=0))
         regions = scores.result().per_image[0].to_series().dropna().sort_values(ascending=False)[:MOST]
         tables.append(("FaceX score of its regions", [[TITLES[r], v, f"{v:.2f}", False] for r, v in regions.items()]))
     peaks = taken[layer].detach().float().amax((2, 3))[0].cpu().numpy()

@@ -13,10 +13,11 @@ import xarray as xr
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.margins import probabilities
 from facexkit.measure.hierarchy import rank_concepts
-from facexkit.measure.unit_effects import AblatedPredictions, unit_effects
+from facexkit.measure.unit_effects import UnitEffects, unit_effects
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.edits import ablation, run_changes
-from facexkit.probe.stream import stream
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 from facexkit.show.pictures import data_uri, lit_face, seen_faces
 from facexkit.show.readings import METHODS, points_between
 from facexkit.show.widgets.base import (
@@ -187,10 +188,10 @@ class UnitBrowser(Paged):
         self.effect = {"said": said, "rows": shown}
 
     def _changed_classes(self, unit: int, layer: str, faces: FaceSet) -> str:
-        passed = AblatedPredictions(self.model, layer, [[unit]], 0)
-        stream(self.model, faces, [passed], progress=self.bar)
-        before, after = passed.result()[1].T
-        return f"Without unit {unit}, {int((before != after).sum())} of {len(before)} faces get another class."
+        unknown = np.full(len(faces), -1)
+        passed = UnitEffects(layer, [ablation(self.model, layer, [unit])], unknown, unknown)
+        run(self.model, faces, [passed], PassOptions(progress=self.bar))
+        return f"Without unit {unit}, {passed.changed.value[0]} of {passed.images.value} faces get another class."
 
     def still(self) -> str:
         return super().still() + (f"<p>{escape(self.detail['title'] + ': ' + self.detail['said'])}</p>" if self.detail else "")
