@@ -126,7 +126,7 @@ class Candidates(TailQuantile):
         self.seen.take(batch.rows, maximum=maps.amax((2, 3)).cpu().numpy(), present=present)
         self.minimum.take(maps.amin((0, 2, 3)).cpu().numpy())
         self.tail.kept()
-        self.tail.take_maps(batch.rows, maps, batch.masks[self.view].numpy())
+        self.tail.take_maps(batch.rows, maps, batch.masks[self.view].cpu().numpy())
 
     def result(self) -> xr.Dataset:
         """Return threshold, minimum (unit), maximum (image, unit), has_concept (image, concept), images (concept)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet

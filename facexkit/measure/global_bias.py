@@ -16,8 +16,8 @@ from facexkit.measure.recording import UnitSummary
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
-from facexkit.probe.progress import Progress, progress_bar
 from facexkit.probe.options import PassOptions
+from facexkit.probe.progress import Progress, progress_bar
 from facexkit.probe.run import run
 from facexkit.probe.state import Least
 

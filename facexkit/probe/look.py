@@ -26,7 +26,7 @@ def probed(
     """
     model = model.at(batch.rows)
     layers, wanted, edits = (_every(getattr(a, need) for a in accumulators) for need in ("layers", "attributions", "edits"))
-    found = ProbedBatch(**vars(batch))
+    found = ProbedBatch(**vars(batch) | {"masks": batch.masks.to(model.device)})
     precision = torch.autocast(model.device.type, autocast) if autocast else nullcontext()
     with torch.no_grad(), precision:
         stop = not wanted and not any(a.outputs for a in accumulators)

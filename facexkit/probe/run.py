@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -84,6 +85,11 @@ class Work:
         parts = (version("facexkit"), self.model.fingerprint(), self.faces.fingerprint(), shard, self.how.batch_size)
         return [str(part) for part in (*parts, self.how.precision, described([rows, self.pairs]), *own)]
 
+    def shipped(self) -> Work:
+        """Return what a worker elsewhere needs of it: nothing that has been seen yet, and decoding in its own thread."""
+        how = replace(self.how, workers=0, progress=False, client=None, folder=None)
+        return Work(self.model, self.faces, [a.fresh() for a in self.accumulators], how, self.pairs, self.images)
+
     def batches(self, shards: Sequence[Shard]) -> Iterator:
         """Yield the decoded batches of shards, one after the other."""
         drawn = [batch for shard in shards for batch in shard.batches]
@@ -160,9 +166,9 @@ class Skipped(Accumulator):
 
 def _states(work: Work, shards: list[Shard], files: ShardFiles | None, bar: object) -> Iterator[Arrays]:
     """Yield each shard's states in row order: those that are written down, and the others as they are finished."""
-    known = {shard.place: states for shard in shards if (states := files and files.read(shard)) is not None}
+    known = {shard.place for shard in shards if files and files.has(shard)}
     todo = [shard for shard in shards if shard.place not in known]
-    if work.how.client is not None:
+    if elsewhere := work.how.client is not None:
         from facexkit.probe.cluster import finished_elsewhere  # here, as distributed is an extra
 
         coming = finished_elsewhere(work, todo)
@@ -170,11 +176,12 @@ def _states(work: Work, shards: list[Shard], files: ShardFiles | None, bar: obje
         batches = work.batches(todo)
         coming = (work.finished(shard, batches, bar.update) for shard in todo)
     for shard in shards:
-        states = known.pop(shard.place, None)
-        if states is None:
+        if shard.place in known:
+            states = files.read(shard)
+        else:
             states = next(coming)
             if files:
                 files.write(shard, states)
-        else:
+        if elsewhere or shard.place in known:
             bar.update(shard.rows)
         yield states

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.probe.accumulator import Accumulator
 from facexkit.probe.state import Arrays
@@ -66,12 +67,16 @@ class ShardFiles:
         key = hashlib.sha256("\n".join(made_by).encode()).hexdigest()[:16]
         self.folder = Path(folder).expanduser() / key
 
-    def read(self, shard: Shard) -> Arrays | None:
-        """Return the states of a shard, None where they are not there or not whole."""
+    def has(self, shard: Shard) -> bool:
+        """Whether the states of a shard are there."""
+        return self._path(shard).is_file()
+
+    def read(self, shard: Shard) -> Arrays:
+        """Return the states of a shard; a damaged file is an error."""
         try:
             found = load(self._path(shard).read_bytes())
-        except (FileNotFoundError, SafetensorError):
-            return None
+        except (OSError, SafetensorError) as error:
+            raise FacexkitError(f"{self._path(shard)} cannot be read ({error}); remove it and run again") from error
         return dict(_with_texts(name, array) for name, array in found.items())
 
     def write(self, shard: Shard, states: Arrays) -> None:

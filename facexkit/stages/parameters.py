@@ -10,7 +10,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from facexkit.arguments import (
-    BatchSize, Count, EachOnce, Number, Outputs, Quantile, Seed, Side, TargetClass, Text, shown, wanted,
+    BatchSize,
+    Count,
+    EachOnce,
+    Number,
+    Outputs,
+    Quantile,
+    Seed,
+    Side,
+    TargetClass,
+    Text,
+    shown,
+    wanted,
 )  # fmt: skip
 from facexkit.errors import FacexkitError, unknown
 from facexkit.plain_yaml import INT, NULL, read_yaml, read_yaml_file

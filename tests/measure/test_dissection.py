@@ -16,7 +16,8 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.active_area import ActiveArea
-from facexkit.measure.dissection import Candidates, dissect
+from facexkit.measure.candidates import Candidates
+from facexkit.measure.dissection import dissect
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.tail_quantile import TailQuantile
@@ -101,13 +102,13 @@ def run(maps, masks, q, size, sizes, rule="labelled", memory=1 << 30):
     """What `dissect` does, on given maps."""
     view = MaskView(CONCEPTS, size)
     paths = np.array([f"{n}.png" for n in range(len(maps))], object)
-    candidates = Candidates(TailQuantile("layer", paths, q), view, memory)
+    candidates = Candidates("layer", paths, q, view, memory)
     batches = batches_of(maps, masks, view, sizes)
     for batch in batches:
         candidates.update(batch)
     seen = candidates.result()
     tally = IoUTally("layer", seen.threshold.to_numpy(), view, paths, rule, 3)
-    if candidates.kept is None:
+    if candidates.tail.given_up:
         for batch in batches:
             tally.update(batch)
     else:
@@ -135,7 +136,7 @@ def test_dissection_equals_the_slow_version(shape, rule, memory):
     rng = np.random.default_rng(3)
     maps, masks, q, size = special_maps(rng, shape), masks_of(shape[0], 50, rng), 0.15, 28
     found, candidates = run(maps, masks, q, size, [4] * 3, rule, memory)
-    assert (candidates.kept is None) == (memory == 0)
+    assert candidates.tail.given_up == (memory == 0)
     thresholds = slow_thresholds(maps, q)
     np.testing.assert_array_equal(found.threshold, thresholds)
     intersection, union, unsure = slow_tally(maps, masks, thresholds, size, CONCEPTS, rule)
@@ -171,7 +172,7 @@ def test_shards_merge_in_any_order(seed, order, memory):
             shards[0].merge(other)
         return shards[0]
 
-    candidates = merged(lambda: Candidates(TailQuantile("layer", paths, 0.05), view, memory))
+    candidates = merged(lambda: Candidates("layer", paths, 0.05, view, memory))
     seen = candidates.result()
     tally = merged(lambda: IoUTally("layer", seen.threshold.to_numpy(), view, paths, "labelled", 3))
     assert whole.identical(seen.merge(tally.result()))
@@ -197,7 +198,7 @@ def test_maps_that_cannot_matter_are_dropped_on_the_way():
     maps, masks = rng.normal(size=(400, 3, 7, 7)).astype(np.float32), masks_of(400, 10, rng)
     _, roomy = run(maps, masks, 0.005, 8, [50] * 8)
     _, tight = run(maps, masks, 0.005, 8, [50] * 8, memory=int(0.8 * roomy.held))
-    assert tight.kept is not None and tight.held < roomy.held
+    assert not tight.tail.given_up and tight.tail.held < roomy.tail.held
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(7, 7, 224), (7, 7, 112), (3, 5, 17), (1, 1, 9), (16, 16, 32), (30, 20, 12)])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.facex import HighImpactPatches, RegionScores, above_mean, scaled
 from facexkit.measure.region_scores import score_regions
-from facexkit.probe.accumulator import ProbedBatch
+from facexkit.probe.accumulator import Attributed, ProbedBatch
 from facexkit.probe.attribution import attribute
 
-KEY = ("layer", 1)
+KEY = Attributed("layer", 1)
 
 
 def upsampled(map_, size):
@@ -81,8 +81,8 @@ def probed(view, rows, maps, masks):
 
 PATHS = np.array([f"{row}.png" for row in range(9)], object)
 ACCUMULATORS = {
-    "region scores": lambda: RegionScores(*KEY, PATHS, 32),
-    "patches": lambda: HighImpactPatches(*KEY, PATHS, 40),
+    "region scores": lambda: RegionScores(KEY, PATHS, 32),
+    "patches": lambda: HighImpactPatches(KEY, PATHS, 40),
 }
 
 
@@ -109,7 +109,7 @@ def test_a_result_is_the_same_for_any_batches_shards_and_merge_order(kind, order
 
 
 def test_scores_are_those_of_a_loop_over_images():
-    kept = RegionScores(*KEY, PATHS, 32)
+    kept = RegionScores(KEY, PATHS, 32)
     maps, masks = random_batch(9, kept.view, seed=1)
     kept.update(probed(kept.view, np.arange(9), maps, masks))
     found = kept.result()
@@ -135,7 +135,7 @@ def test_scores_are_those_of_a_loop_over_images():
 
 @pytest.mark.parametrize("size", [40, 16, 23, 9])
 def test_patches_are_those_of_a_loop_over_tiles(size):
-    kept = HighImpactPatches(*KEY, PATHS, size)
+    kept = HighImpactPatches(KEY, PATHS, size)
     maps, masks = random_batch(9, kept.view, seed=size)
     kept.update(probed(kept.view, np.arange(9), maps, masks))
     found = kept.result()
@@ -154,7 +154,7 @@ def test_patches_are_those_of_a_loop_over_tiles(size):
 
 def test_no_more_than_twenty_patches_are_kept_and_the_best():
     paths = np.array([str(row) for row in range(30)], object)
-    kept = HighImpactPatches(*KEY, paths, 16)
+    kept = HighImpactPatches(KEY, paths, 16)
     maps = np.arange(30, dtype=np.float32)[:, None, None] + np.zeros((30, 2, 2), np.float32)
     masks = np.zeros((30, 19, 16, 16), bool)
     masks[:, 2, 3, 4:6] = True
@@ -183,7 +183,7 @@ def test_scaling_is_by_each_maps_own_range():
 
 def test_the_whole_chain_equals_a_loop_over_images(small_model, small_faces):
     found = score_regions(small_model, small_faces, "conv2", 2, batch_size=6, progress=False)
-    views = [RegionScores("conv2", 2, [], 32).view, HighImpactPatches("conv2", 2, [], 32).view]
+    views = [RegionScores(Attributed("conv2", 2), [], 32).view, HighImpactPatches(Attributed("conv2", 2), [], 32).view]
     scores, best = [], []
     for row in range(len(small_faces)):
         batch = next(iter(small_faces[[row]].batches(32, 1, views, workers=0)))

@@ -125,6 +125,7 @@ def test_any_shards_in_any_order_give_the_same(order, shard):
         found = UnitSummary("layer", table)
         for row in rows:
             found.update(ProbedBatch(np.array([row]), torch.empty(1, 3, 0, 0), activations={"layer": maps[[row]]}))
+        found.finish()
         return found
 
     merged = summary([n for n in order if shard[n] == 0])
@@ -223,7 +224,7 @@ def test_an_activation_that_is_no_number_is_named(value):
     summary = UnitSummary("conv", pd.DataFrame({"path": [f"{n}.png" for n in range(9)]}))
     summary.update(ProbedBatch(np.arange(3, 7), torch.empty(4, 3, 0, 0), activations={"conv": scale(maps, 1)}))
     with pytest.raises(FacexkitError, match=r"layer 'conv', unit 1, image '5\.png': an activation is NaN or infinite"):
-        summary.result()
+        summary.finish()
 
 
 @pytest.mark.parametrize("factor", [1e6, -1e6])

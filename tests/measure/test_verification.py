@@ -19,7 +19,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.facex import RegionScores, above_mean, scaled
 from facexkit.measure.verification import (
-    PairModel,
+    Comparison,
     embed,
     error_rates,
     group_scores,
@@ -29,7 +29,9 @@ from facexkit.measure.verification import (
 )  # fmt: skip
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
-from facexkit.probe.stream import stream
+from facexkit.probe.accumulator import Attributed
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 from facexkit.show.findings import findings
 from facexkit.show.report import gallery, write_report
 from facexkit.show.tables import write_tables
@@ -76,9 +78,11 @@ def plain_grad_cam(model, pairs, row, column):
 class Maps(RegionScores):
     """Region scores that keep the maps."""
 
+    maps = {}
+
     def update(self, batch):
         super().update(batch)
-        vars(self).setdefault("maps", {}).update(zip(batch.rows.tolist(), batch.attributions[self.key], strict=True))
+        self.maps.update(zip(batch.rows.tolist(), batch.attributions[self.key], strict=True))
 
 
 @pytest.mark.parametrize("column", [0, 1])
@@ -87,7 +91,8 @@ def test_maps_scores_and_similarities_are_those_of_a_plain_loop(embedder, pairs,
     paths, view = pairs.table.path.to_numpy(object), MaskView(REGIONS, 64, "antialias", through=32)
     with torch.no_grad():
         own = torch.cat([embedder(one_picture(embedder, pairs, name)) for name in pairs.table.reference])
-    stream(PairModel(embedder, own), pairs, [kept := Maps("conv2", column, paths, 32)], batch_size=5, **QUIET)
+    bound, key = embedder.asked(Comparison(own.numpy()), ("different", "same")), Attributed("conv2", column)
+    run(bound, pairs, [kept := Maps(key, paths, 32)], PassOptions(batch_size=5, **QUIET))
     plain = [plain_grad_cam(embedder, pairs, row, column) for row in range(len(pairs))]
     assert np.ptp([cosine for _, cosine in plain]) > 0.5 and sum(bool(map_.any()) for map_, _ in plain) > 5
     for row, (map_, cosine) in enumerate(plain):

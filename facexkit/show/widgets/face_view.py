@@ -11,8 +11,8 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.preview import COLOURS
 from facexkit.faces.regions import REGIONS, TITLES
-from facexkit.measure.margins import probabilities
 from facexkit.measure.facex import RegionScores, scaled
+from facexkit.measure.margins import probabilities
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Attributed
 from facexkit.probe.attribution import attribute

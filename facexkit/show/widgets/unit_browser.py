@@ -11,8 +11,8 @@ import traitlets as t
 import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.margins import probabilities
 from facexkit.measure.hierarchy import rank_concepts
+from facexkit.measure.margins import probabilities
 from facexkit.measure.unit_effects import UnitEffects, unit_effects
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.edits import ablation, run_changes

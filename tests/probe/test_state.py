@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facexkit.measure.top import TopK
+from facexkit.probe.state import Sum, Tail, TopK, place_of
 
 VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0])  # few, so that ties are common
 
@@ -21,7 +22,7 @@ def streams(draw):
 def fed(values, k, batches):
     top = TopK(len(values), k)
     for rows in batches:
-        top.update(values[:, rows], rows, lambda subjects, columns, rows=rows: np.stack([subjects, rows[columns]], -1))
+        top.take(values[:, rows], rows, lambda subjects, columns, rows=rows: np.stack([subjects, rows[columns]], -1))
     return top
 
 
@@ -58,3 +59,24 @@ def test_merging_with_one_that_saw_nothing_changes_nothing():
     top.merge(empty)
     empty.merge(top)
     assert top.rows.tolist() == empty.rows.tolist() == [[0, 2]]
+
+
+@given(share=st.integers(1, 99), count=st.integers(1, 10**6))
+def test_a_place_is_counted_in_the_decimals_that_people_write(share, count):
+    assert place_of(share / 100, count) == share * count // 100  # int(0.29 * 100) is 28
+
+
+@given(data=st.data(), share=st.sampled_from([0.01, 0.29, 0.5]))
+def test_a_tail_holds_the_largest_values_and_its_bound_is_never_too_high(data, share):
+    values = np.array(data.draw(st.lists(st.integers(-9, 9), min_size=1, max_size=60)), np.float32)[None]
+    tail = Tail(share)
+    for part in np.array_split(values, data.draw(st.integers(1, 5)), axis=1):
+        tail.take(part, values.shape[1])
+    kept, place = np.sort(tail.kept()[0])[::-1], place_of(share, values.shape[1])
+    assert kept.tolist() == np.sort(values[0])[::-1][: place + 1].tolist()
+    assert tail.bound()[0] <= kept[place]
+
+
+def test_a_sum_of_floating_point_numbers_is_refused():
+    with pytest.raises(TypeError, match="one of integers"):
+        Sum().take(np.ones(3))

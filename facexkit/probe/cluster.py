@@ -1,0 +1,92 @@
+"""Shards on a Dask cluster: each worker gets the model and the faces once, runs shards and returns their states."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.cores import cores
+from facexkit.probe.shards import Shard
+from facexkit.probe.state import Arrays
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from facexkit.probe.run import Work
+
+AHEAD = 2
+"""Shards under way for each worker: one at work, one that waits there."""
+TRIES = 3
+_AT_WORK = Lock()
+"""One shard at a time in a process: hooks into a model see whatever it runs."""
+
+
+def finished_elsewhere(work: Work, shards: Sequence[Shard]) -> Iterator[Arrays]:
+    """Yield the states of shards in their order, run by the workers of `work.how.client`.
+
+    A worker that dies costs the shards that it had; they run again elsewhere.
+
+    Raises
+    ------
+    FacexkitError with its rows for a shard that failed three times, and for a cluster that cannot be reached.
+    """
+    with connected(work.how.client) as client:
+        shipped = client.scatter(work.shipped(), broadcast=True, hash=False)
+        coming, under_way = iter(shards), deque()
+        try:
+            while True:
+                workers = max(1, len(client.scheduler_info()["workers"]))
+                while len(under_way) < AHEAD * workers and (shard := next(coming, None)) is not None:
+                    how = {"pure": False, "retries": TRIES - 1, "priority": -shard.place}
+                    under_way.append((shard, client.submit(run_shard, shipped, shard, **how)))
+                if not under_way:
+                    return
+                shard, future = under_way.popleft()
+                yield _states(shard, future)
+        finally:
+            client.cancel([future for _, future in under_way])
+
+
+def run_shard(work: Work, shard: Shard) -> Arrays:
+    """Run one shard; what a worker does."""
+    with _AT_WORK:
+        return work.finished(shard, work.batches([shard]), lambda _: None)
+
+
+def _states(shard: Shard, future: object) -> Arrays:
+    try:
+        return future.result()
+    except FacexkitError:
+        raise
+    except Exception as error:  # whatever ended the workers, or what they ran
+        first, last = shard.batches[0][0], shard.batches[-1][-1]
+        raise FacexkitError(
+            f"rows {first} to {last} failed {TRIES} times on the cluster: {type(error).__name__}: {error}; the workers' "
+            "logs say more"
+        ) from error
+
+
+@contextmanager
+def connected(client: object) -> Iterator[Client]:
+    """Yield a Dask client: the one given, one of the scheduler at an address, or one of a new cluster on this machine."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise FacexkitError("client= needs the extra 'cluster': pip install 'facexkit[cluster]'") from error
+    if isinstance(client, Client):
+        yield client
+    elif client == "local":
+        own = {"n_workers": cores(), "threads_per_worker": 1, "dashboard_address": None}
+        with LocalCluster(**own) as cluster, Client(cluster) as made:
+            yield made
+    else:
+        try:
+            made = Client(client, timeout=10)
+        except (OSError, ValueError, TypeError) as error:
+            raise FacexkitError(f"no Dask scheduler answers at client={client!r}: {error}; check address and network") from error
+        with made:
+            yield made

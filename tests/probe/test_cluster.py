@@ -1,0 +1,94 @@
+"""Shards on a real Dask cluster of two processes: the same to the last bit, also where one of them is killed."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.formats import load_faces
+from facexkit.measure.decision_share import decision_shares
+from facexkit.measure.dissection import dissect
+from facexkit.measure.facex import facex_scores
+from facexkit.measure.predictions import Outputs
+from facexkit.models.loading import load_model
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+
+distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+
+
+@pytest.fixture(scope="module")
+def client():
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_faces("synthetic", limit=24)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("torchvision:squeezenet1_1", num_classes=3, image_size=64, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def outputs_of(model, faces, **how):
+    outputs = Outputs()
+    run(model, faces, [outputs], PassOptions(batch_size=2, progress=False, **how), shard=4)
+    return outputs.result()
+
+
+def test_two_workers_give_what_one_process_gives(client, model, faces):
+    for one, other in zip(outputs_of(model, faces), outputs_of(model, faces, client=client), strict=True):
+        np.testing.assert_array_equal(one, other)
+    how = {"progress": False, "batch_size": 8}
+    here, there = (dissect(model, faces, "features.3", quantile=0.02, mask_size=32, **how, client=c) for c in (None, client))
+    assert here.identical(there)
+    shares = [decision_shares(model, faces, None, [1], images=12, **how, client=c)[0] for c in (None, client)]
+    assert shares[0].identical(shares[1])
+    (here,), (there,) = (facex_scores(model, faces, "features.3", [1], **how, client=c) for c in (None, client))
+    assert here.identical(there)
+
+
+def test_a_worker_that_is_killed_costs_its_shards_only(client, model, faces, tmp_path):
+    expected = outputs_of(model, faces)
+    victim = next(iter(client.run(os.getpid).values()))
+
+    def kill():
+        while not list(tmp_path.glob("*/*.safetensors")):
+            time.sleep(0.01)
+        os.kill(victim, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    found = outputs_of(model, faces, client=client, folder=tmp_path)
+    thread.join()
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert victim not in client.run(os.getpid).values()
+
+
+def test_what_fails_there_is_told_here(client, model, faces):
+    class Broken(Outputs):
+        def update(self, batch):
+            raise ZeroDivisionError("nothing to divide")
+
+    with pytest.raises(FacexkitError, match=r"rows 0 to 3 failed 3 times on the cluster: ZeroDivisionError"):
+        run(model, faces, [Broken()], PassOptions(batch_size=2, progress=False, client=client), shard=4)
+    with pytest.raises(FacexkitError, match="no Dask scheduler answers at client='tcp://127.0.0.1:9'"):
+        outputs_of(model, faces, client="tcp://127.0.0.1:9")
