@@ -20,19 +20,22 @@ from benchmarks.plain_fineface import PlainFineFace, plain_step
 from benchmarks.setting import CONCEPTS, Row, Setting
 from facexkit.faces.faceset import FaceBatch
 from facexkit.faces.mask_view import MaskView
-from facexkit.measure.dissection import Candidates
+from facexkit.measure.candidates import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.predictions import Outputs
-from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator
+from facexkit.probe.accumulator import Accumulator, Attributed
 from facexkit.probe.attribution import attribute
 from facexkit.probe.hooks import capture
-from facexkit.probe.stream import stream
-from facexkit.systems.fairface import ActivationTable, both_models, predictions, write_predictions
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.systems.fairface import ActivationFiles, Activations, both_models, predictions, write_predictions
 from facexkit.systems.fineface import FineFace
 from facexkit.systems.fineface_training import five_steps, optimizer_of
+
+QUIET = PassOptions(progress=False)
+
 
 class Decoded:
     """A face set whose batches are in memory, so that decoding is not timed."""
@@ -82,10 +85,10 @@ def _passes(setting: Setting, targets: list[int]) -> Callable[[], object]:
     paths, size = setting.faces.table.path.to_numpy(object), setting.model.image_size
 
     def accumulators() -> list[Accumulator]:
-        return [make("layer4", t, paths, size) for t in targets for make in (RegionScores, HighImpactPatches)]
+        return [make(Attributed("layer4", t), paths, size) for t in targets for make in (RegionScores, HighImpactPatches)]
 
     decoded = Decoded(setting, accumulators())
-    return lambda: stream(setting.model, decoded, accumulators(), progress=False)
+    return lambda: run(setting.model, decoded, accumulators(), QUIET)
 
 
 def dissection(setting: Setting) -> Callable[[], object]:
@@ -93,13 +96,13 @@ def dissection(setting: Setting) -> Callable[[], object]:
     paths, view = setting.faces.table.path.to_numpy(object), MaskView(CONCEPTS, setting.model.image_size)
 
     def first_pass() -> Candidates:
-        return Candidates(TailQuantile("layer4", paths), view, memory=1 << 30)
+        return Candidates("layer4", paths, 0.005, view, memory=1 << 30)
 
     decoded = Decoded(setting, [first_pass()])
 
     def work() -> None:
         candidates = first_pass()
-        stream(setting.model, decoded, [candidates], progress=False)
+        run(setting.model, decoded, [candidates], QUIET)
         thresholds = candidates.result().threshold.to_numpy()
         tally = IoUTally("layer4", thresholds, view, paths, "labelled", top_images=4)
         candidates.replay(tally)
@@ -160,11 +163,10 @@ def fairface(setting: Setting) -> Callable[[], object]:
     def work() -> None:
         with TemporaryDirectory() as folder:
             outputs = Outputs()
-            table = ActivationTable("7.avgpool", paths, Path(folder, "fairface_activations"), pooled=True)
-            stream(both, decoded, [outputs, table], progress=False)
+            files = ActivationFiles(Path(folder, "fairface_activations"))
+            run(both, decoded, [outputs, Activations("7.avgpool", paths, True, files.write)], QUIET)
+            files.close()
             write_predictions(predictions(*outputs.result(), races, paths), Path(folder, "test_outputs"))
-            table.result()
-            table.close()
 
     return work
 

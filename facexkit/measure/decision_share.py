@@ -214,5 +214,6 @@ def share_interval(
     without = (toward.sum(0) - touching[:, :-1]) / np.maximum(whole - touching[:, -1:], np.finfo(float).tiny)
     spread = (count - 1) / count * ((without - without.mean(0)) ** 2).sum(0)
     variance = spread - (both**2).sum(0)
-    reach = t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(variance.clip(0))
+    known = variance > 1e-18  # below, all pairs agree, and nothing is known of a spread
+    reach = t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(np.where(known, variance, np.nan))
     return share, share - reach, share + reach
