@@ -46,11 +46,9 @@ def score_regions(
     ----------
     layer : whose attribution map "facex" takes; "share" needs none.
     target_class : output column or class name; or a list of them, all from one pass.
-    method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): options
-        `attribution`, `batch_size`, `workers`, `autocast`, `max_skipped`, `progress`, see `stream`;
-        "share", how much of the decision moves when only this region is exchanged between two faces: options
-        `images`, `partners`, `batch_size`, `workers`, `max_skipped`, `progress`, see `decision_shares`; or a registered
-        one.
+    method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): option
+        `attribution`; "share", how far a region carries the decision when faces are exchanged region by region: options
+        `images`, `partners`, see `decision_shares`; or a registered one. All take the options of `PassOptions`.
     seed : of bootstrap and sampling.
 
     Returns
@@ -58,7 +56,8 @@ def score_regions(
     Dataset: score, score_low, score_high (95 % bootstrap interval over images), images (region), NaN where no image has
     the region; per_image (image, region); output (image), the model's output at the class; row (image), the position in
     `faces.table`. "facex" adds patch_value, patch_image, patch_y, patch_x (region, patch) and example_image,
-    example_score (region, example), example_map (region, example, y, x); "share" adds total, total_low, total_high, and union_score, union_score_low, union_score_high, union_images (union). A list of classes adds a leading dimension target_class.
+    example_score (region, example), example_map (region, example, y, x); "share" adds union_score, union_score_low,
+    union_score_high, union_images (union). A list of classes adds a leading dimension target_class.
     attrs: `unmasked`, the images without a mask of any region but the background, which count nowhere; `unmasked_groups`,
     how many of each group they are, by protected column.
 

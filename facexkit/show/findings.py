@@ -62,10 +62,10 @@ def _on_share(subject: Subject) -> list[str]:
         return [f"No single region can be shown to carry the decision {_named(subject)}{largest}."]
     first, rest = best[0], [reading for reading in best[1:3] if reading.low > 0]
     behind = f" ({first.behind})" if first.behind else ""
-    exchanging = "exchanging them one by one" if first.region in UNIONS else "exchanging it alone"
+    carry = "they carry" if first.region in UNIONS else "it carries"
     said = [
-        f"The decision {_named(subject)} rests most on the {first.title}: {exchanging} moves the decision "
-        f"{first.text} of the way{behind}."
+        f"The decision {_named(subject)} rests most on the {first.title}: of the way from one face's decision to "
+        f"another's, {carry} {first.text}{behind}."
     ]
     if rest:
         named = " and ".join(f"the {reading.title} ({reading.text})" for reading in rest)

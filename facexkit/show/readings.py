@@ -52,8 +52,9 @@ METHODS = {
     "share": Method(
         "Decision share",
         "% of the way to the other face's decision",
-        "Only this region is exchanged between two faces, and the share says how far that alone moves the model's "
-        "decision towards the other face's. It changes what the model sees, so a finding rests on it.",
+        "Two faces are exchanged region by region, in random order, and the share says how far on the way from one "
+        "face's decision to the other's this region carries the model; all shares add up to 100 %. It changes what the "
+        "model sees, so a finding rests on it.",
         percent=True,
     ),
     "facex": Method(

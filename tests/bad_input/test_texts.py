@@ -31,7 +31,7 @@ from facexkit.show.index import write_index
 from facexkit.show.report import write_report
 from facexkit.show.words import NotMeasured, group_title, label_of, legible, model_name, words
 from facexkit.stages import conclude, headlines
-from facexkit.systems.fairface import ActivationTable, write_predictions
+from facexkit.systems.fairface import ActivationFiles, write_predictions
 
 LABELS = {  # what the data say → what a figure shows
     "$\\frac{$": "$\\frac{$",
@@ -319,10 +319,9 @@ def bias_files(folder):
 
 
 def fairface_files(folder):
-    table = ActivationTable("7.x", np.array([EVIL], object), folder / "activations", True)
-    table.held = [(table.paths, np.ones((1, 3), np.float32))]
-    table.result()
-    table.close()
+    files = ActivationFiles(folder / "activations")
+    files.write(np.array([EVIL], object), np.ones((1, 3), np.float32))
+    files.close()
     write_predictions(pd.DataFrame({"face_name_align": [EVIL], "race": [EVIL], "race White": [0.5]}), folder / "outputs")
     return [folder / "activations.csv", folder / "outputs.csv"]
 

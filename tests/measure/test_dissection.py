@@ -155,33 +155,6 @@ def test_batches_do_not_change_a_dissection(seed, sizes):
     assert whole.identical(parts)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), order=st.permutations(range(4)), memory=st.sampled_from([0, 1 << 30]))
-def test_shards_merge_in_any_order(seed, order, memory):
-    rng = np.random.default_rng(seed)
-    maps, masks, view = special_maps(rng, (12, 3, 3)), masks_of(12, 20, rng), MaskView(CONCEPTS, 16)
-    whole, _ = run(maps, masks, 0.05, 16, [12], memory=memory)
-    paths = np.array([f"{n}.png" for n in range(12)], object)
-    batches = batches_of(maps, masks, view, [3] * 4)
-
-    def merged(make):
-        shards = [make() for _ in order]
-        for shard, k in zip(shards, order, strict=True):
-            shard.update(batches[k])
-        for other in shards[1:]:
-            shards[0].merge(other)
-        return shards[0]
-
-    candidates = merged(lambda: Candidates("layer", paths, 0.05, view, memory))
-    seen = candidates.result()
-    tally = merged(lambda: IoUTally("layer", seen.threshold.to_numpy(), view, paths, "labelled", 3))
-    assert whole.identical(seen.merge(tally.result()))
-    if memory:
-        replayed = IoUTally("layer", seen.threshold.to_numpy(), view, paths, "labelled", 3)
-        candidates.replay(replayed)
-        assert whole.identical(seen.merge(replayed.result()))
-
-
 @given(q=st.floats(0.001, 0.9), values=st.lists(st.integers(-5, 5), min_size=1, max_size=60))
 def test_threshold_leaves_at_most_q_above(q, values):
     maps = np.array(values, np.float32).reshape(-1, 1, 1, 1)

@@ -48,7 +48,7 @@ def test_findings_rest_on_the_decision_share_and_say_where_facex_disagrees(make_
 
 def test_a_result_without_unions_names_single_regions(make_scores):
     alone = make_scores().drop_dims("union")
-    assert "rests most on the lower lip: exchanging it alone moves the decision 41 %" in findings(alone)[0]
+    assert "rests most on the lower lip: of the way from one face's decision to another's, it carries 41 %" in findings(alone)[0]
 
 
 def test_facex_alone_claims_no_more_than_where_the_map_is_high(make_scores):
