@@ -187,6 +187,7 @@ class FaceSet:
         workers: int | None = None,
         pin_memory: bool = False,
         rows: Sequence[np.ndarray] | None = None,
+        remember: int = 0,
     ) -> Iterator[FaceBatch]:
         """Yield the faces in order, decoded and resized (antialiased bilinear) in worker processes.
 
@@ -196,6 +197,7 @@ class FaceSet:
         masks : views of the masks that each batch shall hold.
         workers : decoding processes; None takes as many as there are cores for this process, none for a small set.
         rows : the row numbers of each batch; all rows in order, `batch_size` at a time, by default.
+        remember : how many decoded faces each process keeps, for rows that come more than once.
         """
         if masks and self.masks is None:
             raise FacexkitError(
@@ -206,17 +208,23 @@ class FaceSet:
         if workers is None:
             workers = 0 if len(rows) <= 2 else min(cores(), 8)
         from_thread = workers and current_thread() is not main_thread()  # where a fork would copy locks that are held
-        for batch in DataLoader(
-            _Decoder(self, image_size, tuple(masks)),
+        loader = DataLoader(
+            _Decoder(self, image_size, tuple(masks), remember),
             batch_sampler=[list(map(int, batch)) for batch in rows],
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pin_memory,
             multiprocessing_context="forkserver" if from_thread else None,
-        ):
-            if isinstance(batch, FacexkitError):
-                raise batch
-            yield batch
+        )
+        try:
+            for batch in loader:
+                if isinstance(batch, FacexkitError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:  # torch's, where a process of it was killed
+            raise FacexkitError(
+                f"decoding {self.name!r} stopped: {str(error).splitlines()[0]}; if memory is short, take fewer workers="
+            ) from error
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the table or with the content of the images or masks.
@@ -234,15 +242,22 @@ class FaceSet:
 class _Decoder(Dataset):
     """One face at a time, decoded and resized, for the DataLoader's workers."""
 
-    def __init__(self, faces: FaceSet, image_size: int, views: tuple[MaskView, ...]) -> None:
+    def __init__(self, faces: FaceSet, image_size: int, views: tuple[MaskView, ...], remember: int) -> None:
         self.paths = faces.table.path.tolist()
         self.images, self.masks = faces.images, faces.masks
-        self.image_size, self.views = image_size, views
+        self.image_size, self.views, self.remember = image_size, views, remember
+        self.known: dict[int, tuple] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple | FacexkitError:
+        found = self.known.get(row) or self._decoded(row)
+        if len(self.known) < self.remember:
+            self.known[row] = found
+        return found
+
+    def _decoded(self, row: int) -> tuple | FacexkitError:
         path = self.paths[row]
         try:
             image = self.images.read(path).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)

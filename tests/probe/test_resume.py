@@ -1,5 +1,8 @@
 """Shards that are written down: a pass that was ended goes on after them, with the same result to the last bit."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -86,3 +89,25 @@ def test_a_damaged_shard_is_told_with_its_file(chain, noise, tmp_path):
 def test_options_are_checked_at_the_door(wrong, said):
     with pytest.raises(FacexkitError, match=said):
         PassOptions.of(wrong)
+
+
+class Deadly:
+    """Pictures of which one ends the process that reads it."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def read(self, path):
+        if path == "50":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.images.read(path)
+
+    def digest(self, path):
+        return self.images.digest(path)
+
+
+def test_a_decoding_process_that_is_killed_is_told(chain, noise):
+    faces = noise(60)
+    faces.images = Deadly(faces.images)
+    with pytest.raises(FacexkitError, match="decoding 'noise' stopped: .*; if memory is short, take fewer workers="):
+        passed(chain, faces, None, workers=1)
