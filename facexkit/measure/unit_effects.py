@@ -99,7 +99,7 @@ def unit_effects(
     found = _effects(effects.result(), seed).assign_coords(unit=list(sets), group=groups.astype(object))
     found = found.isel(unit=np.argsort(found.gap_change.to_numpy(), kind="stable"))
     made_by = provenance(model, faces, layer=layer, by=by, value=value, seed=seed, skipped=skipped)
-    made_by["left_out"] = int((~known).sum())
+    made_by["left_out"] = int(effects.images.value - effects.result()[0].sum())
     return found.assign_attrs(made_by, sets={str(name): [int(unit) for unit in own] for name, own in sets.items()})
 
 

@@ -1,1 +1,1 @@
-"""How we look: hooks, the streaming pass, attribution maps."""
+"""How we look: hooks, edits, exchanges, attribution maps, and the one pass over a face set."""

@@ -19,7 +19,6 @@ from facexkit.probe.progress import progress_bar
 from facexkit.probe.shards import SHARD, Shard, ShardFiles, cut, states_of, take_states
 from facexkit.probe.state import Arrays, Rows
 
-
 REMEMBERED = 512
 """Decoded faces that are kept where each comes in several pairs."""
 

@@ -21,7 +21,18 @@ from facexkit.probe.run import run
 from facexkit.show.pictures import data_uri, lit_face, seen_faces
 from facexkit.show.readings import METHODS, points_between
 from facexkit.show.widgets.base import (
-    Paged, among, count, flag, number, rows, script, share, table, text, whole, yes_or_no,
+    Paged,
+    among,
+    count,
+    flag,
+    number,
+    rows,
+    script,
+    share,
+    table,
+    text,
+    whole,
+    yes_or_no,
 )  # fmt: skip
 from facexkit.show.words import group_title, headed, title_of, words
 
