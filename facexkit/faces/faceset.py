@@ -221,7 +221,10 @@ class FaceSet:
                 if isinstance(batch, FacexkitError):
                     raise batch
                 yield batch
-        except RuntimeError as error:  # torch's, where a process of it was killed
+        except RuntimeError as error:
+            if not workers:
+                raise
+            # one of torch's processes was killed
             raise FacexkitError(
                 f"decoding {self.name!r} stopped: {str(error).splitlines()[0]}; if memory is short, take fewer workers="
             ) from error

@@ -105,7 +105,7 @@ class FaceModel:
         other.question, other._class_names = question, list(class_names)
         return other
 
-    def at(self, rows: np.ndarray) -> FaceModel:
+    def at(self, rows: np.ndarray | None) -> FaceModel:
         """Return the model as it answers for these rows of a face set: itself, unless each row asks something else."""
         if self.question is None:
             return self
@@ -118,7 +118,8 @@ class FaceModel:
         size = self.image_size
         try:
             with torch.no_grad():
-                output = self(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
+                free = self if self.rows is None else self.at(None)
+                output = free(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
         except FacexkitError:
             raise
         except Exception as error:  # whatever a stranger's network raises

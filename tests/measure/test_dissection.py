@@ -170,7 +170,7 @@ def test_maps_that_cannot_matter_are_dropped_on_the_way():
     rng = np.random.default_rng(0)
     maps, masks = rng.normal(size=(400, 3, 7, 7)).astype(np.float32), masks_of(400, 10, rng)
     _, roomy = run(maps, masks, 0.005, 8, [50] * 8)
-    _, tight = run(maps, masks, 0.005, 8, [50] * 8, memory=int(0.8 * roomy.held))
+    _, tight = run(maps, masks, 0.005, 8, [50] * 8, memory=int(0.8 * roomy.tail.held))
     assert not tight.tail.given_up and tight.tail.held < roomy.tail.held
 
 
