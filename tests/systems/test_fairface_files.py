@@ -117,8 +117,7 @@ def test_pooled_activations_equal_those_of_the_plain_loop(run, plain, layer, fil
     np.testing.assert_allclose(table.iloc[:, 1:], expected, rtol=0, atol=1e-5)
 
 
-def test_flattened_activations_equal_those_of_the_plain_loop(faces, models, plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(home, "VALUES_AT_ONCE", 60_000)  # so that the file is written in more than one go
+def test_flattened_activations_equal_those_of_the_plain_loop(faces, models, plain, tmp_path):
     fairface(faces, models[0], layers="layer4", pooled=False, out=tmp_path, batch_size=2, progress=False)
     table = pd.read_csv(tmp_path / "fairface_activations.csv")
     np.testing.assert_allclose(table.iloc[:, 1:], [row["layer4"].ravel() for row in plain], rtol=1e-5, atol=1e-5)
