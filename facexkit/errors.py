@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+MOST_SAID = 600
+"""Letters of somebody else's error that are told."""
 
 
 class FacexkitError(Exception):
@@ -14,6 +18,29 @@ def unknown(kind: str, name: object, known: Iterable[str], advice: str = "") -> 
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them."""
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    listed = ", ".join(known[:40]) + (", …" if len(known) > 40 else "")
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {listed or 'none'}"
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {listed(known, 40) or 'none'}"
     return FacexkitError(f"unknown {kind} {str(name)[:80]!r}; {hint}{' ' + advice if advice else ''}")
+
+
+def check_known(kind: str, names: Iterable[object], known: Container[str], advice: str = "") -> None:
+    """Raise the error of `unknown` for the first of the names that is not among the `known` ones."""
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known, advice)
+
+
+def listed(names: Sequence[object], most: int = 5) -> str:
+    """Return the first of the names, and a sign where there are more."""
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+@contextmanager
+def told(what: str, advice: str = "", kinds: type | tuple[type, ...] = Exception) -> Iterator[None]:
+    """Turn what a library, a file or somebody's code raises into a `FacexkitError`: what is wrong, why, what to do."""
+    try:
+        yield
+    except FacexkitError:
+        raise
+    except kinds as error:
+        said = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise FacexkitError(f"{what}: {said[:MOST_SAID]}{advice and '; '}{advice}") from error

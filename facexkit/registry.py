@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, told
 
 T = TypeVar("T")
 
@@ -43,18 +43,15 @@ class Registry(Mapping[str, T]):
 
     def find(self, name: object, advice: str = "") -> T:
         """Return the one of this name; an unknown name is an error that lists the known ones."""
-        if name not in self:
-            raise unknown(self.kind, name, self, advice)
+        check_known(self.kind, [name], self, advice)
         return self[name]
 
     def __getitem__(self, name: str) -> T:
         self._fill()
         thing = self.found[name]
         if isinstance(thing, EntryPoint):
-            try:
+            with told(f"{self.kind} {name!r} of {thing.dist.name} cannot be loaded"):
                 self.found[name] = thing = thing.load()
-            except Exception as error:  # whatever another package raises
-                raise FacexkitError(f"{self.kind} {name!r} of {thing.dist.name} cannot be loaded: {error}") from error
         return thing
 
     def __contains__(self, name: object) -> bool:

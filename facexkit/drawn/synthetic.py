@@ -12,7 +12,7 @@ from PIL import Image
 
 from facexkit.drawn.drawing import Layer, draw, masks_of, picture_of, soft_areas
 from facexkit.drawn.people import CUES, SHORTCUTS, TARGETS, CueRecipe, Face, Recipe
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.masks import JoinedMasks
 from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGIONS
@@ -52,8 +52,7 @@ class DrawnMasks:
     """
 
     def __init__(self, recipe: Recipe, which: str = "regions") -> None:
-        if which not in ("regions", "concepts"):
-            raise unknown("kind of masks", which, ("regions", "concepts"))
+        check_known("kind of masks", [which], ("regions", "concepts"))
         self.recipe, self.which = recipe, which
         self.names = REGIONS if which == "regions" else CONCEPTS
 
@@ -135,17 +134,13 @@ def synthetic_faces(
 
 
 def _check(recipe: Recipe, count: int, split: str | None, pictures_per_identity: int) -> None:
-    if split not in (None, "train", "test"):
-        raise unknown("split", split, ("train", "test"))
-    if isinstance(recipe, CueRecipe) and recipe.cue not in CUES:
-        raise unknown("cue", recipe.cue, CUES)
+    check_known("split", [] if split is None else [split], ("train", "test"))
+    check_known("cue", [recipe.cue] if isinstance(recipe, CueRecipe) else [], CUES)
     if isinstance(recipe, CueRecipe) and recipe.shortcut is not None:
         raise FacexkitError("a shortcut is tied to persons' labels, which a cue draws anew; give one of them")
     if recipe.shortcut is not None:
-        if recipe.shortcut not in SHORTCUTS:
-            raise unknown("shortcut", recipe.shortcut, SHORTCUTS)
-        if recipe.target not in TARGETS:
-            raise unknown("two-valued label to tie a shortcut to", recipe.target, TARGETS)
+        check_known("shortcut", [recipe.shortcut], SHORTCUTS)
+        check_known("two-valued label to tie a shortcut to", [recipe.target], TARGETS)
         if SHORTCUTS[recipe.shortcut] == recipe.target:
             raise FacexkitError(f"{recipe.shortcut!r} shows the target {recipe.target!r} itself; choose another")
     for name, value, low, high in (

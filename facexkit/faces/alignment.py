@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.images import ImageFolder
+from facexkit.faces.images import ImageFolder, decoded
 from facexkit.faces.landmarks import DETECTION_SIDE, FACE_SIDES, LandmarkParser
 from facexkit.faces.readers import images_in
 from facexkit.faces.spreadsheet import write_csv
@@ -70,8 +69,7 @@ def align_faces(
     out = Path(out).expanduser()
     if not isinstance(photographs, FaceSet):
         photographs = _folder(Path(photographs).expanduser(), out)
-    if detector not in DETECTORS:
-        raise unknown("detector", detector, DETECTORS)
+    check_known("detector", [detector], DETECTORS)
     if not (size >= 1 and padding >= 0 and 0 < smallest <= 1):
         raise FacexkitError(f"size {size} must be at least 1, padding {padding} at least 0, smallest {smallest} in 0–1")
     target = (np.array(TARGETS[detector]) + padding) / (1 + 2 * padding) * size
@@ -103,36 +101,26 @@ def cut_out(image: Image.Image, points: np.ndarray, target: np.ndarray, size: in
 
 def _save_faces(
     photographs: FaceSet, out: Path, detect: Detector, target: np.ndarray, size: int
-) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Return a row a face, and the photographs without one, each with why it cannot be decoded, or ""."""
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a row a face, and the photographs without one, with why each cannot be decoded, or ""."""
     paths = photographs.table.path
-    stems = paths.map(lambda path: str(PurePosixPath(path).with_suffix("")))
-    if len(twice := paths[stems.duplicated(keep=False)]):
+    stems = pd.Series([str(PurePosixPath(path).with_suffix("")) for path in paths], paths)
+    if len(twice := paths[stems.duplicated(keep=False).to_numpy()]):
         raise FacexkitError(f"faces of different photographs get one name: {', '.join(twice[:4])}; rename these")
-
-    def read(path: str) -> Image.Image | str:
-        try:
-            image = photographs.images.read(path)
-        except OSError as error:
-            return str(error) or type(error).__name__
-        image.thumbnail((MOST_SIDE, MOST_SIDE))
-        return image
 
     def save(path: str, image: Image.Image, points: np.ndarray) -> None:
         cut_out(image, points, target, size).save(content := io.BytesIO(), "JPEG", quality=95)
         write_whole(out / path, content.getvalue())
 
-    rows, saved, without = [], [], []
+    rows, saved, without = [], [], {}
+    row_of = {path: row for row, path in enumerate(paths)}
     with ThreadPoolExecutor(2) as pool:
-        coming = pool.map(read, paths[:AT_ONCE])
-        for start in tqdm(range(0, len(paths), AT_ONCE), desc="aligning faces", unit="batch"):
-            images, coming = list(coming), pool.map(read, paths[start + AT_ONCE : start + 2 * AT_ONCE])  # meanwhile
-            good = {row: image for row, image in enumerate(images, start) if not isinstance(image, str)}
-            found = dict(zip(good, detect([*good.values()]) if good else (), strict=True))
-            for row, image in enumerate(images, start):
-                without += [] if len(found.get(row, ())) else [(paths[row], "" if row in good else image)]
-                for number, points in enumerate(found.get(row, ())):
-                    rows.append((f"{stems[row]}_face{number}.jpg", paths[row], row))
+        for images, broken in decoded(photographs.images, [*paths], AT_ONCE, "aligning faces", MOST_SIDE):
+            without |= broken
+            for (path, image), faces in zip(images.items(), detect([*images.values()]) if images else (), strict=True):
+                without |= {} if len(faces) else {path: ""}
+                for number, points in enumerate(faces):
+                    rows.append((f"{stems[path]}_face{number}.jpg", path, row_of[path]))
                     saved.append(pool.submit(save, rows[-1][0], image, points))
     for each in saved:
         each.result()
@@ -173,9 +161,9 @@ def _folder(root: Path, out: Path) -> FaceSet:
     return FaceSet(pd.DataFrame({"path": paths}), ImageFolder(root), name=root.name, source={"root": str(root)})
 
 
-def _account(photographs: int, faces: int, without: list[tuple[str, str]], max_skipped: float) -> str:
+def _account(photographs: int, faces: int, without: dict[str, str], max_skipped: float) -> str:
     """Say how many faces were found, and which photographs have none; raise where too much is missing."""
-    broken, empty = [f"{path}: {why}" for path, why in without if why], [path for path, why in without if not why]
+    broken, empty = [f"{path}: {why}" for path, why in without.items() if why], [p for p, why in without.items() if not why]
     if len(broken) > max_skipped * photographs:
         raise FacexkitError(f"{len(broken)} of {photographs} photographs cannot be decoded, more than the share "
                             f"max_skipped={max_skipped:g}: {'; '.join(broken[:5])}; replace them or take them out")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import told
 
 
 def cache_folder() -> Path:
@@ -15,14 +14,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FACEXKIT_CACHE") or Path("runs", "cache"))
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> AbstractContextManager[None]:
     """Say in words what keeps a file from being written: a full disk, a folder without leave, a folder that is gone."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise FacexkitError(f"{path} cannot be made or written: {reason}; free space there, or name another folder") from error
+    return told(f"{path} cannot be made or written", "free space there, or name another folder", OSError)
 
 
 def write_whole(path: Path, content: bytes) -> None:

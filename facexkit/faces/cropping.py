@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
+from facexkit.faces.images import decoded
 from facexkit.faces.landmarks import LandmarkParser
 
 AT_ONCE = 32
@@ -59,16 +59,9 @@ def crop_faces(faces: FaceSet, margin: float = 0.2) -> FaceSet:
     if margin < 0:
         raise FacexkitError(f"margin {margin} of the crop must be 0 or more")
     detector, boxes, paths = LandmarkParser(), {}, faces.table.path.tolist()
-    for start in tqdm(range(0, len(paths), AT_ONCE), desc="finding faces", unit="batch"):
-        images = {}
-        for path in paths[start : start + AT_ONCE]:
-            try:
-                images[path] = faces.images.read(path)
-            except OSError:
-                continue  # the pass lists it among the skipped
-        for (path, image), found in zip(images.items(), detector.largest_faces([*images.values()]), strict=True):
-            if found is not None:
-                boxes[path] = _square(found[:2], margin, np.array(image.size))
+    for images, _ in decoded(faces.images, paths, AT_ONCE, "finding faces"):  # the pass lists the broken as skipped
+        found = zip(images.items(), detector.every_face([*images.values()]), strict=True)
+        boxes |= {path: _square(each[0, :2], margin, np.array(image.size)) for (path, image), each in found if len(each)}
     cropped = faces[:]
     cropped.images = _Cropped(faces.images, boxes)
     cropped.masks = None if faces.masks is None else _Cropped(faces.masks, boxes)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.cores import cores
 from facexkit.faces.mask_view import MaskView, PackedMasks
 from facexkit.faces.preview import face_set_html
@@ -103,9 +103,7 @@ class FaceSet:
         self.images, self.masks, self.name = images, masks, name
         self.notes, self.source = list(notes), dict(source or {})
         self.target, self.protected = target, tuple(protected)
-        for column in (*((target,) if target else ()), *self.protected):
-            if column not in self.table:
-                raise unknown("label column", column, self.table.columns)
+        check_known("label column", [*([target] if target else []), *self.protected], self.table.columns)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -139,9 +137,7 @@ class FaceSet:
         by = [by] if isinstance(by, str) else list(self.protected if by is None else by)
         if not by:
             raise FacexkitError("balanced() needs columns: balanced(by='gender'), or a set with protected=('gender',)")
-        for column in by:
-            if column not in self.table:
-                raise unknown("label column", column, self.table.columns)
+        check_known("label column", by, self.table.columns)
         groups = self.table.groupby(by, observed=True)
         if not len(groups):
             raise FacexkitError(f"no face of {self.name!r} has a value in {', '.join(by)}; balance by other columns")

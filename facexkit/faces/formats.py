@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from facexkit.arguments import check_argument, kind_of
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, listed
 from facexkit.faces.faceset import MOST_VALUES, FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import distinct
 from facexkit.faces.landmarks import LandmarkParser
-from facexkit.faces.masks import MaskFiles, Parser, listed, mask_folder, parsed_masks
+from facexkit.faces.masks import MaskFiles, Parser, mask_folder, parsed_masks
 from facexkit.registry import Registry
 
 
@@ -119,9 +119,7 @@ def _arguments(format: str, read: Reader, given: dict[str, object], target: str 
     """Check what is given against the reader's parameters; turn root and annotations into paths that exist."""
     parameters = inspect.signature(read).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for name in given:
-        if name not in parameters and not free:
-            raise unknown(f"option of format {format!r}", name, parameters)
+    check_known(f"option of format {format!r}", () if free else given, parameters)
     for name, parameter in parameters.items():
         if name not in given and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             raise FacexkitError(f"format {format!r} needs {name}=…")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+from tqdm.auto import tqdm
+
+from facexkit.faces.cores import cores
+
+if TYPE_CHECKING:
+    from facexkit.faces.faceset import ImageSource
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
@@ -65,6 +73,32 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Ima
         raise
     except Exception as error:  # Pillow's readers end in whatever a damaged file leads them to
         raise OSError(str(error) or type(error).__name__) from error
+
+
+def decoded(
+    images: ImageSource, paths: Sequence[str], at_once: int, doing: str, most_side: int | None = None
+) -> Iterator[tuple[dict[str, Image.Image], dict[str, str]]]:
+    """Yield the images of `at_once` paths at a time, by path, and why others cannot be decoded; with a progress bar.
+
+    The next ones are decoded in threads meanwhile; `most_side` shrinks what has a longer side.
+    """
+
+    def read(path: str) -> tuple[Image.Image | None, str]:
+        try:
+            image = images.read(path)
+        except OSError as error:
+            return None, str(error) or type(error).__name__
+        if most_side:
+            image.thumbnail((most_side, most_side))
+        return image, ""
+
+    with ThreadPoolExecutor(min(cores(), at_once)) as pool:
+        coming = pool.map(read, paths[:at_once])
+        for start in tqdm(range(0, len(paths), at_once), desc=doing, unit="batch", disable=not paths):
+            now = dict(zip(paths[start : start + at_once], coming, strict=True))
+            coming = pool.map(read, paths[start + at_once : start + 2 * at_once])
+            broken = {path: why for path, (image, why) in now.items() if image is None}
+            yield {path: image for path, (image, _) in now.items() if path not in broken}, broken
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.images import IMAGE_SUFFIXES, regular
 from facexkit.faces.spreadsheet import as_written
 
@@ -32,8 +32,7 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
     sep : by default whichever of comma, semicolon and tab the header has most of.
     """
     table = read_table(file, sep)
-    if image_column is not None and image_column not in table:
-        raise unknown("image column", image_column, table.columns, f"(columns of {file})")
+    check_known("image column", [image_column] if image_column is not None else [], table.columns, f"(columns of {file})")
     usual = [column for column in table if column.lower() in IMAGE_COLUMNS]
     column = image_column or [*usual, *table.columns][0]
     images = table.pop(column)
@@ -138,10 +137,8 @@ def distinct(columns: Sequence[str], place: object) -> list[str]:
 
 def read_text(file: Path) -> str:
     """Return the text of a file of labels; an error with the line where it is none."""
-    try:
+    with told(f"{file} cannot be read", "replace the file", OSError):
         content = regular(file).read_bytes()
-    except OSError as error:
-        raise FacexkitError(f"{file} cannot be read: {error.strerror or error}; replace the file") from error
     try:
         text, wrong = content.decode("utf-8-sig"), content.find(b"\0")
     except UnicodeDecodeError as error:

@@ -39,21 +39,15 @@ class LandmarkParser:
 
     def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
         """Return the warped template of each image's largest face, uint8 (H, W); None where there is no face."""
-        found = zip(self.five_points(images), images, strict=True)
-        return [None if points is None else draw_face(points, image.size) for points, image in found]
-
-    def five_points(self, images: list[Image.Image]) -> list[np.ndarray | None]:
-        """Return each image's eyes, nose tip and mouth corners, float (5, 2) in pixels, image-left first, or None."""
-        return [None if face is None else face[2:] for face in self.largest_faces(images)]
-
-    def largest_faces(self, images: list[Image.Image]) -> list[np.ndarray | None]:
-        """Return of each image's largest face the box's two corners and the five points, float (7, 2); None without."""
-        return [faces[0] if len(faces) else None for faces in self.every_face(images)]
+        found = zip(self.every_face(images), images, strict=True)
+        return [draw_face(faces[0, 2:], image.size) if len(faces) else None for faces, image in found]
 
     def every_face(
         self, images: list[Image.Image], side: int = DETECTION_SIDE, face_sides: Sequence[int] = FACE_SIDES
     ) -> list[np.ndarray]:
         """Return the faces of each image, largest first: the box's two corners and the five points, float (F, 7, 2).
+
+        The points are the eyes, the tip of the nose and the corners of the mouth in pixels, the image's left first.
 
         Parameters
         ----------

@@ -13,12 +13,11 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, listed, told
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import ImageSource, MaskSource
-from facexkit.faces.images import TURNS, ImageFolder, opened, regular
+from facexkit.faces.images import TURNS, ImageFolder, decoded, opened, regular
 from facexkit.faces.mask_view import IndexMask
 from facexkit.faces.regions import REGIONS, UNIONS
 
@@ -108,10 +107,8 @@ class MaskFiles:
 
     def digest(self, path: str) -> bytes:
         """Return the bytes of the image's mask files."""
-        try:
+        with told(f"a mask of {path} cannot be read", "put the file back", OSError):
             return b"".join(regular(self.folder / name).read_bytes() for name in self._names(path))
-        except OSError as error:
-            raise FacexkitError(f"a mask of {path} cannot be read: {error}; put the file back") from error
 
     def _names(self, path: str) -> list[str]:
         files = self.files.get(path, {})
@@ -120,10 +117,8 @@ class MaskFiles:
     def take_out_empty(self, paths: Iterable[str]) -> list[str]:
         """Take out the masks that are background alone, and return their images; small files are opened, no others."""
         own = [path for path in paths if path in self.files]
-        try:
+        with told(f"a mask in {self.folder} cannot be read", "put the file back", OSError):
             sizes = {path: sum(os.path.getsize(self.folder / name) for name in self._names(path)) for path in own}
-        except OSError as error:
-            raise FacexkitError(f"a mask cannot be read: {error}; put the file back") from error
         small = max(SMALL, np.median([*sizes.values()]) / 3) if sizes else SMALL
         with ThreadPoolExecutor() as pool:
             looked_at = [path for path, size in sizes.items() if size <= small]
@@ -182,13 +177,10 @@ def index_masks(index: np.ndarray, file: Path) -> IndexMask:
 
 def read_pixels(file: Path, mode: str | None = None) -> np.ndarray:
     """Return the pixels of a mask file, as they are or in a Pillow mode; FacexkitError where it cannot be read."""
-    try:
-        with opened(file) as image:
-            if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
-                raise OSError(f"it is a {image.format} by its content, whose compression changes the values")
-            return np.asarray(image.convert(mode) if mode else image)
-    except OSError as error:
-        raise FacexkitError(f"mask {file} cannot be read: {error}; save it as PNG from the original") from error
+    with told(f"mask {file} cannot be read", "save it as PNG from the original", OSError), opened(file) as image:
+        if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
+            raise OSError(f"it is a {image.format} by its content, whose compression changes the values")
+        return np.asarray(image.convert(mode) if mode else image)
 
 
 def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | None = None) -> MaskFiles:
@@ -230,11 +222,6 @@ def _no_regions(index: dict[str, str], keys: set[str]) -> list[str]:
     return [f"{len(files)} mask files name no region and are left out: {listed(files)}{unions}"]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first five names, and a sign that there are more."""
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
 Listing = tuple[dict[str, str], dict[str, dict[str, str]]]
 
 
@@ -269,9 +256,7 @@ def _stem(path: str) -> str:
 
 def class_regions(classes: Sequence[str]) -> np.ndarray:
     """Return the position in `REGIONS` of each of a parser's classes, uint8; an unknown class is an error."""
-    for name in classes:
-        if name not in REGIONS:
-            raise unknown("face region", name, REGIONS, "Name the parser's classes as the kit's regions, in its order.")
+    check_known("face region", classes, REGIONS, "Name the parser's classes as the kit's regions, in its order.")
     return np.array([REGIONS.index(name) for name in classes], np.uint8)
 
 
@@ -282,42 +267,21 @@ def parsed_masks(parser: Parser, images: ImageSource, paths: Sequence[str]) -> t
     -------
     the masks, and a note of the faces that could not be parsed.
     """
-    folder = cache_folder() / "masks" / parser.fingerprint()
+    folder, lookup = cache_folder() / "masks" / parser.fingerprint(), class_regions(parser.classes)
     names = {path: images.digest(path).hex() for path in paths}
     known = {file.name for file in folder.glob("*")} if folder.is_dir() else set()
     todo = [path for path in paths if not {f"{names[path]}.png", f"{names[path]}.none"} & known]
     undecoded = set()
-    with tqdm(total=len(todo), desc=f"masks by {parser.name}", unit="face", disable=not todo) as progress:
-        for start in range(0, len(todo), PARSE_BATCH):
-            undecoded |= _parse_batch(parser, images, todo[start : start + PARSE_BATCH], folder, names)
-            progress.update(min(PARSE_BATCH, len(todo) - start))
+    for good, broken in decoded(images, todo, PARSE_BATCH, f"masks by {parser.name}"):
+        undecoded |= broken.keys()
+        for path, found in zip(good, parser.parse([*good.values()]) if good else [], strict=True):
+            content = io.BytesIO()
+            if found is not None:
+                Image.fromarray(lookup[found]).save(content, "PNG", compress_level=1)
+            write_whole(folder / f"{names[path]}.{'none' if found is None else 'png'}", content.getvalue())
     files = {path: f"{name}.png" for path, name in names.items() if (folder / f"{name}.png").is_file()}
     notes = []
     if failed := [path for path in paths if path not in files]:
         reason = f" ({len(undecoded)} of them are no readable image)" if undecoded else ""
         notes = [f"{parser.name} could not parse {len(failed)} of {len(paths)} faces{reason}: {listed(failed)}"]
     return MaskFiles(folder, files), notes
-
-
-def _parse_batch(
-    parser: Parser, images: ImageSource, paths: list[str], folder: Path, names: dict[str, str]
-) -> set[str]:
-    """Parse some faces and write their masks; return the paths that could not be decoded."""
-    with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda path: _decode(images, path), paths))
-    good = [(path, image) for path, image in zip(paths, decoded, strict=True) if image is not None]
-    lookup = class_regions(parser.classes)
-    for (path, _), found in zip(good, parser.parse([image for _, image in good]) if good else [], strict=True):
-        content = b""
-        if found is not None:
-            Image.fromarray(lookup[found]).save(buffer := io.BytesIO(), "PNG", compress_level=1)
-            content = buffer.getvalue()
-        write_whole(folder / f"{names[path]}.{'png' if content else 'none'}", content)
-    return set(paths) - {path for path, _ in good}
-
-
-def _decode(images: ImageSource, path: str) -> Image.Image | None:
-    try:
-        return images.read(path)
-    except OSError:
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,19 +25,7 @@ COLOURS = dict(zip(TOP_TO_BOTTOM, (
     "#0b3c5d", "#6a3d9a", "#ffb000", "#b8860b", "#5a0a1e", "#d1495b", "#f28482", "#0072b2", "#56b4e9", "#5c4033",
     "#8d6346", "#009e73", "#cc79a7", "#e5a4cb", "#3d348b", "#f0c987", "#c9a66b", "#7d8597", "#000000",
 ), strict=True))  # fmt: skip
-STYLE = """<style>
-.fx-set{font:13px/1.4 system-ui,sans-serif;max-width:60rem}.fx-set h4{margin:0 0 .4rem;font-size:15px}
-.fx-set .faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(112px,1fr));gap:10px;margin:.6rem 0}
-.fx-set figure{margin:0}.fx-set .face{position:relative;width:112px;height:112px}
-.fx-set .face img{position:absolute;inset:0;width:112px;height:112px;border-radius:4px;margin:0}
-.fx-set .face img+img{opacity:.55}.fx-set .face:hover img+img{opacity:0}
-.fx-set figcaption{font-size:11px;opacity:.8;overflow-wrap:anywhere;max-width:112px}
-.fx-set .key span{display:inline-block;margin-right:.8em}
-.fx-set .key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.3em;vertical-align:-.05em}
-.fx-set .counts{display:flex;flex-wrap:wrap;gap:.8rem 2rem;margin-top:.6rem;align-items:flex-start}
-.fx-set .counts table{border-collapse:collapse;margin:0}.fx-set caption{text-align:left;font-weight:600}
-.fx-set td{padding:1px 8px 1px 0;text-align:left}.fx-set td.n{text-align:right;font-variant-numeric:tabular-nums}
-.fx-set td b{display:block;height:.6em;border-radius:2px;background:#0072b2}.fx-set .note{margin:.2rem 0}</style>"""
+STYLE = f"<style>\n{Path(__file__).with_suffix('.css').read_text('utf-8').strip()}</style>"
 
 
 def face_set_html(faces: FaceSet) -> str:

@@ -13,11 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, told, unknown
 from facexkit.models.layers import layer_table
-
-MOST_SAID = 600
-"""Letters of a stranger's error that are told."""
 
 
 class Question(Protocol):
@@ -82,10 +79,8 @@ class FaceModel:
         if callable(self.output):
             returned = self.output(returned)
         elif self.output is not None:
-            try:
+            with told(f"model {self.name!r}: its output has no {self.output!r}"):
                 returned = returned[self.output]
-            except (KeyError, IndexError, TypeError) as error:
-                raise FacexkitError(f"model {self.name!r}: its output has no {self.output!r} ({error})") from error
         if not isinstance(returned, Tensor):
             kind = type(returned).__name__
             have = f" with {', '.join(map(repr, returned))}" if isinstance(returned, dict) else ""
@@ -116,22 +111,13 @@ class FaceModel:
     def try_out(self) -> Tensor:
         """Return the output for two grey images; an error that says what the network said where it does not run."""
         size = self.image_size
-        try:
-            with torch.no_grad():
-                free = self if self.rows is None else self.at(None)
-                output = free(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
-        except FacexkitError:
-            raise
-        except Exception as error:  # whatever a stranger's network raises
-            said = f"{type(error).__name__}: {error}"
-            raise FacexkitError(
-                f"model {self.name!r} does not run on two {size}×{size} RGB images: {said[:MOST_SAID]}; "
-                "check image_size, and that it takes batches of any size"
-            ) from error
+        batches = "that it takes batches of any size"
+        runs = told(f"model {self.name!r} does not run on two {size}×{size} RGB images", f"check image_size, and {batches}")
+        with runs, torch.no_grad():
+            output = self.at(None)(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
         if len(output) != 2:
             raise FacexkitError(
-                f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=, "
-                "and that it takes batches of any size"
+                f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=, and {batches}"
             )
         return output
 
@@ -213,8 +199,5 @@ def pick_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
+    with told(f"device {device!r} cannot be used", "take device='auto' or 'cpu'", (RuntimeError, AssertionError)):
         return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FacexkitError(f"device {device!r} cannot be used: {reason}; take device='auto' or 'cpu'") from error

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from facexkit.arguments import checked
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, told, unknown
 from facexkit.models.face_model import FaceModel
 from facexkit.models.normalization import mean_and_std
 from facexkit.models.weights import load_weights, seeded
@@ -131,21 +131,16 @@ def _from_torchvision(name: str, wish: Wish) -> Made:
     from torchvision import models  # here, as its import takes seconds
 
     known = models.list_models(module=models)
-    if name not in known:
-        raise unknown("torchvision model", name, known)
+    check_known("torchvision model", [name], known)
     image_size = 299 if name.startswith("inception") else 224
     published = models.get_model_weights(name)
     wanted = "DEFAULT" if wish.weights == "imagenet" else str(wish.weights)
     chosen = getattr(published, wanted, None) if wanted == "DEFAULT" or wanted in published.__members__ else None
-    try:
-        with seeded(wish.seed):
-            network = models.get_model(name, weights=chosen)
-            if wish.num_classes:
-                replace_head(network, wish.num_classes)
-    except (OSError, RuntimeError) as error:
-        raise FacexkitError(
-            f"torchvision's weights {chosen} could not be downloaded ({error}); without internet give weights=FILE"
-        ) from error
+    lacking = f"torchvision's weights {chosen} could not be downloaded"
+    with told(lacking, "without internet give weights=FILE", (OSError, RuntimeError)), seeded(wish.seed):
+        network = models.get_model(name, weights=chosen)
+        if wish.num_classes:
+            replace_head(network, wish.num_classes)
     if chosen is None and wish.weights is not None:
         if not Path(wish.weights).exists():
             known = ["imagenet", *published.__members__]
@@ -169,20 +164,16 @@ def replace_head(network: nn.Module, num_classes: int) -> None:
 
 @register_source("onnx")
 def _from_onnx(path: str, wish: Wish) -> Made:
-    try:
+    with told("ONNX models need the extra 'onnx'", "pip install 'facexkit[onnx]'", ImportError):
         import onnx
         from onnx2torch import convert
-    except ImportError as error:
-        raise FacexkitError("ONNX models need the extra 'onnx': pip install 'facexkit[onnx]'") from error
     if wish.weights is not None:
         raise FacexkitError("an ONNX file holds its own weights; leave weights out")
     if not Path(path).is_file():
         raise FacexkitError(f"onnx: there is no file {path}")
-    try:
+    with told(f"{path} cannot be read as ONNX"):
         whole = onnx.load(path)
         network = convert(whole)
-    except Exception as error:  # protobuf, onnx and onnx2torch each raise their own
-        raise FacexkitError(f"{path} cannot be read as ONNX: {type(error).__name__}: {error}") from error
     weights = {tensor.name for tensor in whole.graph.initializer}
     sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in whole.graph.input if i.name not in weights]
     if len(sizes) != 1 or len(sizes[0]) != 4:

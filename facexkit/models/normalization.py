@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 
 NORMALIZATIONS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
@@ -35,8 +35,7 @@ def mean_and_std(normalize: str | Mapping[str, object]) -> tuple[list[float], li
         if the name or a key is unknown, a value is no number, or `std` or `scale` is not above 0.
     """
     if isinstance(normalize, str):
-        if normalize not in NORMALIZATIONS:
-            raise unknown("normalization", normalize, NORMALIZATIONS, f"(normalize is {FORMS})")
+        check_known("normalization", [normalize], NORMALIZATIONS, f"(normalize is {FORMS})")
         mean, std = NORMALIZATIONS[normalize]
         return list(mean), list(std)
     if not isinstance(normalize, Mapping):

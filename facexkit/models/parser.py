@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, told
 from facexkit.faces.masks import class_regions
 from facexkit.models.face_model import FaceModel
 from facexkit.models.normalization import mean_and_std
@@ -120,7 +120,5 @@ def _logits(returned: object) -> object:
 
 
 def _optional(module: str, package: str, what: str) -> ModuleType:
-    try:
+    with told(f"{what} needs a package that is not installed", f"pip install {package}", ImportError):
         return import_module(module)
-    except ImportError as error:
-        raise FacexkitError(f"{what} needs a package that is not installed: pip install {package}") from error

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, listed
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
@@ -92,7 +92,7 @@ def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
         raise FacexkitError(f"weights: {path} holds a {type(loaded).__name__}, not a state dict")
     tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
-        raise FacexkitError(f"weights: {path} holds no tensors; its keys are {_some(list(loaded))}")
+        raise FacexkitError(f"weights: {path} holds no tensors; its keys are {listed([*loaded], SHOWN)}")
     return tensors
 
 
@@ -106,7 +106,7 @@ def _misfit(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
         "of another type": [f"{k} {_type(found[k])} in the file, {_type(wanted[k])} in the network" for k in other],
         "of another shape": [f"{k} {_shape(found[k])} in the file, {_shape(wanted[k])} in the network" for k in both],
     }
-    parts = [f"{len(keys)} {title}: {_some(keys)}" for title, keys in groups.items() if keys]
+    parts = [f"{len(keys)} {title}: {listed(keys, SHOWN)}" for title, keys in groups.items() if keys]
     heads = [key for key in both if key.endswith("weight") and found[key].shape[1:] == wanted[key].shape[1:]]
     if heads and len(parts) == 1 and len(both) <= 2:
         theirs, ours = len(found[heads[0]]), len(wanted[heads[0]])
@@ -122,10 +122,6 @@ def _kind(tensor: Tensor) -> tuple[object, ...]:
 def _type(tensor: Tensor) -> str:
     kept = "" if _kind(tensor)[2:] == (False, torch.strided, False) else " (sparse, quantized or without values)"
     return f"{str(tensor.dtype).removeprefix('torch.')}{kept}"
-
-
-def _some(keys: list) -> str:
-    return ", ".join(map(str, keys[:SHOWN])) + (", …" if len(keys) > SHOWN else "")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -93,7 +93,7 @@ def album(tmp_path_factory):
     folder = tmp_path_factory.mktemp("album")
     drawn = load_faces("synthetic", limit=12)
     faces = [drawn.images.read(path) for path in drawn.table.path]
-    found = [face for face, box in zip(faces, LandmarkParser().largest_faces(faces), strict=True) if box is not None]
+    found = [face for face, box in zip(faces, LandmarkParser().every_face(faces), strict=True) if len(box)]
     left, right, alone = found[0].resize((150, 150)), found[1].resize((110, 110)), found[2].resize((160, 160))
     both = Image.new("RGB", (360, 200), "grey")
     both.paste(left, (10, 20))
