@@ -8,7 +8,6 @@ import json
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -18,7 +17,8 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.models.loading import Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
-from facexkit.models.weights import load_weights, seeded
+from facexkit.models.training import Checkpoint
+from facexkit.models.weights import load_weights, seeded, weights_file
 
 DEMOS = {
     "biased": {"shortcut": "u_lip", "strength": 0.95}, "fair": {},
@@ -67,14 +67,16 @@ def demo_network(name: str, seed: int, train: bool = True) -> SmallNetwork:
         recipe = [one.fingerprint(), DEMOS[name], FACES, IMAGE_SIZE, FEATURES, SHARPNESS, *course, str(network)]
         key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
         path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
+        checkpoint = Checkpoint(path.with_suffix(".pt"), network, key)
         if path.is_file():
             load_weights(network, path)
         else:
             faces = demo_faces(name, seed)
             head = [CosineHead(FEATURES, faces.table.identity.nunique(), bias=False)] if embeds else []
             learner = nn.Sequential(network, *head)
-            teach(learner, *pixels_and_labels(faces), f"teaching demo:{name}", course)
-            write_whole(path, save({name: value.contiguous() for name, value in network.state_dict().items()}))
+            teach(learner, *pixels_and_labels(faces), f"teaching demo:{name}", course, checkpoint)
+            write_whole(path, weights_file(network))
+        checkpoint.end()
         return network
 
 
@@ -92,37 +94,33 @@ def pixels_and_labels(faces: FaceSet) -> tuple[Tensor, Tensor]:
     return images, torch.tensor([CLASSES.index(label) for label in faces.table.gender])
 
 
-def teach(network: nn.Module, images: Tensor, labels: Tensor, title: str, course: tuple = (EPOCHS, BATCH, RATE)) -> None:
+def teach(
+    network: nn.Module, images: Tensor, labels: Tensor, title: str, course: tuple = (EPOCHS, BATCH, RATE),
+    checkpoint: Checkpoint | None = None,
+) -> None:  # fmt: skip
     """Train with AdamW and a one-cycle rate on images shown as they are or mirrored; `course` = epochs, batch, rate.
 
+    With a checkpoint it goes on after the last epoch that was finished, to the same weights.
     One thread does it: the weights then do not depend on the number of cores, and threads that wait for each other
     would make it many times slower on a machine that is busy.
     """
-    threads = torch.get_num_threads()
+    threads, (epochs, batch, rate) = torch.get_num_threads(), course
     torch.set_num_threads(1)
     try:
-        _descend(network, images, labels, title, *course)
+        network.train().to(memory_format=torch.channels_last)
+        optimizer, steps = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True), len(images) // batch
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
+        parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+        for epoch in checkpoint.epochs(epochs, **parts) if checkpoint else range(epochs):
+            batches = torch.randperm(len(images))[: steps * batch].split(batch)
+            for chosen in tqdm(batches, f"{title}, epoch {epoch + 1}/{epochs}", unit="batch"):
+                x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
+                if torch.rand(()) < 0.5:
+                    x = x.flip(3)
+                optimizer.zero_grad()
+                F.cross_entropy(network(x), labels[chosen]).backward()
+                optimizer.step()
+                schedule.step()
+        network.eval()
     finally:
         torch.set_num_threads(threads)
-
-
-def _descend(
-    network: nn.Module, images: Tensor, labels: Tensor, title: str, epochs: int, batch: int, rate: float
-) -> None:
-    network.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
-    steps = epochs * (len(images) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-    progress = tqdm(total=steps, desc=title, unit="batch")
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(images))[: steps // epochs * batch].split(batch):
-            x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
-            if torch.rand(()) < 0.5:
-                x = x.flip(3)
-            optimizer.zero_grad()
-            F.cross_entropy(network(x), labels[chosen]).backward()
-            optimizer.step()
-            schedule.step()
-            progress.update()
-    progress.close()
-    network.eval()

@@ -21,7 +21,7 @@ def writing(path: Path) -> AbstractContextManager[None]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file to the side and rename it, so that a killed run, or a full disk, leaves no half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -31,3 +31,12 @@ def write_whole(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
             raise
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove what processes that were killed left of files that they were writing; see `write_whole`."""
+    for beside in folder.glob(".*.part"):
+        try:
+            os.kill(int(beside.suffixes[-2][1:]), 0)
+        except ProcessLookupError:
+            beside.unlink(missing_ok=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, listed
@@ -20,10 +21,10 @@ SHOWN = 4
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw random numbers from `seed` on the CPU, and leave the global random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+def seeded(seed: int, cuda: bool = False) -> Iterator[None]:
+    """Draw random numbers from `seed` on the CPU, or everywhere, and leave the global random states as they were."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
+        (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
         yield
 
 
@@ -80,6 +81,19 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
         reason = f": {said}" if said and not isinstance(error, pickle.UnpicklingError) else ""
         raise FacexkitError(f"weights: {path} cannot be read; it is damaged or no file of weights{reason}") from error
     return _unwrap(loaded, path)
+
+
+def weights_file(network: nn.Module, **told: str) -> bytes:
+    """Return the bytes of a safetensors file of a network's weights, and of what is told with them."""
+    return save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, told)
+
+
+def told_with(path: Path) -> dict[str, str]:
+    """Return what a safetensors file tells with its weights; nothing where it is another kind of file, or none."""
+    if path.suffix != ".safetensors" or not path.is_file() or not read_weights(path):
+        return {}
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:

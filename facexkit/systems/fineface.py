@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, unknown
@@ -18,7 +17,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import SOURCES, Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
-from facexkit.models.weights import load_weights, read_weights, seeded
+from facexkit.models.weights import load_weights, read_weights, seeded, told_with
 
 BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
 STAGES = ("layer2", "layer3", "layer4")
@@ -211,16 +210,14 @@ def _network_of(model: FaceModel) -> FineFace:
 def _from_fineface(name: str, wish: Wish) -> Made:
     if name not in BACKBONES:
         raise unknown("backbone of FineFACE", name, BACKBONES)
-    widths, classes, told, path = WIDTHS, wish.num_classes or 2, {}, Path(wish.weights or "").expanduser()
+    widths, classes, path = WIDTHS, wish.num_classes or 2, Path(wish.weights or "").expanduser()
+    told = told_with(path)
     if wish.weights is not None:
         found = read_weights(path, wish.trust)
         if not {"expert1.block.3.weight", "concat.4.weight"} <= found.keys():
             raise FacexkitError(f"{path} holds no weights of a FineFACE network; see fx.train_fineface")
         widths = [len(found[key]) for key in ("expert1.block.0.weight", "expert1.block.3.weight", "concat.1.weight")]
         classes = len(found["concat.4.weight"])
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                told = file.metadata() or {}
     with seeded(wish.seed):
         network = FineFace(backbone_network(name, None, wish.seed), classes, widths=widths)
     if wish.weights is not None:

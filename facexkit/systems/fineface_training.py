@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
@@ -29,7 +27,8 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.spreadsheet import write_csv
 from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import replace_head
-from facexkit.models.weights import load_weights, seeded
+from facexkit.models.training import Checkpoint
+from facexkit.models.weights import load_weights, seeded, told_with, weights_file
 from facexkit.systems import fineface
 from facexkit.systems.fineface import PARTS, BothPasses, FineFace, boxes, crop
 
@@ -58,14 +57,16 @@ def train_fineface(
     """Teach FineFACE a label on the split "train"; return the epoch with the best prediction on validation faces.
 
     SGD with momentum 0.9 and weight decay 5e-4; the five steps of `five_steps` on views of `augment`. Validation faces
-    are the split "val" of a set that has a "test" too, else a tenth of the training faces. In `out`: `history.csv`,
-    `best.safetensors` and `checkpoint.pt`, from which the same call goes on after an interruption, to the same weights.
+    are the split "val" of a set that has a "test" too, else a tenth of the training faces. In `out`: `history.csv` and
+    `best.safetensors`; until the end `checkpoint.pt`, from which the same call goes on after an interruption, to the
+    same result. The same call after the end returns that; another call starts afresh.
     Mixed precision on CUDA devices with bfloat16; under `torchrun` one process a device.
 
     Parameters
     ----------
     target : label column; the set's own by default. Faces without a value are left out.
-    backbone, stages, widths : a torchvision network's name, "demo", or a module; see `FineFace`.
+    backbone, stages, widths : a torchvision network's name, "demo", or a module, of which a copy is taught; see
+        `FineFace`.
     weights : the backbone's: "imagenet" (random with a warning where that cannot be downloaded), a file, or None.
     plain : teach the backbone alone, with as many steps: five a batch, each on other random views.
     epochs, batch_size, image_size, rates : the paper's by default; batch of each process; rates of new layers and of
@@ -77,7 +78,7 @@ def train_fineface(
 
     Raises
     ------
-    FacexkitError for a target without two classes, fewer faces than a batch, or `out` of another training.
+    FacexkitError for a target without two classes, fewer faces than a batch, or a damaged checkpoint.
     """
     if epochs < 1 or batch_size < 2 or image_size < 32:
         raise FacexkitError("a training takes epochs of at least 1, batch_size of 2 and image_size of 32")
@@ -85,16 +86,18 @@ def train_fineface(
     pupils, examinees, classes = _splits(faces, faces.target if target is None else target, how)
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     with seeded(seed):
-        network = fineface.backbone_network(backbone, weights, seed) if isinstance(backbone, str) else backbone
+        given = fineface.backbone_network(backbone, weights, seed) if isinstance(backbone, str) else backbone
+        network = copy.deepcopy(given)
         if plain:
             replace_head(network, len(classes))
         else:
             network = FineFace(network, len(classes), stages, widths)
-    rank, world, place = _process(device)
-    network = network.requires_grad_().to(place, memory_format=torch.channels_last)
-    recipe = json.dumps([repr(how), str(network), str(weights), world, pupils.fingerprint(), examinees.fingerprint()])
-    _Training(network, how, classes, Path(out), recipe, rank, world).run(pupils, examinees)
-    load_weights(network, Path(out, "best.safetensors"))
+        rank, world, place = _process(device)
+        network = network.requires_grad_().to(place, memory_format=torch.channels_last)
+        recipe = how, classes, world, pupils.fingerprint(), examinees.fingerprint()
+        checkpoint = Checkpoint(Path(out, "checkpoint.pt"), network, *recipe, writes=not rank)
+        _Training(network, how, classes, checkpoint, rank, world).run(pupils, examinees)
+        checkpoint.end()
     return FaceModel(
         network, name=f"{'plain ' if plain else 'fineface:'}{name}", image_size=image_size, mean=(0.5,) * 3,
         std=(0.5,) * 3, class_names=classes, output=None if plain else "sum", device=str(place),
@@ -176,54 +179,42 @@ class _Training:
     network: nn.Module
     how: SimpleNamespace
     classes: list[str]
-    out: Path
-    recipe: str
+    checkpoint: Checkpoint
     rank: int
     world: int
 
     def run(self, pupils: FaceSet, examinees: FaceSet) -> None:
-        """Go on from the checkpoint, or from the start, to the last epoch."""
-        how, file, history = self.how, self.out / "checkpoint.pt", []
+        """Teach the epochs that are left, and leave the network with the best weights; a finished training has none."""
+        how, best, training = self.how, self.checkpoint.path.with_name("best.safetensors"), self.checkpoint.fingerprint
         self.fine, self.device = isinstance(self.network, FineFace), next(self.network.parameters()).device
-        self.optimizer = optimizer_of(self.network, how.rates)
-        if file.is_file():
-            history = self._go_on(file)
-        several = self.world > 1
+        if told_with(best).get("training") == training:
+            return load_weights(self.network, best)
+        self.optimizer, several = optimizer_of(self.network, how.rates), self.world > 1
         self.learner = DistributedDataParallel(self.network, find_unused_parameters=True) if several else self.network
-        for epoch in range(len(history), how.epochs):
+        for epoch in self.checkpoint.epochs(how.epochs, network=self.network, optimizer=self.optimizer):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["rate"] / 2 * (1 + math.cos(math.pi * epoch / how.epochs))
-            history.append({"epoch": epoch + 1, **self._teach(pupils, epoch), **self._examine(examinees)})
+            row = {"epoch": epoch + 1, **self._teach(pupils, epoch), **self._examine(examinees)}
+            self.checkpoint.history.append(row)
             if not self.rank:
-                self._keep(history)
+                self._keep(best)
         if several:
             dist.barrier()
-
-    def _go_on(self, file: Path) -> list[dict[str, float]]:
-        """Take up the network and the optimizer as a checkpoint has them, and return its history."""
-        try:
-            kept = torch.load(file, map_location=self.device, weights_only=True)
-            recipe, history = kept["recipe"], [*kept["history"]]
-            if recipe == self.recipe:
-                self.network.load_state_dict(kept["network"])
-                self.optimizer.load_state_dict(kept["optimizer"])
-        except Exception as error:  # a damaged file fails in as many ways as it has parts
-            reason = str(error).partition("\n")[0]
-            raise FacexkitError(f"{file} is damaged ({reason}); remove it, or name another folder: out=") from error
-        if recipe != self.recipe:
-            raise FacexkitError(f"{file} is of a training with other faces or settings; name another folder: out=")
-        return history
+        load_weights(self.network, best)
+        if not self.rank:
+            self._write(best, training)
 
     def _teach(self, pupils: FaceSet, epoch: int) -> dict[str, float]:
         """Show the training faces once, in an order and views that the seed and the epoch fix; return mean losses."""
         how, sums, right, seen = self.how, 0.0, 0, 0
         order = np.random.default_rng([how.seed, epoch]).permutation(len(pupils))
         batches = len(order) // (how.batch * self.world)
-        state = np.random.SeedSequence([how.seed, epoch, self.rank]).generate_state(1)[0]
-        generator = torch.Generator().manual_seed(int(state))
+        state = int(np.random.SeedSequence([how.seed, epoch, self.rank]).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(state)
         self.learner.train()
         lessons = self._lessons(pupils, order[self.rank :: self.world][: batches * how.batch], RESIZED)
-        with tqdm(lessons, f"epoch {epoch + 1}/{how.epochs}", batches, unit="batch", disable=self.rank > 0) as bar:
+        bar = tqdm(lessons, f"epoch {epoch + 1}/{how.epochs}", batches, unit="batch", disable=self.rank > 0)
+        with seeded(state, self.device.type == "cuda"), bar:
             for pictures, labels in bar:
                 losses, logits = self._step(lambda: augment(pictures, how.size, generator), labels, generator)
                 sums, seen = sums + torch.stack(losses).double().cpu() * len(labels), seen + len(labels)
@@ -256,17 +247,15 @@ class _Training:
             dist.all_reduce(counts)
         return {f"validation {name}": int(n) / int(counts[-1]) for name, n in zip(out, counts, strict=False)}
 
-    def _keep(self, history: list[dict[str, float]]) -> None:
-        """Write the weights if they are the best yet, the checkpoint and the history, each whole or not at all."""
-        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        scores = [[*row.values()][-1] for row in history]
-        if scores[-1] > max(scores[:-1], default=-1):
-            told = {"image_size": str(self.how.size), "class_names": "\n".join(self.classes)}
-            write_whole(self.out / "best.safetensors", save(state, told))
-        kept = {"network": state, "optimizer": self.optimizer.state_dict(), "recipe": self.recipe, "history": history}
-        torch.save(kept, buffer := io.BytesIO())
-        write_whole(self.out / "checkpoint.pt", buffer.getvalue())
-        write_csv(pd.DataFrame(history), self.out / "history.csv")
+    def _keep(self, best: Path) -> None:
+        """Write the history, and the weights if they are the best yet, each whole or not at all."""
+        write_csv(history := pd.DataFrame(self.checkpoint.history), best.with_name("history.csv"))
+        if history.iloc[:, -1].argmax() == len(history) - 1:
+            self._write(best)
+
+    def _write(self, best: Path, training: str = "") -> None:
+        told = {"image_size": str(self.how.size), "class_names": "\n".join(self.classes), "training": training}
+        write_whole(best, weights_file(self.network, **told))
 
     def _lessons(self, faces: FaceSet, order: np.ndarray, larger: float) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield uint8 pictures (B, 3, R, R), R = `larger` × the image size, and classes (B,), of rows in order."""

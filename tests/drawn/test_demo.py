@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -67,8 +71,10 @@ def test_a_seed_gives_the_same_weights_and_the_global_random_state_stays(quick, 
 def test_a_second_load_does_not_train(quick, monkeypatch):
     first = load_model("demo:fair", device="cpu")
     monkeypatch.setattr(demo, "teach", lambda *_, **__: pytest.fail("trained again"))
-    assert load_model("demo:fair", device="cpu").fingerprint() == first.fingerprint()
     weights = next(quick.rglob("demo_fair_*.safetensors"))
+    weights.with_suffix(".pt").write_bytes(b"of a training that was killed when its weights were written")
+    assert load_model("demo:fair", device="cpu").fingerprint() == first.fingerprint()
+    assert [path for path in quick.rglob("*") if path.is_file()] == [weights]
     monkeypatch.setattr(demo, "FACES", 80)
     assert load_model("demo:fair", weights=weights, device="cpu").fingerprint() == first.fingerprint()
 
@@ -80,14 +86,40 @@ def test_other_faces_are_another_training(quick, monkeypatch):
     assert len(list(quick.rglob("*.safetensors"))) == 3
 
 
-def test_an_interrupted_training_leaves_nothing(quick, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+KILLED = """
+    import os, signal, torch
+    from facexkit.drawn import demo
 
-    monkeypatch.setattr(demo, "teach", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        load_model("demo:fair", device="cpu")
-    assert not [file for _, _, files in os.walk(quick) for file in files]
+    demo.FACES, demo.EPOCHS, demo.IMAGE_SIZE = 120, 3, 32
+    step, steps = torch.optim.AdamW.step, []
+
+    def killed(*given):
+        steps.append(1)
+        if len(steps) == 4:  # in the second epoch of two batches
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*given)
+
+    torch.optim.AdamW.step = killed
+    demo.demo_network("biased", 0)
+"""
+
+
+def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(quick, monkeypatch, tmp_path_factory):
+    command = [sys.executable, "-c", textwrap.dedent(KILLED)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr[-2000:]
+    (kept,) = (path for path in quick.rglob("*") if path.is_file())
+    assert kept.suffix == ".pt"
+    for name, value in {"FACES": 120, "EPOCHS": 3, "IMAGE_SIZE": 32}.items():
+        monkeypatch.setattr(demo, name, value)
+    steps, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *given: (steps.append(1), step(*given)))
+    again = demo.demo_network("biased", 0).state_dict()
+    assert len(steps) == 4 and not kept.exists()
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path_factory.mktemp("undisturbed")))
+    undisturbed = demo.demo_network("biased", 0).state_dict()
+    assert len(steps) == 4 + 6
+    assert all(torch.equal(value, again[key]) for key, value in undisturbed.items())
 
 
 def test_training_lowers_the_loss_on_a_visible_cause():

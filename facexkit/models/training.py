@@ -1,0 +1,83 @@
+"""A training that goes on where it was killed: its last finished epoch in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.cache import remove_strays, write_whole
+from facexkit.models.weights import weights_file
+
+
+class Checkpoint:
+    """The last finished epoch of a training: the same call goes on after it, to the same result; another starts afresh.
+
+    Parameters
+    ----------
+    network : as it is before the first epoch; its modules and weights belong to what the training is known by.
+    recipe : all else that changes the result: settings, and the fingerprints of the faces.
+    writes : False in all processes but one, where several teach one network.
+    """
+
+    def __init__(self, path: Path, network: nn.Module, *recipe: object, writes: bool = True) -> None:
+        told = [*map(str, recipe), str(network), torch.__version__, version("facexkit")]
+        self.fingerprint = hashlib.sha256(json.dumps(told).encode() + weights_file(network)).hexdigest()
+        self.path, self.writes = path, writes
+        self.history: list[dict[str, float]] = []
+        """What the training adds in each epoch; it is kept with the rest."""
+
+    def epochs(self, count: int, **parts: object) -> Iterator[int]:
+        """Yield the epochs, from 0, that are left; after each, write the parts and the CPU's random state down.
+
+        Parameters
+        ----------
+        parts : network, optimizer, schedule: whatever has a state_dict; taken up as the last finished epoch left them.
+
+        Raises
+        ------
+        FacexkitError
+            if the file is damaged or of another kind, or cannot be written.
+        """
+        done = self._take_up(parts) if self.path.is_file() else 0
+        if self.writes:
+            remove_strays(self.path.parent)
+        for epoch in range(done, count):
+            yield epoch
+            if self.writes:
+                kept = {name: part.state_dict() for name, part in parts.items()}
+                about = {"fingerprint": self.fingerprint, "epochs": epoch + 1, "history": self.history}
+                torch.save(kept | about | {"random": torch.get_rng_state()}, buffer := io.BytesIO())
+                write_whole(self.path, buffer.getvalue())
+
+    def end(self) -> None:
+        """Remove the file, once the training's result is written."""
+        if self.writes and self.path.is_file():
+            self.path.unlink()
+
+    def _take_up(self, parts: dict[str, object]) -> int:
+        """Bring the parts to where the file has them and return how many epochs that is; 0 for another training."""
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            same, changed = kept["fingerprint"] == self.fingerprint, zipfile.ZipFile(self.path).testzip()
+        except Exception as error:  # a damaged file fails in as many ways as it has parts
+            same, changed = False, str(error).partition("\n")[0] or type(error).__name__
+        if changed:
+            raise FacexkitError(f"{self.path} is damaged or no checkpoint ({changed}); remove it to start afresh")
+        if not same:
+            warnings.warn(f"{self.path} is of other faces or settings; this training starts afresh", stacklevel=2)
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(kept[name])
+        torch.set_rng_state(kept["random"])
+        self.history = kept["history"]
+        return kept["epochs"]
