@@ -6,6 +6,8 @@ import os
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+import psutil
+
 from facexkit.errors import told
 
 
@@ -36,7 +38,6 @@ def write_whole(path: Path, content: bytes) -> None:
 def remove_strays(folder: Path) -> None:
     """Remove what processes that were killed left of files that they were writing; see `write_whole`."""
     for beside in folder.glob(".*.part"):
-        try:
-            os.kill(int(beside.suffixes[-2][1:]), 0)
-        except ProcessLookupError:
+        process = beside.stem.rpartition(".")[2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
             beside.unlink(missing_ok=True)

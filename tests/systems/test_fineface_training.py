@@ -1,6 +1,8 @@
 """Teaching FineFACE beside the plain version: five losses, their gradients, and trainings that go on."""
 
+import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,6 +156,33 @@ def test_a_finished_training_is_not_done_again(trained, faces, monkeypatch):
     (out / "checkpoint.pt").write_bytes(b"of a training that was killed when its result was written")
     assert train_fineface(faces, out=out, epochs=3, rates=(0.02, 0.02), **QUICK).fingerprint() == model.fingerprint()
     assert not (out / "checkpoint.pt").exists()
+
+
+def test_a_copy_of_a_given_backbone_is_taught(faces, tmp_path, monkeypatch):
+    backbone, step = SmallNetwork(), fineface_training._descend
+    before, steps = copy.deepcopy(backbone.state_dict()), []
+
+    def interrupted(*given):
+        steps.append(1)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return step(*given)
+
+    monkeypatch.setattr(fineface_training, "_descend", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_fineface(faces, out=tmp_path, epochs=1, **QUICK | {"backbone": backbone})
+    assert backbone.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_training_in_its_folder_starts_afresh(trained, faces, tmp_path):
+    _, out = trained
+    shutil.copytree(out, tmp_path, dirs_exist_ok=True)
+    train_fineface(faces, out=tmp_path, epochs=1, rates=(0.02, 0.02), **QUICK)
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 1
+    history, best = ((tmp_path / name).read_bytes() for name in ("history.csv", "best.safetensors"))
+    assert history != (out / "history.csv").read_bytes() and best != (out / "best.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("plain", [False, True])
