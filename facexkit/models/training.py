@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import told
 from facexkit.faces.cache import remove_strays, write_whole
 from facexkit.models.weights import weights_file
 
@@ -30,8 +30,8 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path, network: nn.Module, *recipe: object, writes: bool = True) -> None:
-        told = [*map(str, recipe), str(network), torch.__version__, version("facexkit")]
-        self.fingerprint = hashlib.sha256(json.dumps(told).encode() + weights_file(network)).hexdigest()
+        made_by = [*map(str, recipe), str(network), torch.__version__, version("facexkit")]
+        self.fingerprint = hashlib.sha256(json.dumps(made_by).encode() + weights_file(network)).hexdigest()
         self.path, self.writes = path, writes
         self.history: list[dict[str, float]] = []
         """What the training adds in each epoch; it is kept with the rest."""
@@ -66,13 +66,12 @@ class Checkpoint:
 
     def _take_up(self, parts: dict[str, object]) -> int:
         """Bring the parts to where the file has them and return how many epochs that is; 0 for another training."""
-        try:
+        damaged = told(f"{self.path} is damaged or no checkpoint", "remove it to start afresh")
+        with damaged, zipfile.ZipFile(self.path) as file:
+            if changed := file.testzip():
+                raise ValueError(f"{changed} has changed")
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            same, changed = kept["fingerprint"] == self.fingerprint, zipfile.ZipFile(self.path).testzip()
-        except Exception as error:  # a damaged file fails in as many ways as it has parts
-            same, changed = False, str(error).partition("\n")[0] or type(error).__name__
-        if changed:
-            raise FacexkitError(f"{self.path} is damaged or no checkpoint ({changed}); remove it to start afresh")
+            same = kept["fingerprint"] == self.fingerprint
         if not same:
             warnings.warn(f"{self.path} is of other faces or settings; this training starts afresh", stacklevel=2)
             return 0

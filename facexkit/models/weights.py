@@ -83,13 +83,13 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
     return _unwrap(loaded, path)
 
 
-def weights_file(network: nn.Module, **told: str) -> bytes:
-    """Return the bytes of a safetensors file of a network's weights, and of what is told with them."""
-    return save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, told)
+def weights_file(network: nn.Module, **metadata: str) -> bytes:
+    """Return the bytes of a safetensors file of a network's weights, and of metadata."""
+    return save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, metadata)
 
 
-def told_with(path: Path) -> dict[str, str]:
-    """Return what a safetensors file tells with its weights; nothing where it is another kind of file, or none."""
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; nothing where it is another kind of file, or none."""
     if path.suffix != ".safetensors" or not path.is_file() or not read_weights(path):
         return {}
     with safe_open(path, "pt") as file:

@@ -17,7 +17,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import SOURCES, Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
-from facexkit.models.weights import load_weights, read_weights, seeded, told_with
+from facexkit.models.weights import load_weights, metadata_of, read_weights, seeded
 
 BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
 STAGES = ("layer2", "layer3", "layer4")
@@ -211,7 +211,7 @@ def _from_fineface(name: str, wish: Wish) -> Made:
     if name not in BACKBONES:
         raise unknown("backbone of FineFACE", name, BACKBONES)
     widths, classes, path = WIDTHS, wish.num_classes or 2, Path(wish.weights or "").expanduser()
-    told = told_with(path)
+    told = metadata_of(path)
     if wish.weights is not None:
         found = read_weights(path, wish.trust)
         if not {"expert1.block.3.weight", "concat.4.weight"} <= found.keys():

@@ -28,7 +28,7 @@ from facexkit.faces.spreadsheet import write_csv
 from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import replace_head
 from facexkit.models.training import Checkpoint
-from facexkit.models.weights import load_weights, seeded, told_with, weights_file
+from facexkit.models.weights import load_weights, metadata_of, seeded, weights_file
 from facexkit.systems import fineface
 from facexkit.systems.fineface import PARTS, BothPasses, FineFace, boxes, crop
 
@@ -187,7 +187,7 @@ class _Training:
         """Teach the epochs that are left, and leave the network with the best weights; a finished training has none."""
         how, best, training = self.how, self.checkpoint.path.with_name("best.safetensors"), self.checkpoint.fingerprint
         self.fine, self.device = isinstance(self.network, FineFace), next(self.network.parameters()).device
-        if told_with(best).get("training") == training:
+        if metadata_of(best).get("training") == training:
             return load_weights(self.network, best)
         self.optimizer, several = optimizer_of(self.network, how.rates), self.world > 1
         self.learner = DistributedDataParallel(self.network, find_unused_parameters=True) if several else self.network
