@@ -32,7 +32,7 @@ def answers(seed: int, out: Path) -> dict[str, pd.DataFrame]:
         for name in ("plain", "fineface")
     )
     asked = faces[faces.table.split == "test"]
-    models = {"plain": plain, "FineFACE, four outputs": fine, "FineFACE, all eight": fx.both_passes(fine)}
+    models = {"plain": plain, "FineFACE, four outputs": fine, "FineFACE, all eight": fx.with_all_outputs(fine)}
     keep = ["truth", "prediction", "confidence", *GROUPS]
     return {name: predictions_of(model, asked)[keep] for name, model in models.items()}
 

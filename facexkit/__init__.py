@@ -12,6 +12,7 @@ A name is imported when it is first used, so that the import itself is quick.
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from inspect import isfunction
 
@@ -25,9 +26,9 @@ _NAMES = {
     "models.loading": "load_model",
     "models.layers": "list_layers",
     "systems.fineface_training": "train_fineface",
-    "systems.fineface": "both_passes attend",
+    "systems.fineface": "with_all_outputs expert_attention",
     "measure.region_scores": "score_regions register_region_method",
-    "measure.verification": "embed verify similarities error_rates group_scores split_scores",
+    "measure.verification": "embed explain_verification similarities error_rates group_scores split_scores",
     "measure.audit": "audit",
     "measure.unit_effects": "unit_effects",
     "measure.predictions": "predict accuracy_by",
@@ -37,22 +38,17 @@ _NAMES = {
     "systems.fairface": "fairface",
     "probe.edits": "ablate edit",
     "measure.dissection": "dissect",
-    "measure.hierarchy": "rank_concepts histograms",
+    "measure.hierarchy": "rank_concepts count_units",
     "measure.global_bias": "global_bias",
-    "measure.saved": "read_result save_scores",
-    "show.dissection_figures": "plot_units plot_counts plot_bias",
-    "show.dissection_files": "unit_table write_dissection",
-    "show.dissection_report": "write_dissection_report",
-    "show.audit_figures": "plot_audit plot_confusion plot_effects",
-    "show.audit_findings": "audit_findings effects_finding",
-    "show.dissection_findings": "dissection_findings bias_findings",
+    "measure.saved": "read_result write_scores",
+    "show.regions": "plot_regions region_findings write_score_tables",
+    "show.readings": "split_classes",
+    "show.report": "show_examples write_region_report",
     "show.face_map": "face_map face_maps",
+    "show.dissection": "plot_units plot_counts plot_bias dissection_findings bias_findings unit_table write_dissection",
+    "show.dissection_report": "write_dissection_report",
+    "show.audit": "plot_audit plot_confusion plot_effects audit_findings effects_findings write_audit",
     "systems.fineface_figures": "plot_attention plot_history",
-    "show.figures": "plot_regions",
-    "show.findings": "findings",
-    "show.report": "gallery write_report",
-    "show.tables": "write_audit write_tables",
-    "show.readings": "one_class_each",
     "show.widgets.layer_picker": "LayerPicker",
     "show.widgets.class_explorer": "ClassExplorer",
     "show.widgets.face_map": "FaceMap",
@@ -60,19 +56,32 @@ _NAMES = {
     "show.widgets.unit_browser": "UnitBrowser",
     "show.widgets.face_picker": "FacePicker",
     "show.explore": "explore",
-    "stages": "run_stages conclude trusted",
+    "stages": "run_stages save_findings run_is_trusted",
 }
 _HOMES = {name: f"facexkit.{module}" for module, names in _NAMES.items() for name in names.split()}
+
+_RENAMED = {
+    "conclude": "save_findings", "trusted": "run_is_trusted", "histograms": "count_units", "attend": "expert_attention",
+    "both_passes": "with_all_outputs", "gallery": "show_examples", "one_class_each": "split_classes",
+    "verify": "explain_verification", "save_scores": "write_scores", "write_tables": "write_score_tables",
+    "write_report": "write_region_report", "findings": "region_findings", "effects_finding": "effects_findings",
+}  # fmt: skip
+"""Public names of before, which still work in this version."""
 
 __all__ = ["FacexkitError", *_HOMES]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if new := _RENAMED.get(name):
+        told = f"fx.{name} is called fx.{new} now; the old name works in this version and goes with the next"
+        warnings.warn(told, DeprecationWarning, stacklevel=2)
+    home = _HOMES.get(new or name)
+    if home is None:
         raise AttributeError(f"module 'facexkit' has no attribute {name!r}")
     from facexkit.arguments import checked
 
-    found = getattr(import_module(_HOMES[name]), name)
+    module = import_module(home)
+    found = getattr(module, name, None) or getattr(module, new)
     return checked(found) if isfunction(found) else found
 
 

@@ -114,6 +114,13 @@ def test_every_public_name_is_there_and_an_unknown_one_is_an_attribute_error():
         facexkit.load_face  # noqa: B018
 
 
+@pytest.mark.parametrize(("old", "new"), facexkit._RENAMED.items())
+def test_a_name_of_before_still_works_and_says_what_it_is_called_now(old, new):
+    with pytest.warns(DeprecationWarning, match=f"fx.{old} is called fx.{new} now"):
+        function = getattr(facexkit, old)
+    assert old not in facexkit.__all__ and function.__name__ in (old, new)
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A folder with what the set-up needs, and a PATH on which fake programs can stand in front."""

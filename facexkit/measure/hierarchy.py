@@ -103,7 +103,7 @@ def concept_types(concepts: Sequence[str], types: Mapping[str, str] | None = Non
     return np.array([known.get(concept, OTHER) for concept in concepts], object)
 
 
-def histograms(ranked: Mapping[str, xr.Dataset], by: str = "concept") -> pd.DataFrame:
+def count_units(ranked: Mapping[str, xr.Dataset], by: str = "concept") -> pd.DataFrame:
     """Count the interpretable units of models or layers side by side, by their best concept.
 
     Parameters

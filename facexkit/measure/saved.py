@@ -78,7 +78,7 @@ def saved_result(path: str | Path, made_by: dict[str, object]) -> xr.Dataset | N
     return result if all(result.attrs.get(name) == value for name, value in made_by.items()) else None
 
 
-def save_scores(scores: xr.Dataset, folder: str | Path) -> Path:
+def write_scores(scores: xr.Dataset, folder: str | Path) -> Path:
     """Write one class's region scores into a folder, in the place of those of the same model, method and class."""
     name = "_".join(str(scores.attrs[what]) for what in ("model", "method", "class_name"))
     return save_result(scores, Path(folder, re.sub(r"[^\w-]+", "_", name) + ".zarr"))

@@ -60,7 +60,7 @@ def embed(model: FaceModel, faces: FaceSet, **how: object) -> xr.DataArray:
     return xr.DataArray(values.astype(np.float32), image, ("image", "feature"), attrs={"skipped": skipped})
 
 
-def verify(
+def explain_verification(
     model: FaceModel,
     pairs: FaceSet,
     layer: str | None = None,
@@ -120,7 +120,7 @@ def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
     if by not in scores.coords or scores[by].dims != ("image",):
         raise unknown("column of the images", by, [n for n, c in scores.coords.items() if c.dims == ("image",)])
     if scores.attrs["method"] == "share":
-        raise FacexkitError("decision shares of groups are no means over images; call fx.verify on each group's pairs")
+        raise FacexkitError("decision shares of groups are no means over images; call fx.explain_verification on each group's pairs")
     parts = {}
     for value in pd.unique(scores[by].to_series().dropna()):
         part = scores[["per_image", "output"]].isel(image=np.flatnonzero(scores[by].values == value))

@@ -15,13 +15,12 @@ from PIL import Image
 
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.hierarchy import histograms, rank_concepts
-from facexkit.show.dissection_figures import BAR, WIDTH, by_iou, draw_units, page_axes
-from facexkit.show.dissection_findings import dissection_findings
+from facexkit.measure.hierarchy import rank_concepts
+from facexkit.show.dissection import WIDTH, by_iou, dissection_findings, draw_counts, draw_units, page_axes
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import drawn
 from facexkit.show.pictures import seen_faces
-from facexkit.show.words import model_of, title_of
+from facexkit.show.words import model_of
 
 HEIGHT, UNITS_A_PAGE = 11.69, 9
 
@@ -79,15 +78,6 @@ def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
         page.text(1.4, HEIGHT - 1.25 - 0.24 * row, text, color=INK, fontsize=9)
     for row, sentence in enumerate(dissection_findings({"": found})):
         page.text(0.5, HEIGHT - 2.5 - 0.5 * row, sentence, color=INK, fontsize=10.5, wrap=True, va="top")
-    tables = [histograms({"units": ranked}, by)[:20] for by in ("concept", "area", "type")]
     places = ((0.26, 0.3, 0.66, 0.4), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17))
-    for place, table in zip(places, tables, strict=True):
-        ax = figure.add_axes(place)
-        bars = ax.barh(np.arange(len(table)), table.units, color=BAR, height=0.7)
-        ax.bar_label(bars, fontsize=8, padding=2, color=INK)
-        ax.set_yticks(np.arange(len(table)), [title_of(str(value)) for value in table.index], fontsize=8)
-        ax.set_ylim(max(len(table), 6) - 0.4, -0.6)
-        ax.set_xticks([])
-        ax.spines[["top", "right", "bottom"]].set_visible(False)
-        ax.set_title(f"interpretable units by {table.index.name}", fontsize=10, loc="left", color=INK)
+    draw_counts([figure.add_axes(place) for place in places], {"units": ranked}, most=20)
     return figure

@@ -15,12 +15,12 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
-from facexkit.measure.saved import save_result, save_scores, saved_result
+from facexkit.measure.saved import save_result, write_scores, saved_result
 from facexkit.models.face_model import FaceModel
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.index import read_manifest, shown_pictures
-from facexkit.show.report import write_report
+from facexkit.show.report import write_region_report
 from facexkit.show.widgets.base import Box, Widget, among, count, rows, script, settle, table, text, whole
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import FacePicker
@@ -143,7 +143,7 @@ class Explorer(Box):
         """Write what is selected as one HTML page, hand it to the browser, and return its path."""
         self.classes.wait()
         results = {scores.attrs["method"]: scores for scores in (*self.classes.shown[:1], self.classes.facex)}
-        path = write_report(results.values(), self.faces, self.folder / "explored.html")
+        path = write_region_report(results.values(), self.faces, self.folder / "explored.html")
         self.summary.send({"name": "report.html"}, [path.read_bytes()])
         return path
 
@@ -153,7 +153,7 @@ class Explorer(Box):
         now = {**self.choices, "layer": self.layers.layer, "target_class": self.classes.target_class}
         if self.choices:
             write_whole(self.folder / "params.yaml", write_yaml(now).encode())
-        save_scores(self.classes.shown[0], self.folder / OF_SCORES[0])
+        write_scores(self.classes.shown[0], self.folder / OF_SCORES[0])
         return self.folder
 
     def wait(self) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from facexkit.faces.regions import TOP_TO_BOTTOM
+from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM
 from facexkit.faces.template import POLYGONS, svg_path
+from facexkit.show.pages import templates
 from facexkit.show.readings import Reading, difference, method_of, mirrored, names_of, ranked, read_regions
-from facexkit.show.words import in_markup
 
 UP = ("#eef1f2", "#aedceb", "#7ac3e0", "#4da8d2", "#278cc3", "#0f70b1", "#0a549b", "#123a7c", "#152259")
 DOWN = ("#eef1f2", "#eecfad", "#e2ae7c", "#d28e51", "#be702b", "#a5540d", "#883b00", "#6b2200", "#4d0c00")
@@ -88,12 +89,8 @@ def face_map(
     -------
     The SVG. Regions without data are hatched. Glasses and hat lie beside the face.
     """
-    readings, limit = read_regions(scores), limit or scale_limit(scores)
     title = " · ".join(names_of(scores)) if title is None else title
-    top = 48 if title else 2
-    body = _face(readings, limit, interactive, (COLUMN, top)) + _labels(readings, (COLUMN, top))
-    body += _legend(readings, limit, label or method_of(scores).unit, (COLUMN + CARD / 2, top + HEIGHT + 20))
-    return _picture(title, readings, limit, body, (CARD + 2 * COLUMN, top + HEIGHT + 64), interactive)
+    return _picture(scores, title, label, limit, interactive=interactive)
 
 
 def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> list[Drawing]:
@@ -107,7 +104,7 @@ def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = 
         titles.append("Difference")
         labels.append(f"← more in {shortened(titles[1], 16)} · more in {shortened(titles[0], 16)} →")
         scales.append(scale_limit(results[2]))
-    return [_small(*each, top) for each in zip(results, titles, labels, scales)]
+    return [_picture(*each, listed=ranked(each[0], by="size")[:top]) for each in zip(results, titles, labels, scales)]
 
 
 def face_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> Drawing:
@@ -123,9 +120,10 @@ def face_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = N
     if titles is None:
         results = [scores for k, scores in enumerate(results) if not any(mirrored(r, scores) for r in results[:k])]
     drawings, step = small_maps(results, titles=titles, top=top), CARD + 30
-    height = HEIGHT + 112 + 34 * top
+    width, height = step * len(drawings) - 30, HEIGHT + 112 + 34 * top
     inner = "".join(d.replace("<svg ", f'<svg x="{k * step}" ', 1) for k, d in enumerate(drawings))
-    return _svg(inner, step * len(drawings) - 30, height, 'role="group"')
+    look = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" style="max-width:100%;height:auto"'
+    return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" {look} font-family="{FONT}" role="group">{inner}</svg>')
 
 
 def short_titles(results: Sequence[xr.Dataset]) -> list[str]:
@@ -142,70 +140,33 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-def _small(scores: xr.Dataset, title: str, unit: str, limit: float, top: int) -> Drawing:
-    readings = read_regions(scores)
-    best = ranked(scores, by="size")[:top]
-    rows = []
-    for place, reading in enumerate(best):
-        y = HEIGHT + 134 + 34 * place
-        rows.append(
-            f'<rect x="20" y="{y - 17}" width="22" height="22" rx="5" fill="{colour(reading.value, limit)}" '
-            f'stroke="{INK}" stroke-opacity=".35"/>{_text(54, y, reading.title, 19, INK)}'
-            + _text(CARD - 20, y, reading.text, 19, INK, "end", bold=True)
-        )
-    body = _face(readings, limit, False, (0, 48)) + _legend(readings, limit, unit, (CARD / 2, 48 + HEIGHT + 20), 18)
-    return _picture(title, readings, limit, body + "".join(rows), (CARD, HEIGHT + 112 + 34 * top), False)
-
-
 def _picture(
-    title: str, readings: dict[str, Reading], limit: float, body: str, size: tuple[float, float], interactive: bool
+    scores: xr.Dataset, title: str, label: str | None, limit: float | None, interactive: bool = False, listed: list[Reading] | None = None
 ) -> Drawing:
-    """Put title, hatching and gradient around the body; ids are the content's, so that pictures share a page."""
-    key = f"{zlib.crc32(body.encode()):08x}"
-    low = _low(readings, limit)
-    stops = "".join(
-        f'<stop offset="{k / 16:.4f}" stop-color="{colour(low + (limit - low) * k / 16, limit)}"/>' for k in range(17)
-    )
-    defs = (
-        f'<defs><pattern id="hatch-{key}" width="8" height="8" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><rect width="8" height="8" fill="#fff"/>'
-        f'<path d="M0 0V8" stroke="#8a93a3" stroke-width="3"/></pattern>'
-        f'<linearGradient id="ramp-{key}">{stops}</linearGradient></defs>'
-    )
-    best = max((r for r in readings.values() if np.isfinite(r.value)), key=lambda r: r.value, default=None)
-    told = f"{title or 'Face map'}. " + (f"Highest: {best.title}, {best.text}." if best else "No data.")
-    head = _text(size[0] / 2, 29, shortened(title, 48), 22, INK, "middle", bold=True)
-    body = body.replace("url(#hatch)", f"url(#hatch-{key})").replace("url(#ramp)", f"url(#ramp-{key})")
-    role = "group" if interactive else "img"
-    return _svg(defs + head + body, *size, f'class="face-map" role="{role}" aria-label="{in_markup(told)}"')
+    """Draw a map with a label at every region, or with the `listed` readings under it; ids are the content's own."""
+    readings, limit, method = read_regions(scores), limit or scale_limit(scores), method_of(scores)
+    known = [reading for reading in readings.values() if reading.known]
+    lowest, best = (end(known, key=lambda reading: reading.value, default=None) for end in (min, max))
+    left, top = (COLUMN, 48 if title else 2) if listed is None else (0, 48)
+    page = {
+        "readings": readings, "limit": limit, "title": shortened(title, 48), "label": label or method.unit, "listed": listed,
+        "told": f"{title or 'Face map'}. " + (f"Highest: {best.title}, {best.text}." if best else "No data."),
+        "low": max(-_rounded_up(-lowest.value), -limit) if lowest and lowest.value < -limit / 20 else 0.0,
+        "left": left, "top": top, "width": CARD + 2 * left, "interactive": interactive,
+        "height": top + HEIGHT + 64 + 34 * len(listed or ()),
+    }  # fmt: skip
+    key = f"{zlib.crc32(repr(page).encode(errors='backslashreplace')):08x}"
+    always = {"shapes": shapes(), "places": PLACES, "card": CARD, "face_height": HEIGHT, "ink": INK, "soft": SOFT, "font": FONT}
+    return Drawing(templates().get_template("face_map.svg").render(page, **always, key=key, colour=colour, say=method.say))
 
 
-def _svg(inner: str, width: float, height: float, attributes: str) -> Drawing:
-    size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
-    look = f'style="max-width:100%;height:auto" font-family="{FONT}"'
-    return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" {size} {look} {attributes}>{inner}</svg>')
-
-
-def _face(readings: dict[str, Reading], limit: float, interactive: bool, at: tuple[float, float]) -> str:
-    """Return the card with the face, bottom region first."""
-    parts = []
-    for region in reversed(TOP_TO_BOTTOM):
-        reading = readings[region]
-        known = np.isfinite(reading.value)
-        fill = colour(reading.value, limit) if known else "url(#hatch)"
-        told = in_markup(f"{reading.title}: {reading.sentence}")
-        button = f' role="button" tabindex="0" aria-label="{told}"' if interactive else ""
-        if region == "background":
-            wide, high = CARD - 32, HEIGHT - 32
-            shape = f"M16 0h{wide}q16 0 16 16v{high}q0 16-16 16h-{wide}q-16 0-16-16v-{high}q0-16 16-16z"
-        else:
-            shape = "".join(svg_path(polygon, digits=1) for polygon in placed(region))
-        parts.append(
-            f'<g class="region" data-region="{region}" data-value="{f"{reading.value:.6g}" if known else ""}"{button}>'
-            f'<title>{told}</title><path d="{shape}" fill="{fill}" fill-rule="nonzero" stroke="{INK}" '
-            'stroke-opacity=".55" stroke-width="1.1" stroke-linejoin="round"/></g>'
-        )
-    return f'<g class="face" transform="translate({at[0]:g} {at[1]:g})">{"".join(parts)}</g>'
+@cache
+def shapes() -> dict[str, str]:
+    """Return the outline of every region on the card as the data of an SVG path, the bottom one first."""
+    wide, high = CARD - 32, HEIGHT - 32
+    card = f"M16 0h{wide}q16 0 16 16v{high}q0 16-16 16h-{wide}q-16 0-16-16v-{high}q0-16 16-16z"
+    faces = {r: "".join(svg_path(p, digits=1) for p in placed(r)) for r in reversed(TOP_TO_BOTTOM) if r != REGIONS[0]}
+    return {REGIONS[0]: card, **faces}
 
 
 def placed(region: str) -> tuple[np.ndarray, ...]:
@@ -215,46 +176,3 @@ def placed(region: str) -> tuple[np.ndarray, ...]:
     x, y, width = ASIDE[region]
     low, high = (end(np.concatenate(POLYGONS[region]), axis=0) for end in (np.min, np.max))
     return tuple((p - (low + high) / 2) * (width / (high - low)[0]) + (x, y) for p in POLYGONS[region])
-
-
-def _labels(readings: dict[str, Reading], at: tuple[float, float]) -> str:
-    """Return name and number of every region beside the card, each with a line to its place."""
-    parts = []
-    for region, (side, height, x, y) in PLACES.items():
-        edge, bend, text, end = (-8, 14, -14, "end") if side == "left" else (CARD + 8, CARD - 14, CARD + 14, "start")
-        line = f'<path d="M{edge} {height}H{bend}L{x} {y}" fill="none" '
-        parts.append(
-            f'<g class="label" data-region="{region}">{line}stroke="#fff" stroke-width="2.4" stroke-opacity=".6"/>'
-            f'{line}stroke="{INK}" stroke-width=".9" stroke-opacity=".75"/>'
-            f'<circle cx="{x}" cy="{y}" r="2.8" fill="{INK}" stroke="#fff" stroke-width="1.2"/>'
-            + _text(text, height - 4, readings[region].title, 14.5, SOFT, end)
-            + _text(text, height + 13, readings[region].text, 16.5, INK, end, bold=True)
-            + "</g>"
-        )
-    return f'<g class="labels" aria-hidden="true" transform="translate({at[0]} {at[1]})">{"".join(parts)}</g>'
-
-
-def _low(readings: dict[str, Reading], limit: float) -> float:
-    """Return where the legend begins: 0, or below the lowest value that can be told from 0 by its colour."""
-    lowest = min((r.value for r in readings.values() if np.isfinite(r.value)), default=0.0)
-    return max(-_rounded_up(-lowest), -limit) if lowest < -limit / 20 else 0.0
-
-
-def _legend(
-    readings: dict[str, Reading], limit: float, label: str, at: tuple[float, float], size: float = 14
-) -> str:
-    """Return the colour bar with its ends and unit, and what hatching means if a region has no data."""
-    method, (x, y) = readings["skin"].method, at
-    box = '<rect x="{:g}" y="{:g}" width="{}" height="{}" rx="3" fill="url(#{})" '
-    box += f'stroke="{SOFT}" stroke-opacity=".5"/>'
-    parts = [box.format(x - 110, y, 220, 12, "ramp"), _text(x, y + 18 + size, label, size, SOFT, "middle")]
-    parts.append(_text(x - 118, y + 11, method.say(_low(readings, limit)), size, INK, "end"))
-    parts.append(_text(x + 118, y + 11, method.say(limit), size, INK))
-    if not all(np.isfinite(r.value) for r in readings.values()):
-        parts += [box.format(x + 182, y - 2, 16, 16, "hatch"), _text(x + 204, y + 11, "no data", size, INK)]
-    return f'<g class="legend" aria-hidden="true">{"".join(parts)}</g>'
-
-
-def _text(x: float, y: float, text: str, size: float, fill: str, anchor: str = "start", bold: bool = False) -> str:
-    look = f'font-size="{size:g}" fill="{fill}" text-anchor="{anchor}"' + (' font-weight="650"' if bold else "")
-    return f'<text x="{x:g}" y="{y:.4g}" {look}>{in_markup(text)}</text>'

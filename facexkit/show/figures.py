@@ -1,22 +1,20 @@
-"""The look of the kit's plots, and plots of region numbers: dots with their intervals, several methods side by side."""
+"""The look of the kit's plots, and what several of them draw: dots with their intervals, bars of counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
-import xarray as xr
 from matplotlib import font_manager, get_data_path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
-from facexkit.show.face_map import INK, SOFT, short_titles
-from facexkit.show.readings import METHODS, method_of, one_class_each, ranked, read_regions
+from facexkit.show.face_map import INK, SOFT
 from facexkit.show.words import by_number, legible
 
 MARKS = (("#0a539a", "o"), ("#b4500b", "s"), ("#4a566b", "^"), ("#7a3b8f", "D"))
@@ -81,52 +79,24 @@ def _has(file: str, letter: str) -> bool:
     return ord(letter) in _letters(file) and legible(letter) == letter
 
 
-@drawn
-def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | None = None) -> Figure:
-    """Plot every region's number as a dot with its 95 % interval, the first result's largest on top.
+def draw_dots(
+    ax: Axes, series: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], ranked: np.ndarray | None = None, within: float = 0.5
+) -> None:
+    """Draw a dot with its interval in each row, of several series beside each other, told apart by colour and mark.
 
     Parameters
     ----------
-    results : what `fx.score_regions` gave. Each method gets a panel, the decision share first; classes and models
-        share it, told apart by colour and mark.
-    title : what the picture shows; the highest region, or two together such as the lips, if None.
+    series : name, value, low and high, each a number a row.
+    ranked : where dots are full, and hollow elsewhere.
+    within : the height of a row that they share.
     """
-    results = one_class_each(results)
-    methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
-    panels = [[scores for scores in results if scores.attrs.get("method") == method] for method in methods]
-    order = ranked(panels[0][0], missing=True)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False, layout="constrained"
-    )
-    for ax, panel in zip(axes[0], panels, strict=True):
-        _dots(ax, panel, [reading.region for reading in order])
-    axes[0, 0].set_yticks(range(len(order)), [reading.title for reading in order])
-    axes[0, 0].invert_yaxis()
-    best = (ranked(panels[0][0], parts=True) or order)[0]
-    figure.suptitle(f"{best.title.capitalize()} first: {best.text}" if title is None else title, color=INK, fontsize=12)
-    return figure
-
-
-def _dots(ax: Axes, panel: list[xr.Dataset], order: list[str]) -> None:
-    step = 0.5 / len(panel)
-    for place, (scores, name) in enumerate(zip(panel, short_titles(panel), strict=True)):
-        readings = [read_regions(scores)[region] for region in order]
-        at = np.arange(len(order)) + (place - (len(panel) - 1) / 2) * step
-        value, low, high = (np.array([getattr(r, k) for r in readings]) for k in ("value", "low", "high"))
+    for place, (name, value, low, high) in enumerate(series):
+        at = np.arange(len(value)) + (place - (len(series) - 1) / 2) * within / len(series)
         colour, mark = MARKS[place % len(MARKS)]
+        full = np.ones(len(value), bool) if ranked is None else ranked
         ax.hlines(at, low, high, color=colour, linewidth=2, alpha=0.55)
-        ax.plot(value, at, mark, color=colour, markersize=6, label=name)
-    method = method_of(panel[0])
-    for y, region in enumerate(order):
-        if all(np.isnan(read_regions(scores)[region].value) for scores in panel):
-            ax.text(0, y, " no data", va="center", fontsize=8, color=SOFT, style="italic")
-    ax.axvline(0, color=SOFT, linewidth=0.8)
+        ax.plot(value[full], at[full], mark, color=colour, markersize=6, label=name)
+        ax.plot(value[~full], at[~full], mark, color=colour, markerfacecolor="white", markersize=6)
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    ax.set_title(method.title, fontsize=11)
-    ax.set_xlabel(method.unit.replace(" (", "\n("))
-    if method.percent:
-        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    if len(panel) > 1:
-        ax.legend()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import mimetypes
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
-from facexkit.show.report import templates
+from facexkit.show.pages import data_uri, templates
 
 
 class _File(BaseModel):
@@ -101,8 +100,7 @@ def shown_pictures(folder: Path, pictures: Iterable[Mapping]) -> list[dict]:
         if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             raise FacexkitError(f"the run's picture {picture['path']!r} is not in {folder}; write it before the index")
         kind = mimetypes.guess_type(path.name)[0] or "image/png"
-        uri = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-        shown.append({**picture, "uri": uri})
+        shown.append({**picture, "uri": data_uri(path.read_bytes(), kind)})
     return shown
 
 

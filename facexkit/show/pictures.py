@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,6 +14,7 @@ from PIL import Image
 from facexkit.errors import FacexkitError
 from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
+from facexkit.show.pages import data_uri
 
 FACE_SIDE, PATCH_SIDE, VEIL_SIDE, UNIT_SIDE = 160, 56, 80, 104
 VEIL, DIMMED = (14, 20, 40), 0.4
@@ -53,11 +53,11 @@ def veil(attribution: np.ndarray, side: int = VEIL_SIDE) -> Image.Image:
     return Image.fromarray(out, "RGBA")
 
 
-def data_uri(image: Image.Image, quality: int = 82) -> str:
+def picture_uri(image: Image.Image, quality: int = 82) -> str:
     """Return a picture as a data URI: JPEG, or PNG where it has transparency."""
     kind = "png" if image.mode == "RGBA" else "jpeg"
     image.save(buffer := io.BytesIO(), kind, quality=quality)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue(), f"image/{kind}")
 
 
 def of_best(found: xr.Dataset, name: str) -> np.ndarray:
@@ -100,7 +100,7 @@ class Album:
         self._numbers: dict[str, int] = {}
 
     def _number(self, image: Image.Image) -> int:
-        uri = data_uri(image)
+        uri = picture_uri(image)
         if uri not in self._numbers:
             self._numbers[uri] = len(self.uris)
             self.uris.append(uri)

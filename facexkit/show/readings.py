@@ -48,6 +48,16 @@ def points_between(low: float, high: float) -> str:
     return f"95 % interval {low:.0f} to {high:.0f} points".replace("-", "−")
 
 
+def percent(value: float) -> str:
+    """Return a rate in words: "41 %"."""
+    return METHODS["share"].say(float(value))
+
+
+def points(value: float) -> str:
+    """Return the size of a difference of rates in words: "4 points"."""
+    return METHODS["share"].say(float(value), signed=True).lstrip("+−")
+
+
 METHODS = {
     "share": Method(
         "Decision share",
@@ -90,6 +100,10 @@ class Reading:
         return TITLES[self.region]
 
     @property
+    def known(self) -> bool:
+        return bool(np.isfinite(self.value))
+
+    @property
     def text(self) -> str:
         return self.method.say(self.value, self.signed)
 
@@ -115,7 +129,7 @@ class Reading:
 def read_regions(scores: xr.Dataset) -> dict[str, Reading]:
     """Return the reading of every region of a one-class result, in the order of `REGIONS`."""
     if "target_class" in scores.dims:
-        raise FacexkitError("this result holds several classes; take one with one_class_each(scores)")
+        raise FacexkitError("this result holds several classes; take one with split_classes(scores)")
     return _readings(scores.reindex(region=list(REGIONS), fill_value={"images": 0}))
 
 
@@ -157,7 +171,7 @@ def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False, parts: 
     return have + [r for r in readings if missing and not np.isfinite(r.value)]
 
 
-def one_class_each(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
+def split_classes(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
     """Split results so that each Dataset is one class of one model by one method."""
     split: list[xr.Dataset] = []
     for scores in [results] if isinstance(results, xr.Dataset) else results:
@@ -193,7 +207,7 @@ class Subject:
 def subjects(results: xr.Dataset | Iterable[xr.Dataset]) -> list[Subject]:
     """Group results by model and class, in the order in which they come."""
     groups: dict[tuple, Subject] = {}
-    for scores in one_class_each(results):
+    for scores in split_classes(results):
         key = tuple(scores.attrs.get(name) for name in ("model", "model_fingerprint", "target_class"))
         groups.setdefault(key, Subject(*names_of(scores)[::-1], [])).results.append(scores)
     order = list(METHODS)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
-from functools import cache
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import xarray as xr
 from markupsafe import Markup
@@ -16,29 +14,17 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
-from facexkit.show.findings import grouped_findings, opposite
+from facexkit.show.regions import grouped_findings, opposite
+from facexkit.show.pages import templates
 from facexkit.show.pictures import Album
 from facexkit.show.readings import Subject, method_of, ranked, read_regions, subjects
-from facexkit.show.words import NotMeasured, legible, words
+from facexkit.show.words import NotMeasured, words
 
 LARGEST = 9_500_000
 """Bytes that a report may have; where it would have more it shows fewer patches and examples."""
 
 
-@cache
-def templates() -> jinja2.Environment:
-    """Return the pages' templates, with the style and the script; all else that they are given is escaped."""
-    here = Path(__file__).parent
-    loader = jinja2.FileSystemLoader(here / "templates")
-    plain = lambda value: legible(value) if type(value) is str else value  # noqa: E731
-    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=plain)
-    pages.filters["unbroken"] = lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%")
-    for name in ("style.css", "face_map.js"):
-        pages.globals[name.replace(".", "_")] = Markup((here / name).read_text(encoding="utf-8"))
-    return pages
-
-
-def write_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, path: str | Path) -> Path:
+def write_region_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, path: str | Path) -> Path:
     """Write the interactive region report and return its path.
 
     Parameters
@@ -80,7 +66,7 @@ def write_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceSet, pat
     return Path(path)
 
 
-def gallery(scores: xr.Dataset, faces: FaceSet, region: str, patches: int = 20) -> Drawing:
+def show_examples(scores: xr.Dataset, faces: FaceSet, region: str, patches: int = 20) -> Drawing:
     """Return a region's examples and high-impact patches as HTML, for a notebook.
 
     Parameters

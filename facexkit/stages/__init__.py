@@ -10,9 +10,9 @@ from pathlib import Path
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import writing
-from facexkit.stages.run_folder import conclude, take_conclusion, trusted, versions, write_manifest
+from facexkit.stages.run_folder import save_findings, take_conclusion, run_is_trusted, versions, write_manifest
 
-__all__ = ["conclude", "run_stages", "trusted"]
+__all__ = ["save_findings", "run_stages", "run_is_trusted"]
 
 
 def run_stages(

@@ -24,7 +24,7 @@ class Conclusion(list):
         return f'<ul class="mathjax_ignore">{"".join(f"<li>{in_markup(finding)}</li>" for finding in self)}</ul>'
 
 
-def conclude(
+def save_findings(
     stage: str,
     out: str | Path,
     findings: Sequence[str] = (),
@@ -65,13 +65,13 @@ def conclude(
     return Conclusion(found["findings"])
 
 
-def trusted() -> bool:
+def run_is_trusted() -> bool:
     """Return whether the run was started with `--trust`: code in a model's file may run."""
     return os.environ.get("FACEXKIT_TRUST") == "1"
 
 
 def take_conclusion(folder: Path, stage: str) -> dict:
-    """Return what the stage handed in with `conclude`, and remove it; empty if it handed in nothing."""
+    """Return what the stage handed in with `save_findings`, and remove it; empty if it handed in nothing."""
     path = _conclusion_file(folder, stage)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 from facexkit.probe.state import Arrays, Handed
-from facexkit.show.dissection_files import EXPORTS
+from facexkit.show.dissection import EXPORTS
 from facexkit.show.dissection_report import write_dissection_report
 
 

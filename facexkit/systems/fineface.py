@@ -128,7 +128,7 @@ class BothPasses(nn.Module):
         return {"concat": raw["concat"], "four": raw["sum"], "eight": raw["sum"] + again["sum"]}
 
 
-def both_passes(model: FaceModel) -> FaceModel:
+def with_all_outputs(model: FaceModel) -> FaceModel:
     """Return a FineFACE model that answers by all eight outputs; its layers run twice and cannot be explained."""
     return FaceModel(
         BothPasses(_network_of(model)), name=f"{model.name}, both passes", image_size=model.image_size,
@@ -177,7 +177,7 @@ def crop(images: Tensor, found: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def attend(model: FaceModel, faces: FaceSet) -> xr.Dataset:
+def expert_attention(model: FaceModel, faces: FaceSet) -> xr.Dataset:
     """Say where the experts of a FineFACE model look on a few faces.
 
     Returns

@@ -21,7 +21,7 @@ def plot_attention(seen: xr.Dataset) -> Figure:
 
     Parameters
     ----------
-    seen : what `attend` gave, of a few faces.
+    seen : what `expert_attention` gave, of a few faces.
     """
     images, experts, side = seen.sizes["image"], seen.expert.to_numpy(), seen.sizes["y"]
     figure, axes = plt.subplots(images, 5, figsize=(8, 1.7 * images + 0.5), squeeze=False, layout="constrained")

@@ -74,7 +74,7 @@ def train_fineface(
 
     Returns
     -------
-    FaceModel of the sum of four outputs; `both_passes` makes one of all eight.
+    FaceModel of the sum of four outputs; `with_all_outputs` makes one of all eight.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import percentile_interval, ratio_interval, wilson_interval
 from facexkit.measure.groups import group_labels
-from facexkit.measure.saved import save_scores
+from facexkit.measure.saved import write_scores
 from facexkit.models.face_model import FaceModel
 from facexkit.show.readings import METHODS, Reading, points_between
 
@@ -258,19 +258,19 @@ def test_faces_without_a_mask_are_counted_by_group_and_told(method, tmp_path):
     assert found.attrs["unmasked"] == ["0.png", "1.png", "2.png"]
     assert found.attrs["unmasked_groups"] == {"gender": {"female": 3}}
     said = "Left out of all regions: 3 images without a face mask (gender: 3 female)."
-    assert fx.findings(found)[-1] == said
-    kept = fx.read_result(save_scores(found, tmp_path))
-    assert fx.findings([kept, found])[-1] == said
-    page = fx.write_report(found, noses(3), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert fx.region_findings(found)[-1] == said
+    kept = fx.read_result(write_scores(found, tmp_path))
+    assert fx.region_findings([kept, found])[-1] == said
+    page = fx.write_region_report(found, noses(3), tmp_path / "report.html").read_text(encoding="utf-8")
     assert said in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_no_word_of_masks_where_every_face_has_one():
-    assert scored(0).attrs["unmasked"] == [] and not any("mask" in sentence for sentence in fx.findings(scored(0)))
+    assert scored(0).attrs["unmasked"] == [] and not any("mask" in sentence for sentence in fx.region_findings(scored(0)))
 
 
 def test_faces_without_a_mask_are_counted_where_nobody_named_groups():
-    assert fx.findings(scored(1, protected=()))[-1] == "Left out of all regions: 1 image without a face mask."
+    assert fx.region_findings(scored(1, protected=()))[-1] == "Left out of all regions: 1 image without a face mask."
 
 
 def test_a_region_of_one_face_has_a_score_and_no_interval():
@@ -284,7 +284,7 @@ def test_units_are_switched_off_on_the_faces_with_a_class_and_a_group_and_the_ot
     faces.table.loc[5, "gender"] = None
     effects = fx.unit_effects(net(Layered), faces, "conv", "gender", {"some": [0, 1]}, progress=False)
     assert effects.attrs["left_out"] == 3 and effects.images.sum() == 9
-    assert fx.effects_finding(effects, "some").endswith("Images without a class or group, which are left out: 3.")
+    assert fx.effects_findings(effects, "some")[-1] == "Images without a class or group, which are left out: 3."
 
 
 def test_pairs_that_are_never_matched_wrongly_have_a_rate_and_no_interval():

@@ -239,11 +239,11 @@ def test_a_wrong_argument_of_a_measure_is_told_with_the_functions_name(model, fa
 @pytest.mark.parametrize(
     ("function", "given", "told"),
     [
-        ("findings", [None], "fx.findings: results cannot be None: it must be a row of them, as a list"),
+        ("region_findings", [None], "fx.region_findings: results cannot be None: it must be a row of them, as a list"),
         ("plot_regions", [5], "results cannot be 5: it must be a row of them"),
         ("error_rates", [5, 5], "similarity cannot be 5: it must be a row of them"),
         ("accuracy_by", [None, "age"], "predictions cannot be None: it must be a table, a pandas.DataFrame"),
-        ("histograms", [None], "ranked cannot be None: it must be a valid dictionary"),
+        ("count_units", [None], "ranked cannot be None: it must be a valid dictionary"),
         ("write_activations", [5, "out"], "recorded cannot be 5: it must be a valid dictionary"),
         ("face_map", [5], "scores cannot be 5: it must be a result, an xarray.Dataset"),
         ("run_stages", ["faces", 5], "parameters cannot be 5: it must be a valid dictionary"),

@@ -28,9 +28,9 @@ from facexkit.models.small_network import SmallNetwork
 from facexkit.show import figures
 from facexkit.show.face_map import face_map, face_maps
 from facexkit.show.index import write_index
-from facexkit.show.report import write_report
+from facexkit.show.report import write_region_report
 from facexkit.show.words import NotMeasured, group_title, label_of, legible, model_name, words
-from facexkit.stages import conclude, headlines
+from facexkit.stages import save_findings, headlines
 from facexkit.systems.fairface import ActivationFiles, write_predictions
 
 LABELS = {  # what the data say → what a figure shows
@@ -232,7 +232,7 @@ def test_a_face_map_is_xml_with_the_names_in_it_as_text(name, shown, tmp_path):
 def test_a_name_on_a_report_is_text(name, shown, tmp_path, drawn_faces):
     pages = []
     for each in (name, "class"):
-        file = write_report(scores_of(each).drop_vars("output").assign(output=("image", [1.0])), drawn_faces, tmp_path / "report.html")
+        file = write_region_report(scores_of(each).drop_vars("output").assign(output=("image", [1.0])), drawn_faces, tmp_path / "report.html")
         pages.append(Page(file.read_text(encoding="utf-8")))
     assert pages[0].tags == pages[1].tags and shown in pages[0].text
 
@@ -246,13 +246,13 @@ def test_a_name_on_the_page_of_a_run_is_text(name, shown, tmp_path):
 
 @NAME
 def test_a_finding_that_a_notebook_lists_is_text_and_survives_the_manifest(name, shown, tmp_path):
-    listed = Page(conclude("alpha", tmp_path, [f"{name} is best"])._repr_html_())
+    listed = Page(save_findings("alpha", tmp_path, [f"{name} is best"])._repr_html_())
     assert listed.tags == ["ul", "li"] and listed.text == f"{shown} is best"
     assert json.loads((tmp_path / ".alpha.json").read_text())["findings"] == [f"{shown} is best"]
 
 
 def test_no_page_in_a_notebook_is_read_for_formulas(tmp_path):
-    assert 'class="mathjax_ignore"' in conclude("alpha", tmp_path, ["$x$"])._repr_html_()
+    assert 'class="mathjax_ignore"' in save_findings("alpha", tmp_path, ["$x$"])._repr_html_()
     assert 'class="mathjax_ignore"' in face_map(scores_of("$x$"))._repr_html_()
 
 
@@ -311,7 +311,7 @@ def audit_files(folder):
 
 
 def score_files(folder):
-    return fx.write_tables(scores_of(EVIL), folder)
+    return fx.write_score_tables(scores_of(EVIL), folder)
 
 
 def bias_files(folder):
@@ -365,16 +365,16 @@ def test_a_model_is_named_without_its_folder_wherever_people_read(name, short):
     found = audited("x", name)
     assert f"accuracy of {short} is" in fx.audit_findings(found)[0]
     scores = scores_of("class").assign_attrs(model=name)
-    said = [*fx.findings(scores), *fx.bias_findings({name: bias_of("a", "b")}), face_map(scores)]
+    said = [*fx.region_findings(scores), *fx.bias_findings({name: bias_of("a", "b")}), face_map(scores)]
     assert all(short in sentence and name not in sentence for sentence in said) or name == short
     assert short in fx.plot_confusion(found, "group").get_suptitle()
 
 
 def test_what_could_not_be_measured_follows_the_findings_and_heads_no_page(tmp_path):
-    conclude("alpha", tmp_path, [NotMeasured("Hat: fewer than two groups."), "A gap of 20 points."], headline=True)
+    save_findings("alpha", tmp_path, [NotMeasured("Hat: fewer than two groups."), "A gap of 20 points."], headline=True)
     found = json.loads((tmp_path / ".alpha.json").read_text())
     assert found["findings"] == ["A gap of 20 points.", "Hat: fewer than two groups."] and found["measured"] == 1
-    conclude("beta", tmp_path, [NotMeasured("No groups.")], headline=True)
+    save_findings("beta", tmp_path, [NotMeasured("No groups.")], headline=True)
     stages = [{"name": name, **json.loads((tmp_path / f".{name}.json").read_text())} for name in ("alpha", "beta")]
     assert headlines({"stages": stages}) == ["A gap of 20 points."] and headlines({"stages": stages[1:]}) == []
 
@@ -383,13 +383,13 @@ def test_a_sentence_that_says_only_what_is_missing_is_marked_so():
     tiny = fx.audit(pd.DataFrame({"truth": list("ab") * 4, "prediction": list("ab") * 4, "protected": list("xxxyxyyx")}), replicates=5)
     (said,) = fx.audit_findings(tiny)
     assert isinstance(said, NotMeasured) and said.startswith("Protected: fewer than two groups have 30 images")
-    page = fx.findings(scores_of("x").map(lambda values: values * 0))
+    page = fx.region_findings(scores_of("x").map(lambda values: values * 0))
     assert isinstance(page[0], NotMeasured) and page[0].startswith("FaceX says nothing")
 
 
 def test_a_page_without_a_finding_is_headed_by_its_subject(tmp_path, drawn_faces):
     nothing = scores_of("male").map(lambda values: values * 0).assign_attrs(scores_of("male").attrs)
-    page = write_report(nothing, drawn_faces, tmp_path / "report.html").read_text()
+    page = write_region_report(nothing, drawn_faces, tmp_path / "report.html").read_text()
     assert "<h1>Face regions behind male</h1>" in page and "<li>FaceX says nothing" in page
 
 

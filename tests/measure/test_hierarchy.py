@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from facexkit.measure.hierarchy import AREAS, concept_types, histograms, rank_concepts
+from facexkit.measure.hierarchy import AREAS, concept_types, count_units, rank_concepts
 
 CONCEPTS = ("l_eye", "brows", "eye_g", "nose", "u_lip", "mouth", "spot")
 
@@ -111,7 +111,7 @@ def test_types_of_concepts():
 @pytest.mark.parametrize("by", ["concept", "area", "type"])
 def test_histograms_count_every_interpretable_unit_once(by):
     results = {"one": rank_concepts(found_of()), "two": rank_concepts(found_of(5))}
-    table = histograms(results, by)
+    table = count_units(results, by)
     for name, result in results.items():
         assert table[name].sum() == result.interpretable.sum()
     if by == "concept":

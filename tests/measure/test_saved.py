@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from facexkit.errors import FacexkitError
-from facexkit.measure.saved import find_result, read_result, save_result, save_scores, saved_result
+from facexkit.measure.saved import find_result, read_result, save_result, write_scores, saved_result
 
 
 def scores(**made_by):
@@ -22,7 +22,7 @@ def test_a_result_is_read_back_as_it_was_and_replaces_an_earlier_one(tmp_path):
 def test_scores_are_found_by_what_made_them_in_the_first_folder_that_has_them(tmp_path):
     one = scores(model="a/b", method="share", class_name="male?", target_class=1)
     other = scores(model="a/b", method="facex", class_name="male?", target_class=1)
-    paths = [save_scores(each, tmp_path / "run") for each in (one, other)] + [save_scores(one, tmp_path / "kept")]
+    paths = [write_scores(each, tmp_path / "run") for each in (one, other)] + [write_scores(one, tmp_path / "kept")]
     assert paths[0].name == "a_b_share_male_.zarr"
     folders = [tmp_path / "kept", tmp_path / "run", tmp_path / "none"]
     assert find_result(folders, {"method": "share", "target_class": 1}) == paths[2]

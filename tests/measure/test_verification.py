@@ -25,16 +25,16 @@ from facexkit.measure.verification import (
     group_scores,
     similarities,
     split_scores,
-    verify,
+    explain_verification,
 )  # fmt: skip
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.probe.accumulator import Attributed
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.show.findings import findings
-from facexkit.show.report import gallery, write_report
-from facexkit.show.tables import write_tables
+from facexkit.show.regions import region_findings
+from facexkit.show.report import show_examples, write_region_report
+from facexkit.show.regions import write_score_tables
 
 QUIET = {"progress": False, "workers": 0}
 
@@ -87,7 +87,7 @@ class Maps(RegionScores):
 
 @pytest.mark.parametrize("column", [0, 1])
 def test_maps_scores_and_similarities_are_those_of_a_plain_loop(embedder, pairs, column):
-    found = verify(embedder, pairs, "conv2", target=("difference", "similarity")[column], batch_size=4, **QUIET)
+    found = explain_verification(embedder, pairs, "conv2", target=("difference", "similarity")[column], batch_size=4, **QUIET)
     paths, view = pairs.table.path.to_numpy(object), MaskView(REGIONS, 64, "antialias", through=32)
     with torch.no_grad():
         own = torch.cat([embedder(one_picture(embedder, pairs, name)) for name in pairs.table.reference])
@@ -106,10 +106,10 @@ def test_maps_scores_and_similarities_are_those_of_a_plain_loop(embedder, pairs,
 
 
 def test_both_targets_come_from_one_pass_and_are_opposite_in_value(embedder, pairs):
-    both = verify(embedder, pairs, "conv2", target=["difference", "similarity"], **QUIET)
+    both = explain_verification(embedder, pairs, "conv2", target=["difference", "similarity"], **QUIET)
     assert both.attrs["class_names"] == ["different", "same"]
     np.testing.assert_allclose(both.output.sum("target_class"), 1, atol=1e-6)
-    alone = verify(embedder, pairs, "conv2", **QUIET)
+    alone = explain_verification(embedder, pairs, "conv2", **QUIET)
     np.testing.assert_allclose(both.sel(target_class=1).per_image, alone.per_image)
     np.testing.assert_allclose(both.similarity, alone.output, atol=1e-6)
 
@@ -127,28 +127,28 @@ def test_similarities_need_no_masks_and_do_not_depend_on_batches(embedder, pairs
     bare = FaceSet(pairs.table, pairs.images, name="bare")
     one, all_ = (similarities(embedder, bare, batch_size=n, **QUIET).similarity for n in (1, 32))
     np.testing.assert_allclose(one, all_, atol=1e-5)
-    np.testing.assert_allclose(one, verify(embedder, pairs, "conv2", **QUIET).similarity, atol=1e-5)
+    np.testing.assert_allclose(one, explain_verification(embedder, pairs, "conv2", **QUIET).similarity, atol=1e-5)
 
 
 def test_a_pair_whose_reference_is_broken_is_told_and_left_out(embedder, pairs):
     content = dict(pairs.images.content) | {pairs.table.reference[0]: None}
     broken = FaceSet(pairs.table, type(pairs.images)(content), pairs.masks, name="broken")
     hit = (pairs.table.reference == pairs.table.reference[0]) | (pairs.table.path == pairs.table.reference[0])
-    found = verify(embedder, broken, "conv2", max_skipped=0.5, **QUIET)
+    found = explain_verification(embedder, broken, "conv2", max_skipped=0.5, **QUIET)
     assert found.sizes["image"] == len(pairs) - hit.sum()
     assert found.attrs["skipped"][0].startswith(pairs.table.reference[0])
     with pytest.raises(FacexkitError, match="cannot be decoded"):
-        verify(embedder, broken, "conv2", **QUIET)
+        explain_verification(embedder, broken, "conv2", **QUIET)
 
 
 def test_reports_tables_and_findings_take_images_that_come_twice(embedder, pairs, tmp_path):
-    found = [verify(embedder, pairs, "conv2", **QUIET)]
-    found.append(verify(embedder, pairs, method="share", images=14, **QUIET))
-    assert write_report(found, pairs, tmp_path / "report.html").stat().st_size > 10_000
-    images = pd.read_csv(write_tables(found, tmp_path)[1])
+    found = [explain_verification(embedder, pairs, "conv2", **QUIET)]
+    found.append(explain_verification(embedder, pairs, method="share", images=14, **QUIET))
+    assert write_region_report(found, pairs, tmp_path / "report.html").stat().st_size > 10_000
+    images = pd.read_csv(write_score_tables(found, tmp_path)[1])
     assert (images.method == "facex").sum() == len(pairs)
-    assert "same" in findings(found)[0]
-    assert gallery(found[0], pairs, "skin")
+    assert "same" in region_findings(found)[0]
+    assert show_examples(found[0], pairs, "skin")
     shown = found[0].sel(region="skin")
     np.testing.assert_allclose(shown.example_score[0], shown.per_image.max())
 
@@ -161,13 +161,13 @@ def test_share_is_one_where_a_single_region_makes_the_embedding(faces_of, model_
     table = faces.table.assign(reference=faces.table.path.to_numpy()[::-1], same=1)
     model = model_of(lambda x: x[:, 0, 4:8, 4:12].mean((1, 2)) - 0.5, 16)
     model.output = lambda logits: torch.cat([torch.ones_like(logits[:, :1]), logits[:, 1:]], 1)
-    found = verify(model, FaceSet(table, faces.images, faces.masks, name="brows"), method="share", **QUIET)
+    found = explain_verification(model, FaceSet(table, faces.images, faces.masks, name="brows"), method="share", **QUIET)
     assert found.score.sel(region="l_brow") == pytest.approx(1, abs=1e-4)
     assert found.score.sel(region="background") == pytest.approx(0, abs=1e-4)
 
 
 def test_groups_are_scored_by_their_own_images(embedder, pairs):
-    found = verify(embedder, pairs, "conv2", **QUIET)
+    found = explain_verification(embedder, pairs, "conv2", **QUIET)
     parts = split_scores(found, "same")
     for value, part in parts.items():
         own = found.per_image.values[pairs.table.same == value]
@@ -177,16 +177,16 @@ def test_groups_are_scored_by_their_own_images(embedder, pairs):
     assert set(table.index.droplevel("region")) == {("same", 0), ("same", 1), ("group", "low"), ("group", "high")}
     assert table.loc[("same", 1, "skin"), "score"] == pytest.approx(float(parts[1].score.sel(region="skin")))
     with pytest.raises(FacexkitError, match="are no means over images"):
-        split_scores(verify(embedder, pairs, method="share", images=14, **QUIET), "same")
+        split_scores(explain_verification(embedder, pairs, method="share", images=14, **QUIET), "same")
     with pytest.raises(FacexkitError, match="unknown column of the images 'sane'; did you mean 'same'"):
         split_scores(found, "sane")
 
 
 def test_what_cannot_be_verified(embedder, small_faces, pairs, model_of):
     with pytest.raises(FacexkitError, match="has no pairs"):
-        verify(embedder, small_faces, "conv2", **QUIET)
+        explain_verification(embedder, small_faces, "conv2", **QUIET)
     with pytest.raises(FacexkitError, match="unknown target of a verification 'similar'"):
-        verify(embedder, pairs, "conv2", target="similar", **QUIET)
+        explain_verification(embedder, pairs, "conv2", target="similar", **QUIET)
     one = model_of(lambda x: x.mean((1, 2, 3)), 16)
     one.output = lambda logits: logits[:, :1]
     with pytest.raises(FacexkitError, match="gives one number a face"):
@@ -246,6 +246,6 @@ def test_unseen_persons_are_told_apart_and_the_exchange_finds_the_brows_that_tel
     told = similarities(demo_embedder, pairs, progress=False)
     overall = error_rates(told.similarity, told.same).loc[("all", "all")]
     assert overall.fmr < 0.25 and overall.fnmr < 0.25
-    share = verify(demo_embedder, pairs, method="share", images=96, partners=2, progress=False)
+    share = explain_verification(demo_embedder, pairs, method="share", images=96, partners=2, progress=False)
     others = share.score.drop_sel(region=["l_brow", "r_brow"])
     assert share.union_score_low.sel(union="brows") > 2 * others.max()

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 import facexkit as fx
-from facexkit.show.audit_findings import label_of
+from facexkit.show.audit import label_of
 
 
 def predictions(right):
@@ -79,7 +79,7 @@ def effects():
 
 
 def test_effects_are_told_beside_random_units(effects):
-    assert fx.effects_finding(effects, "lip detectors", "random") == (
+    assert " ".join(fx.effects_findings(effects, "lip detectors", "random")) == (
         "Switching off 2 units of layer1 (lip detectors) moves the gap between lips from 30 points to 10 points (change: "
         "95 % interval −25 to −15 points); accuracy: a 55 % → 75 %, b 85 % → 85 %. 1 random sets of as many units: to 31 "
         "points on average."

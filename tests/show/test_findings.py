@@ -6,8 +6,8 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS
-from facexkit.show.findings import findings
-from facexkit.show.readings import METHODS, one_class_each, ranked, read_regions, subjects
+from facexkit.show.regions import region_findings
+from facexkit.show.readings import METHODS, split_classes, ranked, read_regions, subjects
 
 SHARE, FACEX = METHODS["share"], METHODS["facex"]
 
@@ -27,7 +27,7 @@ def test_numbers_in_words(said, words):
 
 
 def test_the_finding_names_the_first_region_with_its_numbers(make_scores):
-    first, following = findings(make_scores())
+    first, following = region_findings(make_scores())
     assert first == (
         "The decision “female” of demo:biased rests most on the lips: of the way from one face's decision to another's, "
         "they carry 65 % (95 % interval 59–71 %, 24 images)."
@@ -36,32 +36,32 @@ def test_the_finding_names_the_first_region_with_its_numbers(make_scores):
 
 
 def test_findings_rest_on_the_decision_share_and_say_where_facex_disagrees(make_scores):
-    said = findings([make_scores("facex"), make_scores("share")])
+    said = region_findings([make_scores("facex"), make_scores("share")])
     assert "the lips" in said[0] and "65 %" in said[0]
     assert said[-1].startswith("The methods disagree: FaceX scores the nose highest (0.87; the lower lip has 0.41)")
     agreeing = dict.fromkeys(REGIONS, 0.2) | {"l_lip": 0.7}
-    assert findings([make_scores("facex", agreeing), make_scores("share")])[-1] == (
+    assert region_findings([make_scores("facex", agreeing), make_scores("share")])[-1] == (
         "FaceX agrees on the first place: the lower lip scores 0.70 (95 % interval 0.66–0.74, 24 images)."
     )
 
 
 def test_a_result_without_unions_names_single_regions(make_scores):
     alone = make_scores().drop_dims("union")
-    assert "rests most on the lower lip: of the way from one face's decision to another's, it carries 41 %" in findings(alone)[0]
+    assert "rests most on the lower lip: of the way from one face's decision to another's, it carries 41 %" in region_findings(alone)[0]
 
 
 def test_facex_alone_claims_no_more_than_where_the_map_is_high(make_scores):
-    (said,) = findings(make_scores("facex"))
+    (said,) = region_findings(make_scores("facex"))
     assert "nose" in said and "0.87" in said and "need not be what moves the decision" in said
 
 
 def test_maps_without_a_positive_value_are_no_finding(make_scores):
-    (said,) = findings(make_scores("facex", dict.fromkeys(REGIONS, 0.0)))
+    (said,) = region_findings(make_scores("facex", dict.fromkeys(REGIONS, 0.0)))
     assert said == "FaceX says nothing of “female” of demo:biased: no attribution map rises above its threshold anywhere."
 
 
 def test_a_share_that_may_be_zero_is_no_finding(make_scores):
-    said = findings(make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"hair": 0.03}))
+    said = region_findings(make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"hair": 0.03}))
     assert said == [
         "No single region can be shown to carry the decision “female” of demo:biased: the largest share is "
         "that of the hair, 3.0 % (95 % interval −1.0 % to 7.0 %, 24 images)."
@@ -69,14 +69,14 @@ def test_a_share_that_may_be_zero_is_no_finding(make_scores):
 
 
 def test_the_largest_difference_between_two_models_is_said(four_results):
-    assert findings(four_results)[-1] == (
+    assert region_findings(four_results)[-1] == (
         "The largest difference is in the lips: exchanging them moves “female” of demo:biased 65 % of the way and "
         "“female” of demo:fair 3.0 %."
     )
 
 
 def test_the_opposite_class_is_not_told_twice(make_scores):
-    said = findings([make_scores(), make_scores(class_name="male", target_class=1)])
+    said = region_findings([make_scores(), make_scores(class_name="male", target_class=1)])
     assert said[-1].startswith("“male” of demo:biased has the same decision shares as “female”")
     assert sum("rests most" in sentence for sentence in said) == 1
 
@@ -85,7 +85,7 @@ def test_a_result_of_several_classes_is_read_class_by_class(make_scores):
     one, two = make_scores(), make_scores(values=dict.fromkeys(REGIONS, 0.3))
     both = xr.concat([one, two], dim=xr.Variable("target_class", [3, 5]), combine_attrs="override")
     both = both.assign_attrs(class_names=["old", "young"])
-    first, second = one_class_each(both)
+    first, second = split_classes(both)
     assert (first.attrs["class_name"], second.attrs["target_class"]) == ("old", 5)
     xr.testing.assert_equal(second.score, two.score)
     assert [subject.class_name for subject in subjects(both)] == ["old", "young"]
@@ -108,4 +108,4 @@ def test_regions_rank_by_value_or_by_size_with_the_missing_last(make_scores):
 
 def test_nothing_to_show_is_an_error():
     with pytest.raises(FacexkitError, match="no results"):
-        findings([])
+        region_findings([])

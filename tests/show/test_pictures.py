@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from facexkit.errors import FacexkitError
-from facexkit.show.pictures import Album, data_uri, face_as_seen, patch, veil
-from facexkit.show.report import gallery
+from facexkit.show.pictures import Album, face_as_seen, patch, picture_uri, veil
+from facexkit.show.report import show_examples
 
 
 def test_a_patch_is_the_tile_of_the_input():
@@ -40,7 +40,7 @@ def test_the_veil_is_the_map_upsampled_with_half_pixel_centres():
 
 def test_data_uris_hold_the_picture(drawn_faces):
     face = face_as_seen(drawn_faces, drawn_faces.table.path[0])
-    kind, coded = data_uri(face).split(",")
+    kind, coded = picture_uri(face).split(",")
     again = Image.open(io.BytesIO(base64.b64decode(coded)))
     assert kind == "data:image/jpeg;base64" and again.size == face.size
     assert np.abs(np.asarray(again, float) - np.asarray(face, float)).mean() < 6
@@ -62,6 +62,6 @@ def test_a_face_set_without_the_results_images_is_an_error(make_scores, drawn_fa
 
 
 def test_a_notebook_gallery_shows_patches_and_examples_escaped(make_scores, odd_faces):
-    html = gallery(make_scores("facex"), odd_faces, "l_lip", patches=5)._repr_html_()
+    html = show_examples(make_scores("facex"), odd_faces, "l_lip", patches=5)._repr_html_()
     assert html.count('src="data:image/jpeg') == 9 and html.count('src="data:image/png') == 4
     assert "<b onmouseover" not in html and "lower lip" in html

@@ -8,9 +8,10 @@ import pytest
 
 from facexkit.faces.regions import REGIONS, TITLES
 from facexkit.show import report
-from facexkit.show.figures import plot_regions
+from facexkit.show.regions import plot_regions
 from facexkit.show.readings import read_regions
-from facexkit.show.report import templates, write_report
+from facexkit.show.pages import templates
+from facexkit.show.report import write_region_report
 
 
 class Page(HTMLParser):
@@ -39,7 +40,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(four_results, odd_faces, tmp_path_factory):
-    path = write_report(four_results, odd_faces, tmp_path_factory.mktemp("report") / "regions" / "report.html")
+    path = write_region_report(four_results, odd_faces, tmp_path_factory.mktemp("report") / "regions" / "report.html")
     return path.read_text(encoding="utf-8")
 
 
@@ -55,7 +56,7 @@ def test_the_report_loads_nothing_from_anywhere(page):
 def test_names_from_data_stay_text(make_scores, odd_faces, tmp_path):
     nasty = "</script><img src=x onerror=alert(1)>"
     results = [make_scores(m, model=nasty, class_name=nasty) for m in ("share", "facex")]
-    text = write_report(results, odd_faces, tmp_path / "report.html").read_text(encoding="utf-8")
+    text = write_region_report(results, odd_faces, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<img src=x" not in text and "<script>broken" not in text and "<i>faces" not in text
     assert [tag for tag, _ in Page(text).tags].count("script") == 2
     assert not any(name.startswith("on") for _, attributes in Page(text).tags for name in attributes)
@@ -86,9 +87,9 @@ def test_every_method_is_explained_and_the_share_comes_first(page):
 
 def test_a_report_that_would_be_too_large_shows_fewer_pictures(make_scores, odd_faces, tmp_path, monkeypatch):
     scores = make_scores("facex")
-    full = write_report(scores, odd_faces, tmp_path / "full.html").stat().st_size
+    full = write_region_report(scores, odd_faces, tmp_path / "full.html").stat().st_size
     monkeypatch.setattr(report, "LARGEST", full - 1)
-    text = write_report(scores, odd_faces, tmp_path / "less.html").read_text(encoding="utf-8")
+    text = write_region_report(scores, odd_faces, tmp_path / "less.html").read_text(encoding="utf-8")
     data = json.loads(text.split('id="data">')[1].split("</script>")[0])
     assert full < 10e6 and len(text) < full
     assert len(data["subjects"][0]["regions"]["skin"]["patches"]) == 10

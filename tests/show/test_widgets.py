@@ -89,7 +89,7 @@ def test_what_was_measured_is_read_again_and_not_measured(small, drawn_faces, tm
 
 def test_the_scores_of_a_run_are_taken_as_they_are(small, drawn_faces, tmp_path):
     share = fx.score_regions(small, drawn_faces, target_class=1, method="share", images=12, partners=2, progress=False)
-    fx.save_scores(share, tmp_path / "regions")
+    fx.write_scores(share, tmp_path / "regions")
     read = Scores(drawn_faces, tmp_path, tmp_path)(
         small, "share", "3", 1, progress=lambda **_: pytest.fail("measured")
     )

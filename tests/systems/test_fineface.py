@@ -18,7 +18,7 @@ from facexkit.measure.region_scores import score_regions
 from facexkit.models.layers import list_layers
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
-from facexkit.systems.fineface import EXPERTS, PARTS, FineFace, attend, both_passes, boxes, crop, overall
+from facexkit.systems.fineface import EXPERTS, PARTS, FineFace, expert_attention, with_all_outputs, boxes, crop, overall
 from facexkit.systems.fineface_figures import plot_attention
 
 NARROW = (8, 16, 12)
@@ -136,7 +136,7 @@ def test_both_passes_add_up_eight_outputs(model):
     with torch.no_grad():
         raw = model.network(images, attend=True)
         again = model.network(cut(images, raw["maps"]))
-        both = both_passes(model)
+        both = with_all_outputs(model)
         found = both(images)
     torch.testing.assert_close(found, sum(out[part] for out in (raw, again) for part in PARTS), rtol=1e-4, atol=1e-4)
     assert both.class_names == ["female", "male"]
@@ -174,12 +174,12 @@ def test_region_scores_of_each_expert_and_of_the_sum(weights, drawn_faces):
 def test_dissection_of_each_experts_block_and_the_audit(model, drawn_faces):
     for expert in EXPERTS:
         assert dissect(model, drawn_faces, f"{expert}.block", mask_size=32).sizes["unit"] == NARROW[1]
-    found = audit([model, both_passes(model)], drawn_faces, "gender", ["skin_tone"], min_images=2)
+    found = audit([model, with_all_outputs(model)], drawn_faces, "gender", ["skin_tone"], min_images=2)
     assert found.sizes["model"] == 2 and np.isfinite(found.value.sel(metric="accuracy")).all()
 
 
 def test_attend_says_where_each_expert_looks(model, drawn_faces):
-    seen = attend(model, drawn_faces[:5])
+    seen = expert_attention(model, drawn_faces[:5])
     assert dict(seen.sizes) == {"image": 5, "y": 64, "x": 64, "channel": 3, "expert": 4, "edge": 4, "part": 5}
     one = seen.isel(image=3)
     summed = one.attention[:3].sum("expert")
@@ -236,4 +236,4 @@ def test_stages_that_are_not_there_are_told():
 
 def test_another_model_has_no_experts(demo_models, drawn_faces):
     with pytest.raises(FacexkitError, match="has no experts"):
-        attend(demo_models["fair"], drawn_faces)
+        expert_attention(demo_models["fair"], drawn_faces)

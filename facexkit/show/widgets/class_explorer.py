@@ -15,7 +15,7 @@ from facexkit.measure.groups import group_labels
 from facexkit.measure.saved import find_result, read_result
 from facexkit.models.face_model import FaceModel
 from facexkit.show.face_map import small_maps
-from facexkit.show.findings import findings
+from facexkit.show.regions import region_findings
 from facexkit.show.readings import METHODS
 from facexkit.show.widgets.base import Widget, among, rows, script, text, whole
 from facexkit.show.widgets.face_map import FaceMap
@@ -97,7 +97,7 @@ class ClassExplorer(FaceMap):
             shown.append(own.assign_attrs(model=f"{other.name}, {dict(self.groups)[name]}") if kind == "group" else own)
         self.draw(shown[0])
         self.compared = [str(drawing) for drawing in small_maps(shown)] if kind else []
-        self.shown, self.said = shown, [*findings(shown), *([ASK_SHARE] if self.method == "facex" else [])]
+        self.shown, self.said = shown, [*region_findings(shown), *([ASK_SHARE] if self.method == "facex" else [])]
         self.facex = self.scores(model, "facex", self.layer, target, group, self.bar)
         self.measured += 1
 

@@ -18,7 +18,7 @@ from facexkit.faces.images import as_rgb
 from facexkit.faces.landmarks import LandmarkParser
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
-from facexkit.show.pictures import data_uri, face_as_seen
+from facexkit.show.pictures import picture_uri, face_as_seen
 from facexkit.show.widgets.base import LARGEST, Paged, a_face, a_line, among, count, rows, script, table, text, whole
 from facexkit.show.widgets.class_explorer import group_options
 from facexkit.show.widgets.face_view import look_at
@@ -55,7 +55,7 @@ class FacePicker(Paged):
     ) -> None:  # fmt: skip
         super().__init__(title="One face", groups=group_options(faces))
         self.faces, self.model, self.of, self.rng = faces, model, Scores(faces).of, np.random.default_rng(0)
-        self.thumbnail = lru_cache(4096)(lambda path: data_uri(face_as_seen(faces, path, 104)))
+        self.thumbnail = lru_cache(4096)(lambda path: picture_uri(face_as_seen(faces, path, 104)))
         self.ask(layer, target_class, found)
         self.work("Making thumbnails …", self._list, alone=False)
 

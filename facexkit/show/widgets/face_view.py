@@ -19,7 +19,7 @@ from facexkit.probe.attribution import attribute
 from facexkit.probe.hooks import capture
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.show.pictures import data_uri, face_as_seen, veil
+from facexkit.show.pictures import picture_uri, face_as_seen, veil
 
 SIDE, MOST = 320, 8
 
@@ -57,8 +57,8 @@ def look_at(
     tables.append((f"Most active units of {layer} ({of})", units))
     label = f", labelled “{one.table[one.target].iloc[0]}”" if one.target else ""
     return {
-        "name": path, "tables": tables, "face": data_uri(face_as_seen(one, path, SIDE)), "outlines": _outlines(masks),
-        "veil": data_uri(veil(scaled(maps[target])[0].cpu().numpy(), SIDE // 2)),
+        "name": path, "tables": tables, "face": picture_uri(face_as_seen(one, path, SIDE)), "outlines": _outlines(masks),
+        "veil": picture_uri(veil(scaled(maps[target])[0].cpu().numpy(), SIDE // 2)),
         "said": f"{model.name} says “{names[order[0]]}” ({chances[order[0]]:.0%}){label}; "
         f"the map is of “{names[target]}”.",
     }  # fmt: skip
@@ -72,4 +72,4 @@ def _outlines(masks: dict[str, np.ndarray]) -> str:
         edges, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(drawn, edges, -1, (255, 255, 255, 255), 3)
         cv2.drawContours(drawn, edges, -1, (*bytes.fromhex(COLOURS[name][1:]), 255), 1)
-    return data_uri(Image.fromarray(drawn, "RGBA")) if drawn.any() else ""
+    return picture_uri(Image.fromarray(drawn, "RGBA")) if drawn.any() else ""

@@ -13,7 +13,7 @@ from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import Album
 from facexkit.show.readings import read_regions
-from facexkit.show.report import gallery
+from facexkit.show.report import show_examples
 from facexkit.show.widgets.base import Widget, a_face, number, script, share, table, text
 from facexkit.show.widgets.face_view import look_at
 
@@ -72,4 +72,4 @@ class PatchGallery(Widget):
             )
 
     def still(self) -> str:
-        return str(gallery(self.scores, self.faces, self.region, 10)) if self.scores is not None else ""
+        return str(show_examples(self.scores, self.faces, self.region, 10)) if self.scores is not None else ""

@@ -18,7 +18,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.probe.edits import ablation, run_changes
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.show.pictures import data_uri, lit_face, seen_faces
+from facexkit.show.pictures import picture_uri, lit_face, seen_faces
 from facexkit.show.readings import METHODS, points_between
 from facexkit.show.widgets.base import (
     Paged,
@@ -129,7 +129,7 @@ class UnitBrowser(Paged):
             lit_face(self.seen(path), grid, float(self.found.threshold[unit]))
             for path, grid, _ in self._tops(unit)[place : place + 1]
         ]
-        return data_uri(shown[0]) if shown else "data:,"
+        return picture_uri(shown[0]) if shown else "data:,"
 
     @t.observe("unit", "ablated")
     def _select(self, _change: object) -> None:

@@ -1,18 +1,28 @@
-"""Findings in words: short sentences with their numbers, made from results."""
+"""Region numbers: in words, as a plot, and as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from facexkit.faces.regions import UNIONS
-from facexkit.show.readings import METHODS, Subject, mirrored, ranked, read_parts, subjects
+from facexkit.faces.spreadsheet import write_csv
+from facexkit.show.face_map import INK, SOFT, short_titles
+from facexkit.show.figures import draw_dots, drawn
+from facexkit.show.readings import METHODS, Subject, method_of, mirrored, split_classes, ranked, read_parts, read_regions, subjects
 from facexkit.show.words import NotMeasured, group_title, words
 
+_MADE_BY = ("model", "method", "layer", "target_class", "class_name")
 
-def findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
+
+def region_findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
     """Say what results show, most important first.
 
     A finding rests on the decision share where there is one; FaceX's score stands beside it, and a sentence says so
@@ -125,3 +135,67 @@ def _contrast(a: Subject, b: Subject) -> str:
 
 def _named(subject: Subject) -> str:
     return f"“{subject.class_name}” of {subject.model}"
+
+
+@drawn
+def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | None = None) -> Figure:
+    """Plot every region's number as a dot with its 95 % interval, the first result's largest on top.
+
+    Parameters
+    ----------
+    results : what `fx.score_regions` gave. Each method gets a panel, the decision share first; classes and models
+        share it, told apart by colour and mark.
+    title : what the picture shows; the highest region, or two together such as the lips, if None.
+    """
+    results = split_classes(results)
+    methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
+    panels = [[scores for scores in results if scores.attrs.get("method") == method] for method in methods]
+    order = ranked(panels[0][0], missing=True)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, panel in zip(axes[0], panels, strict=True):
+        _draw_panel(ax, panel, [reading.region for reading in order])
+    axes[0, 0].set_yticks(range(len(order)), [reading.title for reading in order])
+    axes[0, 0].invert_yaxis()
+    best = (ranked(panels[0][0], parts=True) or order)[0]
+    figure.suptitle(f"{best.title.capitalize()} first: {best.text}" if title is None else title, color=INK, fontsize=12)
+    return figure
+
+
+def _draw_panel(ax: Axes, panel: list[xr.Dataset], order: list[str]) -> None:
+    method, readings = method_of(panel[0]), [read_regions(scores) for scores in panel]
+    numbers = [[np.array([getattr(own[r], k) for r in order]) for k in ("value", "low", "high")] for own in readings]
+    draw_dots(ax, [(name, *own) for name, own in zip(short_titles(panel), numbers, strict=True)])
+    for y in np.flatnonzero(np.isnan([own[0] for own in numbers]).all(0)):
+        ax.text(0, y, " no data", va="center", fontsize=8, color=SOFT, style="italic")
+    ax.axvline(0, color=SOFT, linewidth=0.8)
+    ax.set_title(method.title, fontsize=11)
+    ax.set_xlabel(method.unit.replace(" (", "\n("))
+    if method.percent:
+        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    if len(panel) > 1:
+        ax.legend()
+
+
+def write_score_tables(results: xr.Dataset | Iterable[xr.Dataset], folder: str | Path) -> list[Path]:
+    """Write `scores.csv` and `per_image.csv` into a folder and return their paths.
+
+    Parameters
+    ----------
+    results : what `fx.score_regions` gave. `scores.csv` has a row a model, method, class and region: score, its 95 %
+        interval, number of images; `per_image.csv` a row a model, method, class and image: the model's output at the
+        class, and a column a region, empty where the image lacks it.
+    """
+    results = split_classes(results)
+    scores = [_labelled(s, s[["score", "score_low", "score_high", "images"]].to_dataframe()) for s in results]
+    images = [_labelled(s, s.per_image.to_pandas().assign(output=s.output.to_pandas())) for s in results]
+    tables = {"scores.csv": scores, "per_image.csv": images}
+    return [write_csv(pd.concat(parts), Path(folder, name)) for name, parts in tables.items()]
+
+
+def _labelled(scores: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
+    table = table.reset_index()
+    for place, name in enumerate(_MADE_BY):
+        table.insert(place, name, scores.attrs.get(name, ""))
+    return table
