@@ -6,7 +6,7 @@ RUN = .venv/bin/python -m
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lab app bench lock clean install
+.PHONY: help demo test fuzz lab app bench size lock clean install
 
 help:
 	@echo "facexkit: which face regions drive a model, which units know what, whom it treats worse"
@@ -17,6 +17,7 @@ help:
 	@echo "  make lab     JupyterLab on the notebooks"
 	@echo "  make app     a web page on this machine, without programming; DATA=FOLDER lets it read a folder"
 	@echo "  make bench   times beside the bare model's"
+	@echo "  make size    lines of code by room, beside their budgets"
 	@echo "  make clean   remove .venv, caches and runs/demo"
 	@echo "  make lock    renew requirements.lock from pyproject.toml (needs uv)"
 	@echo
@@ -43,6 +44,9 @@ app: install
 
 bench: install
 	@$(RUN) benchmarks $(ARGS)
+
+size:
+	@$${PYTHON:-python3} setup/size.py
 
 # Torch's own platform packages (CUDA) are left to torch's requirements.
 lock:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import cluster
 from benchmarks.explore import waits
 from benchmarks.rows import ROWS, setting
 from benchmarks.setting import Row
@@ -69,6 +70,9 @@ def main() -> None:
     print(table(rows, measure(rows, how.faces, how.batch_size, how.rounds)))
     if how.run.is_dir() and not how.only:
         print("\n" + waits(how.run))
+    if not how.only:
+        print("\nShards:")
+        cluster.main()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from functools import cached_property
 from typing import Protocol
 
@@ -53,7 +53,7 @@ class FaceModel:
         output: int | str | Callable | None = None,
         device: str = "auto",
     ) -> None:
-        self.device = pick_device(device)
+        self.wanted, self.device = device, pick_device(device)
         network = _inside(network, name)
         for module in network.modules():
             if getattr(module, "inplace", False):
@@ -93,6 +93,16 @@ class FaceModel:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Run the network on prepared inputs and return its output (B, classes)."""
         return self.pick(self.network(inputs))
+
+    def on(self, device: str) -> FaceModel:
+        """Return the model on another device: itself where it is there already, else a copy."""
+        if (place := pick_device(device)) == self.device:
+            return self
+        other = copy(self)
+        other.device, other.network = place, deepcopy(self.network).to(place)
+        for name in ("mean", "std", "_scale", "_shift"):
+            setattr(other, name, getattr(self, name).to(place))
+        return other
 
     def asked(self, question: Question, class_names: Sequence[str]) -> FaceModel:
         """Return the model with a question of its own for each row; `class_names` are the answers' columns."""

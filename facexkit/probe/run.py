@@ -93,6 +93,13 @@ class Work:
         how = replace(self.how, workers=0, progress=False, client=None, folder=None)
         return Work(self.model, self.faces, [a.fresh() for a in self.accumulators], how, self.pairs, self.images)
 
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"model": self.model.on("cpu")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self.model = self.model.on(self.model.wanted)  # a worker's own device, where any will do
+
     def batches(self, shards: Sequence[Shard]) -> Iterator:
         """Yield the decoded batches of shards, one after the other."""
         drawn = [batch for shard in shards for batch in shard.batches]

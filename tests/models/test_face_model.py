@@ -4,6 +4,7 @@ from torch import nn
 
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel, pick_device
+from facexkit.models.loading import load_model
 
 
 def linear_model(**options):
@@ -96,3 +97,10 @@ def test_a_device_that_is_not_there_is_told():
         with pytest.raises(FacexkitError, match=f"device '{device}' cannot be used"):
             pick_device(device)
     assert pick_device("cpu").type == "cpu"
+
+
+def test_a_model_moves_to_another_device_and_stays_where_it_was():
+    model = load_model("torchvision:squeezenet1_1", num_classes=2, image_size=64, device="cpu")
+    away = model.on("meta")
+    assert {p.device.type for p in away.network.parameters()} == {away.mean.device.type} == {"meta"}
+    assert {p.device.type for p in model.network.parameters()} == {"cpu"} and model.on("cpu") is model

@@ -1,0 +1,35 @@
+"""What the documentation shows is parsed: configurations as YAML, code as Python that names what is there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import facexkit as fx
+from facexkit.probe.options import PassOptions
+
+DOCS = sorted(Path(__file__).parents[1].glob("docs/*.md"))
+BLOCKS = [(file.name, *found) for file in DOCS for found in re.findall(r"```(yaml|python)\n(.*?)```", file.read_text(), re.DOTALL)]
+
+
+@pytest.mark.parametrize(("file", "kind", "text"), BLOCKS)
+def test_a_block_is_what_it_says(file, kind, text):
+    if kind == "yaml":
+        assert isinstance(yaml.safe_load(text), dict)
+        return
+    options = set(PassOptions.__dataclass_fields__)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fx":
+            assert node.attr in dir(fx)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("fx.score_regions", "fx.dissect"):
+            assert {keyword.arg for keyword in node.keywords} <= options
+
+
+def test_a_cluster_of_the_operator_has_a_scheduler_that_its_service_finds():
+    (text,) = [text for file, kind, text in BLOCKS if file == "cluster.md" and "kind: DaskCluster" in text]
+    spec = yaml.safe_load(text)["spec"]
+    (scheduler,), (worker,) = (spec[part]["spec"]["containers"] for part in ("scheduler", "worker"))
+    assert spec["scheduler"]["service"]["ports"][0]["targetPort"] == scheduler["ports"][0]["name"]
+    assert worker["args"][0] == "dask-worker" and worker["image"] == scheduler["image"]
