@@ -12,11 +12,10 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.cores import cores
 from facexkit.probe.shards import Shard
 from facexkit.probe.state import Arrays
+from facexkit.probe.work import Work
 
 if TYPE_CHECKING:
     from distributed import Client
-
-    from facexkit.probe.run import Work
 
 AHEAD = 2
 """Shards under way for each worker: one at work, one that waits there."""

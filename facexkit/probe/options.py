@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Union
 
 import torch
 
+from facexkit.arguments import OPTIONS, check_argument
 from facexkit.errors import FacexkitError, unknown
 from facexkit.probe.progress import Progress
 
@@ -41,17 +41,12 @@ class PassOptions:
     folder: Union[str, Path, None] = None
 
     def __post_init__(self) -> None:
-        self._check("batch_size", "a number of images from 1 on", _is_whole(self.batch_size, 1))
-        self._check("workers", "a number of processes, or None", self.workers is None or _is_whole(self.workers, 0))
-        known = self.autocast is None or self.autocast in (*PRECISIONS, *PRECISIONS.values())
-        self._check("autocast", "float16, bfloat16 or None", known)
-        share = isinstance(self.max_skipped, Real) and 0 <= self.max_skipped <= 1
-        self._check("max_skipped", "a share of the images, 0 to 1", share)
-        self._check("folder", "a folder's path", self.folder is None or isinstance(self.folder, (str, Path)))
-
-    def _check(self, name: str, what: str, right: bool) -> None:
-        if not right:
-            raise FacexkitError(f"{name}={getattr(self, name)!r} is not possible; it is {what}")
+        for name in ("batch_size", "workers", "max_skipped"):
+            check_argument("a pass", name, OPTIONS[name], getattr(self, name))
+        if self.autocast not in (None, *PRECISIONS, *PRECISIONS.values()):
+            raise FacexkitError(f"autocast cannot be {self.autocast!r}; it is float16, bfloat16 or None")
+        if not isinstance(self.folder, (str, Path, type(None))):
+            raise FacexkitError(f"folder cannot be {self.folder!r}; it is a folder's path, or None")
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> PassOptions:
@@ -66,7 +61,3 @@ class PassOptions:
     def precision(self) -> torch.dtype | None:
         """The dtype of mixed precision, None for float32."""
         return PRECISIONS.get(self.autocast, self.autocast)
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least

@@ -24,8 +24,8 @@ from facexkit.measure.recording import UnitSummary
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.measure.unit_effects import UnitEffects
 from facexkit.probe.accumulator import Accumulator, Attributed, ProbedBatch, Walk
-from facexkit.probe.run import Skipped
 from facexkit.probe.shards import Shard, ShardFiles, states_of, take_states
+from facexkit.probe.work import Skipped
 from facexkit.systems.face_dissect_files import MapFile
 from facexkit.systems.fairface import Activations
 
