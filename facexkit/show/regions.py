@@ -128,7 +128,7 @@ def _contrast(a: Subject, b: Subject) -> str:
     if gaps[region] < 0.01:
         return ""
     return (
-        f"The largest difference is in the {first[region].title}: exchanging {'them' if region in UNIONS else 'it'} moves "
+        f"The largest difference is in the {first[region].title}: {'they carry' if region in UNIONS else 'it carries'} "
         f"{_named(a)} {first[region].text} of the way and {_named(b)} {second[region].text}."
     )
 

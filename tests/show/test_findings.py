@@ -70,7 +70,7 @@ def test_a_share_that_may_be_zero_is_no_finding(make_scores):
 
 def test_the_largest_difference_between_two_models_is_said(four_results):
     assert region_findings(four_results)[-1] == (
-        "The largest difference is in the lips: exchanging them moves “female” of demo:biased 65 % of the way and "
+        "The largest difference is in the lips: they carry “female” of demo:biased 65 % of the way and "
         "“female” of demo:fair 3.0 %."
     )
 
