@@ -85,34 +85,47 @@ class Greatest(Folded):
 
 
 class Rows(State):
-    """A row an image: arrays by name whose first axis goes with `rows`, the face set's row numbers."""
+    """A row an image: arrays by name whose first axis goes with `rows`, the face set's row numbers.
+
+    Each array is one block that doubles when it is full: small ones kept from every batch would leave holes in the heap
+    that only grow.
+    """
 
     def __init__(self) -> None:
-        self.parts: list[Arrays] = []
+        self.count = 0
+        self.blocks: Arrays = {}
 
     def take(self, rows: np.ndarray, **values: np.ndarray) -> None:
         """Take in what belongs to some rows."""
-        if len(rows):
-            self.parts.append({"rows": np.asarray(rows, np.int64), **values})
+        end = self.count + len(rows)
+        for name, new in {"rows": np.asarray(rows, np.int64), **values}.items():
+            block = self.blocks.get(name, new[:0])
+            kind = np.promote_types(block.dtype, new.dtype)  # texts may become longer
+            if len(block) < end or block.dtype != kind:
+                block, held = np.empty((max(end, 2 * len(block)), *new.shape[1:]), kind), block
+                block[: self.count] = held[: self.count]
+            block[self.count : end] = new
+            self.blocks[name] = block
+        self.count = end
 
     def by_row(self, *names: str) -> tuple[np.ndarray, ...]:
         """Return the named arrays in the order of `rows`, which is one of them."""
-        joined = self.arrays()
-        order = np.argsort(joined["rows"], kind="stable")
-        return tuple(joined[name][order] for name in names)
+        held = self.arrays()
+        order = np.argsort(held["rows"], kind="stable")
+        return tuple(held[name][order] for name in names)
 
     def fresh(self) -> Rows:
         return Rows()
 
     def merge(self, other: Rows) -> None:
-        if joined := other.arrays():  # one block a shard: small ones would leave holes in the heap that only grow
-            self.parts.append(joined)
+        if other.count:
+            self.take(**other.arrays())
 
     def arrays(self) -> Arrays:
-        return {name: np.concatenate([part[name] for part in self.parts]) for name in (self.parts or [{}])[0]}
+        return {name: block[: self.count] for name, block in self.blocks.items()}
 
     def load(self, arrays: Arrays) -> None:
-        self.parts = [arrays] if arrays else []
+        self.blocks, self.count = arrays, len(arrays.get("rows", ()))
 
 
 class Handed(Rows):
@@ -128,9 +141,8 @@ class Handed(Rows):
         self.hand = hand
 
     def merge(self, other: Rows) -> None:
-        if joined := other.arrays():
-            order = np.argsort(joined["rows"], kind="stable")
-            self.hand({name: values[order] for name, values in joined.items()})
+        if other.count:
+            self.hand(dict(zip(other.blocks, other.by_row(*other.blocks), strict=True)))
 
 
 class TopK(State):

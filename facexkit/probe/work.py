@@ -123,6 +123,6 @@ class Skipped(Accumulator):
 
     def result(self) -> list[str]:
         """Return "path: reason" of each, in order."""
-        if not self.found.parts:
+        if not self.found.count:
             return []
         return [f"{path}: {reason}" for path, reason in zip(*self.found.by_row("path", "reason"), strict=True)]
