@@ -14,7 +14,7 @@ from typing import Annotated, Any, Optional, Union
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, unknown
 
 SHOWN = 80
 
@@ -58,11 +58,8 @@ def _split(value: object) -> object:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"it must name each once; {name!r} stands there twice")
-        seen.add(name)
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise ValueError(f"it must name each once; {twice[0]!r} stands there twice")
     return names
 
 
@@ -137,12 +134,10 @@ def checked(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def door(*args: object, **named: object) -> object:
+        check_known(f"argument of {name}", () if more else named, known)
         try:
             call = signature.bind(*args, **named)
         except TypeError as error:
-            for keyword in named:
-                if keyword not in known:
-                    raise unknown(f"argument of {name}", keyword, known) from None
             raise FacexkitError(f"{name}: {error}; it takes {', '.join(known)}") from None
         for argument, value in call.arguments.items():
             if argument == more:

@@ -42,5 +42,6 @@ def told(what: str, advice: str = "", kinds: type | tuple[type, ...] = Exception
     except FacexkitError:
         raise
     except kinds as error:
-        said = (error.strerror or str(error)) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        plain = isinstance(error, (OSError, UnicodeError))
+        said = getattr(error, "strerror", None) or (str(error) if plain else f"{type(error).__name__}: {error}")
         raise FacexkitError(f"{what}: {said[:MOST_SAID]}{advice and '; '}{advice}") from error

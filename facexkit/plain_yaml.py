@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, told
 
 MOST_BYTES, DEEPEST = 1 << 18, 8
 NULL, BOOL, INT, FLOAT, STR = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
@@ -38,11 +38,6 @@ class _Reader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def resolve(self, kind: type, value: str, implicit: object) -> str:
-        if kind is not yaml.ScalarNode or not implicit[0]:
-            return super().resolve(kind, value, (False, True))
-        return next((tag for tag, form in _SCALARS.items() if re.fullmatch(form, value)), STR)
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[str] = set()
         for key, _ in node.value:
@@ -58,7 +53,8 @@ class _Writer(yaml.SafeDumper):
 
 
 for _tag, _form in _SCALARS.items():
-    _Writer.add_implicit_resolver(_tag, re.compile(f"(?:{_form})$"), None)
+    for _each in (_Reader, _Writer):
+        _each.add_implicit_resolver(_tag, re.compile(rf"(?:{_form})\Z"), None)
 
 
 def read_yaml(text: str, kept: Mapping[str, tuple[str, ...]] | None = None) -> object:
@@ -86,21 +82,21 @@ def read_yaml(text: str, kept: Mapping[str, tuple[str, ...]] | None = None) -> o
 def read_yaml_file(path: str | Path, what: str, kept: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, object]:
     """Return the mapping in a YAML file, empty for an empty file; `what` the file is stands in the errors."""
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise FacexkitError(f"{what} {path} is no file")
     try:
-        if path.exists() and not path.is_file():
-            raise FacexkitError(f"{what} {path} is no file")
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MOST_BYTES + 1)
-        content = read_yaml(text, kept) if len(text) <= MOST_BYTES else None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise FacexkitError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        with told(f"{what} {path} cannot be read", kinds=(OSError, ValueError)):
+            with path.open(encoding="utf-8-sig") as file:
+                text = file.read(MOST_BYTES + 1)
+            if len(text) > MOST_BYTES:
+                most = f"{MOST_BYTES >> 10} KB"
+                raise FacexkitError(f"{what} {path} is larger than {most}; it holds one NAME: VALUE a line")
+            content = read_yaml(text, kept)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise FacexkitError(f"{what} {path} is not YAML that can be read{place}: {reason}") from error
-    if len(text) > MOST_BYTES:
-        raise FacexkitError(f"{what} {path} is larger than {MOST_BYTES >> 10} KB; it holds one NAME: VALUE a line")
     if not isinstance(content, dict | None):
         raise FacexkitError(f"{what} {path} holds a {type(content).__name__}; write one NAME: VALUE a line")
     return content or {}

@@ -47,30 +47,28 @@ class Registry(Mapping[str, T]):
         return self[name]
 
     def __getitem__(self, name: str) -> T:
-        self._fill()
-        thing = self.found[name]
+        thing = self.all[name]
         if isinstance(thing, EntryPoint):
             with told(f"{self.kind} {name!r} of {thing.dist.name} cannot be loaded"):
                 self.found[name] = thing = thing.load()
         return thing
 
     def __contains__(self, name: object) -> bool:
-        self._fill()
-        return name in self.found
+        return name in self.all
 
     def __iter__(self) -> Iterator[str]:
-        self._fill()
-        return iter(self.found)
+        return iter(self.all)
 
     def __len__(self) -> int:
-        self._fill()
-        return len(self.found)
+        return len(self.all)
 
-    def _fill(self) -> None:
-        if self.filled:
-            return
-        self.filled = True
-        for module in self.modules:
-            import_module(module)
-        for point in entry_points(group=self.group):
-            self.found.setdefault(point.name, point)
+    @property
+    def all(self) -> dict[str, T | EntryPoint]:
+        """Everything that is registered, entry points as they are."""
+        if not self.filled:
+            self.filled = True
+            for module in self.modules:
+                import_module(module)
+            for point in entry_points(group=self.group):
+                self.found.setdefault(point.name, point)
+        return self.found

@@ -163,7 +163,8 @@ def _folder(root: Path, out: Path) -> FaceSet:
 
 def _account(photographs: int, faces: int, without: dict[str, str], max_skipped: float) -> str:
     """Say how many faces were found, and which photographs have none; raise where too much is missing."""
-    broken, empty = [f"{path}: {why}" for path, why in without.items() if why], [p for p, why in without.items() if not why]
+    broken = [f"{path}: {why}" for path, why in without.items() if why]
+    empty = [path for path, why in without.items() if not why]
     if len(broken) > max_skipped * photographs:
         raise FacexkitError(f"{len(broken)} of {photographs} photographs cannot be decoded, more than the share "
                             f"max_skipped={max_skipped:g}: {'; '.join(broken[:5])}; replace them or take them out")

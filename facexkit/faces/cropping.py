@@ -61,7 +61,7 @@ def crop_faces(faces: FaceSet, margin: float = 0.2) -> FaceSet:
     detector, boxes, paths = LandmarkParser(), {}, faces.table.path.tolist()
     for images, _ in decoded(faces.images, paths, AT_ONCE, "finding faces"):  # the pass lists the broken as skipped
         found = zip(images.items(), detector.every_face([*images.values()]), strict=True)
-        boxes |= {path: _square(each[0, :2], margin, np.array(image.size)) for (path, image), each in found if len(each)}
+        boxes |= {path: _square(of[0, :2], margin, np.array(image.size)) for (path, image), of in found if len(of)}
     cropped = faces[:]
     cropped.images = _Cropped(faces.images, boxes)
     cropped.masks = None if faces.masks is None else _Cropped(faces.masks, boxes)

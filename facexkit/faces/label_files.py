@@ -32,7 +32,8 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
     sep : by default whichever of comma, semicolon and tab the header has most of.
     """
     table = read_table(file, sep)
-    check_known("image column", [image_column] if image_column is not None else [], table.columns, f"(columns of {file})")
+    asked = [] if image_column is None else [image_column]
+    check_known("image column", asked, table.columns, f"(columns of {file})")
     usual = [column for column in table if column.lower() in IMAGE_COLUMNS]
     column = image_column or [*usual, *table.columns][0]
     images = table.pop(column)

@@ -193,28 +193,30 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
     """
     if not os.path.isdir(folder):
         raise FacexkitError(f"no mask folder {folder}; give masks= an existing folder, 'landmarks' or a face parser")
-    by_path, by_name = _list_masks(folder)
-    ways = [(key, by_name)] if key else [(_without_suffix, by_path), (_stem, by_name)]
-    for named, (index, regions) in ways:
-        keys = [named(path) for path in paths]
-        if len(set(keys)) < len(keys):
+    below = ((os.path.relpath(place, folder), names) for place, _, names in os.walk(folder))
+    pngs = [posixpath.normpath(f"{place}/{name}".replace(os.sep, "/")) for place, names in below for name in names
+            if name.lower().endswith(".png")]  # fmt: skip
+    for named in [key] if key else [_without_suffix, _stem]:
+        keys = {path: named(path) for path in paths}
+        if len({*keys.values()}) < len(keys):
             continue
-        whole = {path: index[k] for path, k in zip(paths, keys, strict=True) if k in index}
-        taken, several = {*whole.values()}, [*zip(paths, keys, strict=True)]
-        parts = {path: regions[k] for path, k in several if {*regions.get(k, {}).values()} - taken}
+        found = _by(_stem if key else named, pngs)
+        whole = {path: found[k][""] for path, k in keys.items() if "" in found.get(k, {})}
+        regions = {path: {name: file for name, file in found.get(k, {}).items() if name} for path, k in keys.items()}
+        parts = {path: files for path, files in regions.items() if {*files.values()}.difference(whole.values())}
         if whole or parts:
             files = parts | whole if len(whole) >= len(parts) else whole | parts
-            return MaskFiles(folder, files, _no_regions(index, {*keys}) if parts else [])
+            return MaskFiles(folder, files, _no_regions(found, {*keys.values()}) if parts else [])
     stem = _stem(paths[0])
     raise FacexkitError(
         f"{folder} has no mask for any of the {len(paths)} images; looked for names like {stem}.png and {stem}_skin.png"
     )
 
 
-def _no_regions(index: dict[str, str], keys: set[str]) -> list[str]:
+def _no_regions(found: dict[str, dict[str, str]], keys: set[str]) -> list[str]:
     """Return a note on the PNGs that are named after an image of the set and something that is no region."""
-    others = [stem for stem in index if stem not in keys and not REGION_FILE.fullmatch(stem)]
-    files = [index[k] for k in sorted(others) if any(k[: at.start()] in keys for at in re.finditer("_", k))]
+    others = sorted(k for k, masks in found.items() if "" in masks and k not in keys and not REGION_FILE.fullmatch(k))
+    files = [found[k][""] for k in others if any(k[: at.start()] in keys for at in re.finditer("_", k))]
     if not files:
         return []
     united = [name for name in UNIONS if any(_stem(file).endswith(f"_{name}") for file in files)]
@@ -222,28 +224,16 @@ def _no_regions(index: dict[str, str], keys: set[str]) -> list[str]:
     return [f"{len(files)} mask files name no region and are left out: {listed(files)}{unions}"]
 
 
-Listing = tuple[dict[str, str], dict[str, dict[str, str]]]
-
-
-def _list_masks(folder: Path) -> tuple[Listing, Listing]:
-    """List the PNG files below a folder, whole and by region: by relative path, and by name where only one has it."""
-    by_path, by_name, twice = ({}, {}), ({}, {}), set()
-    for place, _, names in os.walk(folder):
-        below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
-        below = "" if below == "./" else below
-        for stem, suffix in map(os.path.splitext, names):
-            if suffix.lower() != ".png":
-                continue
-            file, part = below + stem + suffix, REGION_FILE.fullmatch(stem)
-            for prefix, (index, regions) in ((below, by_path), ("", by_name)):
-                if index.setdefault(prefix + stem, file) != file:
-                    twice.add(stem)
-                if part and regions.setdefault(prefix + part[1], {}).setdefault(part[2], file) != file:
-                    twice.add(part[1])
-    for found in by_name:
-        for stem in twice & found.keys():
-            del found[stem]
-    return by_path, by_name
+def _by(named: Callable[[str], str], files: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return {image's key: {region, or "" for a whole mask: file}}; by name, only where one file alone has it."""
+    found: dict[str, dict[str, str]] = {}
+    twice = set()
+    for file in files:
+        whole, part = named(file), REGION_FILE.fullmatch(named(file))
+        for key, region in [(whole, ""), *([part.groups()] if part else [])]:
+            if found.setdefault(key, {}).setdefault(region, file) != file:
+                twice.add(key)
+    return {key: masks for key, masks in found.items() if key not in twice or named is _without_suffix}
 
 
 def _without_suffix(path: str) -> str:

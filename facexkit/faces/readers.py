@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ from facexkit.faces.masks import mask_folder
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
-UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\.jpe?g(\.chip\.jpe?g)?", re.IGNORECASE)
+UTKFACE_NAME = r"(?i)^(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+\.jpe?g(?:\.chip\.jpe?g)?\Z"
 READ_MAT = """
 import json, sys
 from scipy.io import loadmat
@@ -95,18 +94,11 @@ def read_image_folder(root: Path) -> Reading:
     """`SPLIT/CLASS/*.jpg` with splits named train, val or test; or `CLASS/*.jpg`. The class is the column `label`."""
     notes: list[str] = []
     paths = pd.Series(images_in(root, notes=notes), dtype=str)
-    parts = paths.str.split("/", expand=True).reindex(columns=range(3))
-    if split := parts[0].isin(SPLITS).any():
-        parts.insert(0, "split", parts.pop(0))
-    table = pd.DataFrame({"path": paths, "label": parts.iloc[:, int(split)]})
-    fits = parts.iloc[:, int(split) + 1].notna()
-    if split:
-        table["split"], fits = parts["split"], fits & parts["split"].isin(SPLITS)
-    if not fits.all():
-        notes.insert(0, left_out(paths[~fits], "images do not lie in SPLIT/CLASS/ or CLASS/"))
-    if not fits.any():
+    splits = f"(?P<split>{'|'.join(SPLITS)})/" if paths.str.split("/").str[0].isin(SPLITS).any() else ""
+    table = _named(paths, f"^{splits}(?P<label>[^/]+)/", notes, "images do not lie in SPLIT/CLASS/ or CLASS/")
+    if not len(table):
         raise FacexkitError(f"{root} has no image in SPLIT/CLASS/ or CLASS/; for a plain folder take format 'csv'")
-    return Reading(table[fits], ImageFolder(root), target="label", notes=notes)
+    return Reading(table, ImageFolder(root), target="label", notes=notes)
 
 
 @register_format("fairface")
@@ -132,20 +124,12 @@ def read_utkface(root: Path) -> Reading:
     """UTKFace: `AGE_GENDER_RACE_DATETIME.jpg` or `….jpg.chip.jpg`, in the root or folders below it."""
     notes: list[str] = []
     paths = pd.Series(images_in(root, notes=notes), dtype=str)
-    found = [UTKFACE_NAME.fullmatch(PurePosixPath(path).name) for path in paths]
-    fits = pd.Series([match is not None for match in found], dtype=bool)
-    if not fits.any():
+    table = _named(paths, UTKFACE_NAME, notes, "images lack a field in their name").astype({"age": int})
+    if not len(table):
         raise FacexkitError(f"{root} has no image named AGE_GENDER_RACE_DATETIME.jpg; is it UTKFace's folder?")
-    fields = pd.DataFrame([match.groups()[:3] for match in found if match]).astype(int)
-    fields.columns = ["age", "gender", "race"]
-    table = fields.assign(
-        path=paths[fits].to_numpy(),
-        gender=fields.gender.map({0: "male", 1: "female"}),
-        race=fields.race.map(dict(enumerate(UTKFACE_RACES))),
-    )
-    if not fits.all():
-        notes.insert(0, left_out(paths[~fits], "images lack a field in their name"))
-    return Reading(table[["path", "age", "gender", "race"]], ImageFolder(root), target="gender", notes=notes)
+    said = {"gender": ("male", "female"), "race": UTKFACE_RACES}
+    table = table.assign(**{column: [names[int(value)] for value in table[column]] for column, names in said.items()})
+    return Reading(table, ImageFolder(root), target="gender", notes=notes)
 
 
 @register_format("lfwa")
@@ -178,6 +162,16 @@ def _read_mat(file: Path) -> dict[str, list]:
     """Read LFWA's three arrays in a process of its own, as a damaged file can end the one that scipy reads it in."""
     command = [sys.executable, "-c", READ_MAT, os.path.abspath(file)]
     return json.loads(subprocess.run(command, cwd="/", capture_output=True, timeout=300, check=True).stdout)
+
+
+def _named(paths: pd.Series, pattern: str, notes: list[str], why: str) -> pd.DataFrame:
+    """Return the paths that a pattern fits and what its groups have there; the first of the notes tells of others."""
+    table = paths.str.extract(pattern)
+    fits = table.notna().all(axis=1)
+    if not fits.all():
+        notes.insert(0, left_out(paths[~fits], why))
+    table.insert(0, "path", paths)
+    return table[fits]
 
 
 def _with_masks(reading: Reading, folder: Path, key: Callable[[str], str] | None = None) -> Reading:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-REGIONS = (
-    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
-    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
-)  # fmt: skip
+REGIONS = tuple("background skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r "
+                "neck_l neck cloth".split())  # fmt: skip
 """The 19 CelebAMask-HQ regions; the position is the pixel value in an index PNG."""
 
-TOP_TO_BOTTOM = (
-    "eye_g", "hat", "ear_r", "neck_l", "mouth", "u_lip", "l_lip", "l_eye", "r_eye", "l_brow", "r_brow",
-    "nose", "l_ear", "r_ear", "hair", "skin", "neck", "cloth", "background",
-)  # fmt: skip
+TOP_TO_BOTTOM = tuple("eye_g hat ear_r neck_l mouth u_lip l_lip l_eye r_eye l_brow r_brow nose l_ear r_ear hair skin "
+                      "neck cloth background".split())  # fmt: skip
 """Which region hides which where masks overlap, uppermost first."""
 
 TITLES = {
@@ -28,16 +24,14 @@ TITLES = {
 UNIONS = {"brows": ("l_brow", "r_brow"), "eyes": ("l_eye", "r_eye"), "ears": ("l_ear", "r_ear"), "lips": ("u_lip", "l_lip")}
 """Regions that are also asked for together."""
 
-FACE_DICTIONARY = {
-    "eye": ("AU_1", "AU_2", "AU_4", "AU_5", "left_brow", "right_brow", "left_eye", "right_eye",
-            "Arched_Eyebrows", "Bushy_Eyebrows", "Eyeglasses", "Narrow_Eyes"),
-    "cheek": ("AU_6", "left_cheek", "right_cheek", "Bags_Under_Eyes", "High_Cheekbones", "Rosy_Cheeks",
-              "No_Beard", "5_o_Clock_Shadow"),
-    "nose": ("AU_9", "nose", "Big_Nose", "Pointy_Nose"),
-    "mouth": ("AU_12", "AU_15", "AU_20", "AU_25", "mouth", "Big_Lips", "Mouth_Slightly_Open", "Mustache",
-              "Smiling", "Wearing_Lipstick"),
-    "chin": ("AU_17", "AU_26", "Double_Chin", "Goatee"),
-}  # fmt: skip
+FACE_DICTIONARY = {area: tuple(concepts.split()) for area, concepts in {
+    "eye": "AU_1 AU_2 AU_4 AU_5 left_brow right_brow left_eye right_eye Arched_Eyebrows Bushy_Eyebrows Eyeglasses "
+           "Narrow_Eyes",
+    "cheek": "AU_6 left_cheek right_cheek Bags_Under_Eyes High_Cheekbones Rosy_Cheeks No_Beard 5_o_Clock_Shadow",
+    "nose": "AU_9 nose Big_Nose Pointy_Nose",
+    "mouth": "AU_12 AU_15 AU_20 AU_25 mouth Big_Lips Mouth_Slightly_Open Mustache Smiling Wearing_Lipstick",
+    "chin": "AU_17 AU_26 Double_Chin Goatee",
+}.items()}  # fmt: skip
 """The 38 local concepts of the Face Dictionary by face area (Face Dissect)."""
 
 REGION_AREAS = {

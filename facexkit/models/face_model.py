@@ -121,9 +121,8 @@ class FaceModel:
     def try_out(self) -> Tensor:
         """Return the output for two grey images; an error that says what the network said where it does not run."""
         size = self.image_size
-        batches = "that it takes batches of any size"
-        runs = told(f"model {self.name!r} does not run on two {size}×{size} RGB images", f"check image_size, and {batches}")
-        with runs, torch.no_grad():
+        batches, images = "that it takes batches of any size", f"two {size}×{size} RGB images"
+        with told(f"model {self.name!r} does not run on {images}", f"check image_size, and {batches}"), torch.no_grad():
             output = self.at(None)(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
         if len(output) != 2:
             raise FacexkitError(
