@@ -96,7 +96,7 @@ def dissection(setting: Setting) -> Callable[[], object]:
     paths, view = setting.faces.table.path.to_numpy(object), MaskView(CONCEPTS, setting.model.image_size)
 
     def first_pass() -> Candidates:
-        return Candidates("layer4", paths, 0.005, view, memory=1 << 30)
+        return Candidates("layer4", paths, 0.005, view, 1 << 30)
 
     decoded = Decoded(setting, [first_pass()])
 

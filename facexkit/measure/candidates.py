@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from facexkit.faces.cache import cache_folder
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.tail_quantile import TailQuantile
@@ -22,20 +25,22 @@ AT_ONCE = 64
 
 
 class TailMaps(Tail):
-    """A tail, and whole the maps that reach into it, with the masks of their images, while memory allows.
+    """A tail, and whole the maps that reach into it, with the masks of their images, while there is room for them.
 
-    The value at the end of the tail of what has been seen can only rise, so a map that does not exceed it is dropped.
+    The value at the end of the tail of what has been seen can only rise, so a map that does not exceed it is dropped. What
+    is merged goes to a file in the cache, and memory holds no more than a shard.
 
     Parameters
     ----------
-    memory : bytes that maps and masks may take; beyond it they are given up for good.
+    room : bytes that maps and masks may take in the file; beyond it they are given up for good.
     """
 
-    def __init__(self, share: float, memory: int) -> None:
+    def __init__(self, share: float, room: int) -> None:
         super().__init__(share)
-        self.memory, self.given_up = memory, False
-        self.held, self.prune_at = 0, memory // 4
+        self.room, self.given_up = room, room == 0
         self.parts: list[Arrays] = []
+        self.file: IO[bytes] | None = None
+        self.places: list[dict[str, int]] = []
 
     def take_maps(self, rows: np.ndarray, maps: Tensor, masks: np.ndarray) -> None:
         """Keep those of the maps (B, U, h, w) that exceed the bound, and the masks (B, C, size, size) of the images."""
@@ -43,14 +48,14 @@ class TailMaps(Tail):
             return
         image, unit = (maps.amax((2, 3)) > torch.from_numpy(self.bound()).to(maps.device)).nonzero(as_tuple=True)
         packed = [zlib.compress(np.packbits(mask), 1) for mask in masks]
-        self._keep({
+        self.parts.append({
             "rows": rows, "lengths": np.array([*map(len, packed)]), "masks": np.frombuffer(b"".join(packed), np.uint8),
             "image": rows[image.cpu().numpy()], "unit": unit.cpu().numpy(), "maps": maps[image, unit].cpu().numpy(),
         })  # fmt: skip
 
     def batches(self, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor, Tensor]]:
         """Yield of some images at a time rows, and of each map its image's place among them, ascending, unit and values; masks."""
-        for part in self.parts:
+        for part in self._every_part():
             ends = np.cumsum(part["lengths"])
             for start in range(0, len(ends), AT_ONCE):
                 rows = part["rows"][start : start + AT_ONCE]
@@ -62,40 +67,53 @@ class TailMaps(Tail):
                 found = (place[own], part["unit"][own], part["maps"][own], masks)
                 yield rows, *map(torch.from_numpy, found)
 
-    def _keep(self, part: Arrays) -> None:
-        self.parts.append(part)
-        self.held += sum(array.nbytes for array in part.values())
-        if self.held > self.prune_at:
-            bound = self.bound()
-            self.parts = [_pruned(part, bound) for part in self.parts]
-            self.held = sum(array.nbytes for part in self.parts for array in part.values())
-            self.prune_at = min(self.memory, max(self.prune_at, 2 * self.held))
-        if self.held > self.memory:
-            self.parts, self.given_up = [], True
+    def _every_part(self) -> Iterator[Arrays]:
+        yield from self.parts
+        for places in self.places:
+            yield {name: self._read(place) for name, place in places.items()}
+
+    def _read(self, place: int) -> np.ndarray:
+        self.file.seek(place)
+        return np.load(self.file, allow_pickle=False)
+
+    def _spill(self, part: Arrays) -> None:
+        """Append a part to the file, or give all up where there is no room."""
+        if self.file is None:
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            self.file = TemporaryFile(dir=cache_folder())
+        places = {}
+        self.file.seek(0, 2)
+        for name, array in part.items():
+            places[name] = self.file.tell()
+            np.save(self.file, array)
+        self.places.append(places)
+        if self.file.tell() > self.room:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.parts, self.places, self.file, self.given_up = [], [], None, True
 
     def fresh(self) -> TailMaps:
-        return TailMaps(self.share, self.memory)
+        return TailMaps(self.share, self.room)
 
     def merge(self, other: TailMaps) -> None:
         super().merge(other)
-        if self.largest is not None:
-            self.kept()
-        if self.given_up or other.given_up:
-            self.parts, self.given_up = [], True
+        if other.given_up:
+            self._give_up()
         for part in other.parts:
-            self._keep(part)
+            self.kept()
+            if not self.given_up:
+                self._spill(_pruned(part, self.bound()))
 
     def arrays(self) -> Arrays:
         found = super().arrays() | {"given_up": np.array(self.given_up)}
-        bound = self.bound() if self.parts else None
-        parts = [_pruned(part, bound) for part in self.parts]
+        parts = [_pruned(part, self.bound()) for part in self._every_part()]
         return found | {f"maps_{name}": np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
 
     def load(self, arrays: Arrays) -> None:
         super().load({name: arrays[name] for name in ("largest", "counts") if name in arrays})
-        self.given_up, self.parts, self.held = bool(arrays["given_up"]), [], 0
-        if part := {name[5:]: array for name, array in arrays.items() if name.startswith("maps_")}:
-            self._keep(part)
+        part = {name[5:]: array for name, array in arrays.items() if name.startswith("maps_")}
+        self.given_up, self.parts = bool(arrays["given_up"]), [part] if part else []
 
 
 def _pruned(part: Arrays, bound: np.ndarray) -> Arrays:
@@ -110,13 +128,13 @@ class Candidates(TailQuantile):
     Parameters
     ----------
     view : the concepts and the size at which pixels are counted.
-    memory : see `TailMaps`.
+    room : see `TailMaps`.
     """
 
-    def __init__(self, layer: str, paths: np.ndarray, quantile: float, view: MaskView, memory: int) -> None:
+    def __init__(self, layer: str, paths: np.ndarray, quantile: float, view: MaskView, room: int) -> None:
         super().__init__(layer, paths, quantile)
         self.view, self.masks = view, (view,)
-        self.tail = TailMaps(quantile, memory)
+        self.tail = TailMaps(quantile, room)
         self.seen, self.minimum = Rows(), Least()
 
     def update(self, batch: ProbedBatch) -> None:

@@ -35,7 +35,7 @@ def dissect(
     top_images: int = 4,
     crop: str | None = None,
     margin: float = 0.2,
-    memory: int = 1 << 30,
+    memory: int = 4 << 30,
     saved: str | Path | None = None,
     **how: object,
 ) -> xr.Dataset:
@@ -53,7 +53,7 @@ def dissect(
     union : "labelled" or "active", see `IoUTally`.
     top_images : how many images to name for each unit and concept.
     crop, margin : "mtcnn" cuts out the faces first, see `crop_faces`; attrs["uncropped"] counts those used whole.
-    memory : bytes for the maps that may still count; where they do not suffice, the faces pass twice.
+    memory : bytes for the maps that may still count, in a file of the cache; where they do not suffice, the faces pass twice.
     saved : a .zarr folder. Where one lies there that the same model, faces and parameters gave, it is read; else the
         result is written there.
     how : options of the pass, see `PassOptions`.
