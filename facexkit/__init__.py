@@ -56,7 +56,8 @@ _NAMES = {
     "show.widgets.unit_browser": "UnitBrowser",
     "show.widgets.face_picker": "FacePicker",
     "show.explore": "explore",
-    "stages": "run_stages save_findings run_is_trusted",
+    "show.run": "Run run_is_trusted",
+    "stages": "run_stages save_findings",
 }
 _HOMES = {name: f"facexkit.{module}" for module, names in _NAMES.items() for name in names.split()}
 

@@ -118,7 +118,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Annotation → name → type; "" is every other name."""
 
-PASSED = ("batch_size", "workers", "autocast", "max_skipped", "progress")
+PASSED = ("batch_size", "workers", "autocast", "max_skipped", "progress", "client", "folder")
 OPTIONS = {name: kind for names in ARGUMENTS.values() for name, kind in names.items() if name}
 """Of the arguments that a function hands on without naming them."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, Stopped
 
 app = typer.Typer(
     add_completion=False,
@@ -38,14 +38,21 @@ def run(
         Optional[list[Path]], typer.Option("-f", metavar="FILE", help="A YAML file of parameters; -p goes before it.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run's folder.")] = Path("runs/run"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that stopped: what it finished with these parameters is kept.")
+    ] = False,
+    client: Annotated[
+        Optional[str], typer.Option("--client", metavar="ADDRESS", help="A Dask scheduler for the passes, or: local.")
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Run stage notebooks and write their results, findings and an index page into a folder.
 
-    Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters.
+    Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters. Ctrl-C stops it;
+    the same command with --resume goes on.
     """
     from facexkit.stages import run_stages
-    from facexkit.stages.parameters import parse, read_parameter_file
+    from facexkit.parameters import parse, read_parameter_file
 
     given: dict[str, object] = {}
     for file in files or []:
@@ -53,8 +60,10 @@ def run(
     for pair in parameters or []:
         name, _, text = pair.partition("=")
         given[name] = parse(name, text)
+    if client is not None:
+        given["client"] = client
     command = shlex.join(["facexkit", *_typed])
-    manifest = run_stages(stages or [], given, out, trust=trust, command=command, say=typer.echo)
+    manifest = run_stages(stages or [], given, out, trust=trust, resume=resume, command=command, say=typer.echo)
     typer.echo("")
     for finding in manifest["headline"]:
         typer.echo(f"• {finding}")
@@ -67,7 +76,7 @@ def run(
 def show_stages() -> None:
     """List the stages and the parameters that they take."""
     from facexkit.stages.notebooks import list_stages
-    from facexkit.stages.parameters import Parameters
+    from facexkit.parameters import Parameters
 
     for stage in list_stages():
         typer.echo(f"{stage.number}_{stage.name:<14} {stage.title}")
@@ -133,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=join_pairs(_typed), prog_name="facexkit")
     except (FacexkitError, OSError) as error:
         typer.secho(f"facexkit: {as_typed(str(error), 'layers' in _typed[:1])}", fg="red", err=True)
-        sys.exit(1)
+        sys.exit(130 if isinstance(error, Stopped) else 1)
 
 
 def as_typed(message: str, own_options: bool = False) -> str:
@@ -143,7 +152,7 @@ def as_typed(message: str, own_options: bool = False) -> str:
     ----------
     own_options : whether the command has an option of its own for each of a model's arguments, `--weights`.
     """
-    from facexkit.stages.parameters import Parameters
+    from facexkit.parameters import Parameters
 
     message = re.sub(r"\bfx\.\w+: ", "", re.sub(r"\btrust=True\b", "--trust", message))
     names = {name: f"--{name.replace('_', '-')}" if own_options else f"-p {name}" for name in Parameters.model_fields}

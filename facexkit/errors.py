@@ -14,6 +14,10 @@ class FacexkitError(Exception):
     """Something the caller can mend: the message says what is wrong, where, and what to do."""
 
 
+class Stopped(FacexkitError):
+    """Somebody stopped a run, by Ctrl-C or SIGTERM."""
+
+
 def unknown(kind: str, name: object, known: Iterable[str], advice: str = "") -> FacexkitError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them."""
     known = [str(k) for k in known]

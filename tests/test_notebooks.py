@@ -16,7 +16,7 @@ from facexkit.faces.regions import REGIONS
 from facexkit.show.explore import explore
 from facexkit.stages import run_stages
 from facexkit.stages.notebooks import Stage, list_stages, notebook_folder, run_notebook
-from facexkit.stages.parameters import Parameters
+from facexkit.parameters import Parameters
 
 STAGES = list_stages()
 NOTEBOOKS = pytest.mark.parametrize("path", [stage.path for stage in STAGES], ids=lambda path: path.stem)

@@ -10,10 +10,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from facexkit.errors import FacexkitError
+from facexkit.parameters import PASSES, Parameters, check, parse, read_parameter_file
 from facexkit.show.index import write_index
 from facexkit.stages import headlines, run_stages
 from facexkit.stages.notebooks import choose_stages, keep_static, list_stages, to_html
-from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
 
 PARAMETERS = 'limit: int = 5  # images\nseed: int = 0  # of everything\nout: str = "x"  # folder'
 
@@ -29,7 +29,7 @@ def write_stage(folder, name, *code, title="A stage"):
 CONCLUDE = """import numpy as np, os, pathlib, facexkit as fx
 value = float(np.random.default_rng(seed).random(limit).sum())
 pathlib.Path(out, "numbers.csv").write_text(repr(value))
-fx.conclude("alpha", out, [f"the sum of {limit} is <{value}>"], files=[(f"{out}/numbers.csv", "the numbers")])"""
+fx.save_findings("alpha", out, [f"the sum of {limit} is <{value}>"], files=[(f"{out}/numbers.csv", "the numbers")])"""
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_notebook_runs_on_this_python_whatever_kernels_the_home_has(two_stag
 
 def test_the_kernel_keeps_its_cache_in_the_run_and_trust_is_off_unless_given(two_stages, tmp_path, monkeypatch):
     monkeypatch.delenv("FACEXKIT_CACHE")
-    write_stage(two_stages, "05_env.ipynb", "import os, facexkit as fx; (os.environ['FACEXKIT_CACHE'], fx.trusted())")
+    write_stage(two_stages, "05_env.ipynb", "import os, facexkit as fx; (os.environ['FACEXKIT_CACHE'], fx.run_is_trusted())")
     for trust in (False, True):
         run_stages(["env"], {}, tmp_path / "run", trust=trust, notebooks=two_stages, say=lambda line: None)
         shown = nbformat.read(tmp_path / "run/05_env.ipynb", 4).cells[-1].outputs[0].data["text/plain"]
@@ -136,6 +136,33 @@ def test_a_cache_that_somebody_named_is_kept(two_stages, tmp_path, monkeypatch):
     quiet("env", nb=two_stages, run=tmp_path / "run")
     shown = nbformat.read(tmp_path / "run/05_env.ipynb", 4).cells[-1].outputs[0].data["text/plain"]
     assert ast.literal_eval(shown) == str(tmp_path / "mine")
+
+
+def test_a_run_that_goes_on_keeps_what_is_finished_with_the_same_parameters(two_stages, tmp_path):
+    out, said = tmp_path / "run", []
+    shards = out / PASSES / "abc" / "000000.safetensors"
+
+    def kept(*names, **how):
+        shards.parent.mkdir(parents=True, exist_ok=True)
+        shards.touch()
+        said.clear()
+        run_stages(names, how.pop("given", {}), out, notebooks=two_stages, say=said.append, **how)
+        return [line.endswith("kept") for line in said if line.startswith("[")]
+
+    assert kept() == [False, False] and not shards.exists()
+    assert kept(resume=True, given={"client": None}) == [True, True] and shards.exists()
+    (out / "04_beta.html").unlink()
+    assert kept(resume=True) == [True, False] and not shards.exists()
+    assert kept("beta", resume=True, given={"seed": 3}) == [False]
+
+
+def test_a_run_that_begins_afresh_forgets_its_stages_and_shards_before_the_first_one_runs(two_stages, tmp_path):
+    quiet(nb=two_stages, run=tmp_path / "run")
+    write_stage(two_stages, "01_alpha.ipynb", "import pathlib\nassert pathlib.Path(out, 'passes').exists(), 'gone'")
+    (tmp_path / "run" / PASSES).mkdir()
+    with pytest.raises(FacexkitError, match="gone"):
+        quiet("alpha", nb=two_stages, run=tmp_path / "run")
+    assert [stage["name"] for stage in json.loads((tmp_path / "run/manifest.json").read_text())["stages"]] == ["beta"]
 
 
 def test_a_failing_notebook_names_the_cell_the_error_and_the_half_run_notebook(two_stages, tmp_path):

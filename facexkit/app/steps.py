@@ -16,10 +16,10 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.explore import Explorer
-from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
+from facexkit.show.run import Run
 from facexkit.show.widgets.base import Box
 from facexkit.show.widgets.layer_picker import LayerPicker
-from facexkit.stages.parameters import check, parse
+from facexkit.parameters import check, parse
 
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
 DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")
@@ -64,7 +64,7 @@ class App(Box):
 
     def vary(self) -> None:
         """Fill the forms with an earlier run's choices."""
-        found = read_choices(self.runs / self.before.values["run"])
+        found = Run.of(self.runs / self.before.values["run"]).choices
         for form, names in ((self.data, DATA), (self.model, MODEL)):
             own = {name: found.pop(name, "") for name in names}
             form.values = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in own.items()}
@@ -74,7 +74,7 @@ class App(Box):
     def take_data(self) -> None:
         """Read the faces, and go on to the model."""
         self.choose(self.data)
-        faces = load_faces_of(self.choices)
+        faces = Run(self.choices, self.trust).faces
         check_sources(faces, self.roots)
         self.faces = faces
         masks = "" if self.faces.masks else " There are no region masks: write landmarks, or name a folder of masks."
@@ -84,7 +84,7 @@ class App(Box):
     def take_model(self) -> None:
         """Load the model, and go on to layer and class."""
         self.choose(self.model)
-        self.models = load_models_of(self.choices, trust=self.trust)
+        self.models = Run(self.choices, self.trust).models
         if self.faces is None:
             raise FacexkitError("read the faces first")
         first, asked = self.models[0], self.choices["target_class"]

@@ -1,14 +1,20 @@
-"""Where files are kept that can be made again, and how a file is written whole or not at all."""
+"""Where files are kept that can be made again, and how a file or folder is written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import tempfile
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
 
 from facexkit.errors import told
+
+_SIDE = re.compile(r"\..+\.(\d+)(\.\w+)?\.part")
+"""What is written to the side is called: `.NAME.PID.part`, or with something random before the end."""
 
 
 def cache_folder() -> Path:
@@ -23,7 +29,7 @@ def writing(path: Path) -> AbstractContextManager[None]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file to the side and rename it, so that a killed run, or a full disk, leaves no half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = side_file(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -35,9 +41,22 @@ def write_whole(path: Path, content: bytes) -> None:
             raise
 
 
+def side_file(path: Path) -> Path:
+    """Return where a file is written before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def side_folder(path: Path) -> tempfile.TemporaryDirectory:
+    """Make a folder in which one is written before it is renamed to `path`; leaving it as a block removes it."""
+    return tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.", suffix=".part")
+
+
 def remove_strays(folder: Path) -> None:
-    """Remove what processes that were killed left of files that they were writing; see `write_whole`."""
-    for beside in folder.glob(".*.part"):
-        process = beside.stem.rpartition(".")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            beside.unlink(missing_ok=True)
+    """Remove what processes that were killed left of what they were writing, anywhere in a folder."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = _SIDE.fullmatch(name)
+            if found and not psutil.pid_exists(int(found[1])):
+                path = Path(place, name)
+                shutil.rmtree(path, ignore_errors=True) if name in folders else path.unlink(missing_ok=True)
+        folders[:] = [name for name in folders if not _SIDE.fullmatch(name)]

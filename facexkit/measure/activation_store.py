@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import xarray as xr
 import zarr
 
 from facexkit.errors import FacexkitError, unknown
+from facexkit.faces.cache import side_folder
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 CHUNK_BYTES = 8 << 20
@@ -47,7 +47,7 @@ def activation_store(path: str | Path, dtype: str = "float16", chunk: int | None
     if path.exists() and not _is_ours(path):
         raise FacexkitError(f"{path} is there and is no activation store; name another store=, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as side:
+    with side_folder(path) as side:
         with ThreadPoolExecutor(1) as thread:
             writer = StoreWriter(Path(side, "new"), thread, dtype, chunk)
             yield writer

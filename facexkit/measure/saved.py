@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import xarray as xr
 import zarr
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.cache import write_whole, writing
+from facexkit.faces.cache import side_folder, write_whole, writing
 from facexkit.faces.spreadsheet import write_csv
 
 
@@ -28,7 +27,7 @@ def save_result(result: xr.Dataset, path: str | Path) -> Path:
     result = _with_objects(result)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as side, warnings.catch_warnings():
+        with side_folder(path) as side, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             result.to_zarr(str(Path(side, "new")), mode="w", **_with_sums(result))
             if path.exists():

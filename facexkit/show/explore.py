@@ -18,9 +18,9 @@ from facexkit.measure.global_bias import global_bias
 from facexkit.measure.saved import save_result, write_scores, saved_result
 from facexkit.models.face_model import FaceModel
 from facexkit.plain_yaml import write_yaml
-from facexkit.show.finished_run import load_faces_of, load_models_of, read_choices
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.report import write_region_report
+from facexkit.show.run import Run
 from facexkit.show.widgets.base import Box, Widget, among, count, rows, script, settle, table, text, whole
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import FacePicker
@@ -180,11 +180,10 @@ def explore(
     trust : whether code in the model's own file may run.
     """
     if run is not None:
-        choices = read_choices(Path(run))
-        faces, models = load_faces_of(choices), load_models_of(choices, Path(run), trust)
-        asked = choices["target_class"]
+        known = Run.of(run, trust)
+        asked = known.parameters.target_class
         first = asked[0] if isinstance(asked, list) else asked
-        return Explorer(models, faces, layer or choices["layer"], first, Path(run), choices)
+        return Explorer(known.models, known.faces, layer or known.parameters.layer, first, known.out, known.choices)
     if model is None or faces is None:
         raise FacexkitError("explore needs a model and faces: explore(model, faces), or explore(run='runs/demo')")
     return Explorer([model] if isinstance(model, FaceModel) else list(model), faces, layer, target_class)

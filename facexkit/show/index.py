@@ -62,7 +62,7 @@ def read_manifest(folder: Path) -> dict:
 def other_parameters(stage: Mapping, manifest: Mapping) -> dict[str, object]:
     """Return the parameters that a stage ran with earlier where the last run into the same folder had others."""
     last = manifest.get("parameters") or {}
-    return {k: v for k, v in (stage.get("parameters") or {}).items() if k in last and k != "out" and v != last[k]}
+    return {k: v for k, v in (stage.get("parameters") or {}).items() if k in last and k not in ("out", "client") and v != last[k]}
 
 
 def write_index(folder: str | Path, manifest: Mapping) -> Path:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, Stopped
 from facexkit.faces.cache import writing
-from facexkit.stages.run_folder import save_findings, take_conclusion, run_is_trusted, versions, write_manifest
+from facexkit.parameters import PASSES, check
+from facexkit.stages.run_folder import save_findings, take_conclusion, versions, write_manifest
 
-__all__ = ["save_findings", "run_stages", "run_is_trusted"]
+if TYPE_CHECKING:
+    from facexkit.stages.notebooks import Stage
+
+__all__ = ["run_stages", "save_findings"]
 
 
 def run_stages(
@@ -21,6 +27,7 @@ def run_stages(
     out: str | Path = "runs/run",
     *,
     trust: bool = False,
+    resume: bool = False,
     command: str = "",
     notebooks: Path | None = None,
     say: Callable[[str], object] = print,
@@ -33,6 +40,8 @@ def run_stages(
     parameters : the notebooks' flat parameters by name; checked before anything runs.
     out : the run's folder; stages that ran there earlier stay in its index.
     trust : whether code in a model's file may run.
+    resume : whether to keep the stages that are finished with these parameters, and to go on in the middle of the one
+        that is not; else all begin afresh.
     command : what the user typed, for the records.
     notebooks : folder of the notebooks, if not the kit's own.
     say : told in a line what goes on.
@@ -43,12 +52,11 @@ def run_stages(
 
     Raises
     ------
-    FacexkitError for an unknown stage, an unknown or ill-typed parameter, or a notebook that failed: the message names
-    the cell, the error and the half-run notebook.
+    FacexkitError for an unknown stage, an unknown or ill-typed parameter, a folder that another run holds, or a notebook
+    that failed: the message names the cell, the error and the half-run notebook. `Stopped` after Ctrl-C or SIGTERM.
     """
-    from facexkit.show.index import read_manifest
-    from facexkit.stages.notebooks import choose_stages, run_notebook
-    from facexkit.stages.parameters import check
+    from facexkit.stages.hold import held, stoppable
+    from facexkit.stages.notebooks import choose_stages
 
     stages = choose_stages(names, notebooks)
     given = dict(parameters or {})
@@ -58,38 +66,64 @@ def run_stages(
     if wanted.data != "synthetic" and "model" not in given and any(stage.name != "faces" for stage in stages):
         raise FacexkitError(f"data {wanted.data!r} needs a model of its own: name it with -p model")
     folder = Path(out)
-    with writing(folder):
+    chosen = {name: value for name, value in wanted.model_dump().items() if name in given} | {"out": str(folder)}
+    with writing(folder), stoppable():
         folder.mkdir(parents=True, exist_ok=True)
+        with held(folder, say), _environment(folder, trust):
+            manifest = _begin(folder, stages, wanted.model_dump(), command, resume)
+            try:
+                _run_all(stages, chosen, folder, manifest, say)
+            except KeyboardInterrupt:
+                raise Stopped(f"stopped; the same command with --resume goes on from here, see {folder}") from None
+    return manifest
+
+
+def _begin(folder: Path, stages: Sequence[Stage], parameters: dict, command: str, resume: bool) -> dict:
+    """Return the manifest to go on with: it has of the chosen stages those alone that are kept."""
+    from facexkit.show.index import other_parameters, read_manifest
+
     earlier = read_manifest(folder)
-    about = ("faces", "model") if earlier.get("parameters") == wanted.model_dump() else ()
+    about = ("faces", "model") if earlier.get("parameters") == parameters else ()
     manifest = {
         **{key: earlier[key] for key in about if key in earlier},
         "title": folder.name,
         "created": time.strftime("%Y-%m-%d %H:%M"),
         "command": command,
-        "parameters": wanted.model_dump(),
+        "parameters": parameters,
         "versions": versions(),
-        "stages": earlier.get("stages", []),
     }
-    chosen = {name: value for name, value in wanted.model_dump().items() if name in given} | {"out": str(folder)}
-    with writing(folder), _environment(
-        FACEXKIT_CACHE=os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"), FACEXKIT_TRUST=str(int(trust)), TQDM_DISABLE="1",
-        MPLBACKEND="module://matplotlib_inline.backend_inline",  # not that of an editor, which a kernel does not have
-        OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
-    ):  # fmt: skip
-        for place, stage in enumerate(stages, 1):
-            say(f"[{place}/{len(stages)}] {stage.title} …")
-            start = time.perf_counter()
-            take_conclusion(folder, stage.name)
-            run_notebook(stage, chosen, folder)
-            seconds = round(time.perf_counter() - start, 1)
-            found = take_conclusion(folder, stage.name)
-            manifest.update({key: found[key] for key in ("faces", "model") if key in found})
-            _add_stage(manifest, stage, seconds, wanted.model_dump(), found)
-            manifest["headline"] = headlines(manifest)
-            write_manifest(folder, manifest)
-            say(f"      {seconds:.0f} s")
+    keep = lambda entry: resume and not other_parameters(entry, manifest) and (folder / entry["html"]).is_file()  # noqa: E731
+    again = {stage.name for stage in stages}
+    manifest["stages"] = [e for e in earlier.get("stages", []) if e["name"] not in again or keep(e)]
+    if not resume:
+        shutil.rmtree(folder / PASSES, ignore_errors=True)
+    if len(manifest["stages"]) < len(earlier.get("stages", [])):
+        manifest["headline"] = headlines(manifest)
+        write_manifest(folder, manifest)
     return manifest
+
+
+def _run_all(
+    stages: Sequence[Stage], chosen: Mapping[str, object], folder: Path, manifest: dict, say: Callable[[str], object]
+) -> None:
+    """Run the stages that the manifest does not have, and write each into it when it is finished."""
+    from facexkit.stages.notebooks import run_notebook
+
+    for place, stage in enumerate(stages, 1):
+        if any(entry["name"] == stage.name for entry in manifest["stages"]):
+            say(f"[{place}/{len(stages)}] {stage.title}: finished earlier, kept")
+            continue
+        say(f"[{place}/{len(stages)}] {stage.title} …")
+        start = time.perf_counter()
+        run_notebook(stage, chosen, folder)
+        seconds = round(time.perf_counter() - start, 1)
+        found = take_conclusion(folder, stage.name)
+        manifest.update({key: found[key] for key in ("faces", "model") if key in found})
+        _add_stage(manifest, stage, seconds, found)
+        manifest["headline"] = headlines(manifest)
+        write_manifest(folder, manifest)
+        shutil.rmtree(folder / PASSES, ignore_errors=True)
+        say(f"      {seconds:.0f} s")
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
@@ -107,17 +141,23 @@ def headlines(manifest: Mapping, most: int = 3) -> list[str]:
     return [stage["findings"][0] for stage in found[:most]]
 
 
-def _add_stage(manifest: dict, stage: object, seconds: float, parameters: dict, found: dict) -> None:
+def _add_stage(manifest: dict, stage: Stage, seconds: float, found: dict) -> None:
     stem = stage.path.stem
     entry = {"name": stage.name, "title": stage.title, "notebook": f"{stem}.ipynb", "html": f"{stem}.html"}
-    entry |= {"seconds": seconds, "parameters": parameters, "findings": [], "pictures": [], "files": [], **found}
-    others = [other for other in manifest["stages"] if other["name"] != stage.name]
-    manifest["stages"] = sorted([*others, entry], key=lambda e: e["notebook"])
+    entry |= {"seconds": seconds, "parameters": manifest["parameters"], "findings": [], "pictures": [], "files": [], **found}
+    manifest["stages"] = sorted([*manifest["stages"], entry], key=lambda e: e["notebook"])
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables, which the notebooks' kernels inherit, for the time of a run."""
+def _environment(folder: Path, trust: bool) -> Iterator[None]:
+    """Set for the time of a run the environment variables that the notebooks' kernels inherit."""
+    values = {
+        "FACEXKIT_CACHE": os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"),
+        "FACEXKIT_TRUST": str(int(trust)),
+        "TQDM_DISABLE": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # not that of an editor, which a kernel does not have
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
+    }
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

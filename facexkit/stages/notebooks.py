@@ -93,6 +93,7 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -
             dict(parameters),
             kernel_name="python3",
             kernel_manager_class=ThisPython,
+            shutdown_kernel="immediate",
             progress_bar=sys.stderr.isatty(),
         )
     except PapermillExecutionError as error:
@@ -104,7 +105,8 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -
         reason = error.strerror or error
         raise FacexkitError(f"stage {stage.name!r} could not write to {folder}: {reason}; free space there") from error
     except RuntimeError as error:
-        raise FacexkitError(f"stage {stage.name!r}: the notebook's Python stopped ({error}); see {running}") from error
+        os.replace(running, failed)
+        raise FacexkitError(f"stage {stage.name!r}: the notebook's Python stopped ({error}); see {failed}") from error
     keep_static(notebook)
     write_whole(folder / f"{stem}.html", to_html(notebook, stage.title).encode())
     write_whole(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())

@@ -65,11 +65,6 @@ def save_findings(
     return Conclusion(found["findings"])
 
 
-def run_is_trusted() -> bool:
-    """Return whether the run was started with `--trust`: code in a model's file may run."""
-    return os.environ.get("FACEXKIT_TRUST") == "1"
-
-
 def take_conclusion(folder: Path, stage: str) -> dict:
     """Return what the stage handed in with `save_findings`, and remove it; empty if it handed in nothing."""
     path = _conclusion_file(folder, stage)

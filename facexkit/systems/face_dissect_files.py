@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.cache import write_whole
+from facexkit.faces.cache import side_file, write_whole
 from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
@@ -112,7 +112,7 @@ def write_face_dissect(
 
 
 def _write_maps(model: FaceModel, faces: FaceSet, layer: str, path: Path, places: np.ndarray, how: dict) -> np.ndarray:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = side_file(path)
     try:
         maps = MapFile(layer, beside, places)
         run(model, faces, [maps], PassOptions.of(how))

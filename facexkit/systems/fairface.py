@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.cache import side_folder
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.spreadsheet import as_text, csv_bytes
 from facexkit.measure.predictions import Outputs
@@ -64,7 +64,7 @@ def fairface(
     layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     paths, outputs, tables = faces.table.path.to_numpy(object), Outputs(), []
     Path(out).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".fairface.") as side, ExitStack() as opened:
+    with side_folder(Path(out, "fairface")) as side, ExitStack() as opened:
         for layer in layers:
             stem = Path(side, "fairface_activations" + (f"_{layer}" if tables else ""))
             layer = layer if layer[:2] in ("7.", "4.") else f"{races[0]}.{layer}"

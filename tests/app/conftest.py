@@ -18,7 +18,7 @@ import yaml
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 from PIL import Image
 
-from facexkit.stages.parameters import Parameters
+from facexkit.parameters import Parameters
 
 V1 = "v1.kernel.websocket.jupyter.org"
 

@@ -7,7 +7,7 @@ from PIL import Image
 import facexkit as fx
 from facexkit.app.server import serve
 from facexkit.app.steps import App
-from facexkit.show.finished_run import read_choices
+from facexkit.show.run import Run
 
 
 @pytest.fixture
@@ -120,10 +120,10 @@ def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
 
 def test_what_is_no_run_and_no_folder_is_told(tmp_path):
     with pytest.raises(fx.FacexkitError, match="is no run"):
-        read_choices(tmp_path)
+        Run.of(tmp_path)
     (tmp_path / "params.yaml").write_text("limit: [60\n")
     with pytest.raises(fx.FacexkitError, match="params.yaml is not YAML"):
-        read_choices(tmp_path)
+        Run.of(tmp_path)
     with pytest.raises(fx.FacexkitError, match="is no folder"):
         serve([tmp_path / "x"], tmp_path, 1, False, False)
     with pytest.raises(fx.FacexkitError, match="needs a model and faces"):

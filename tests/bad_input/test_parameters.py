@@ -18,7 +18,7 @@ from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel
 from facexkit.plain_yaml import read_yaml, write_yaml
 from facexkit.show.index import read_manifest
-from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
+from facexkit.parameters import Parameters, check, parse, read_parameter_file
 
 INTEGER, NUMBER, TEXT = "it must be a valid integer", "it must be a valid number", "it must be a valid string"
 ONE = "it must be greater than or equal to 1"

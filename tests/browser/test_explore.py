@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from facexkit.faces.formats import load_faces
 from facexkit.stages.notebooks import notebook_folder
-from facexkit.stages.parameters import Parameters
+from facexkit.parameters import Parameters
 
 SECONDS = 60_000
 expect.set_options(timeout=SECONDS)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from facexkit.errors import FacexkitError
 from facexkit.plain_yaml import read_yaml, write_yaml
-from facexkit.stages.parameters import Parameters, check, parse, read_parameter_file
+from facexkit.parameters import Parameters, check, parse, read_parameter_file
 
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=200)
 NAMES = st.sampled_from(sorted(Parameters.model_fields))

@@ -26,6 +26,9 @@ from facexkit.arguments import (
 from facexkit.errors import FacexkitError, unknown
 from facexkit.plain_yaml import INT, NULL, read_yaml, read_yaml_file
 
+PASSES = "passes"
+"""Where in a run's folder the finished shards of its passes are written down."""
+
 
 class Parameters(BaseModel):
     """The flat parameters of the notebooks, with the defaults that stand in them."""
@@ -56,6 +59,9 @@ class Parameters(BaseModel):
     mask_size: Side = Field(112, description="side of the unit and concept masks in pixels")
     device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     batch_size: BatchSize = Field(32, description="images at a time")
+    client: Optional[Text] = Field(
+        None, description="where the passes run: None for here, local, or a Dask scheduler's address"
+    )
     seed: Seed = Field(0, description="of everything random")
     out: Text = Field("runs/notebooks", description="folder for what the run makes")
 

@@ -1,0 +1,99 @@
+"""A run: what its parameters name, for the notebooks, Explore, the app and the command line alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.formats import load_faces
+from facexkit.models.face_model import FaceModel
+from facexkit.models.loading import load_model
+from facexkit.parameters import PASSES, Parameters, check, read_parameter_file
+from facexkit.show.index import read_manifest
+
+OF_DATA = ("annotations", "masks", "target", "protected", "limit")
+OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "output", "seed", "device")
+
+
+def run_is_trusted() -> bool:
+    """Return whether the run was started with `--trust`: code in a model's file may run."""
+    return os.environ.get("FACEXKIT_TRUST") == "1"
+
+
+class Run:
+    """What the parameters of a run name: its faces, its models, and how its passes go.
+
+        run = fx.Run(globals())  # in a notebook, after its parameters
+        fx.score_regions(run.models[0], run.faces, layer, target_class, **run.how)
+
+    Parameters
+    ----------
+    given : the parameters by name; what is no parameter is left alone.
+    trust : whether code in a model's own file may run; None for as the run was started.
+
+    Raises
+    ------
+    FacexkitError for a parameter of a wrong type.
+    """
+
+    def __init__(self, given: Mapping[str, object], trust: bool | None = None) -> None:
+        self.parameters = check({name: given[name] for name in Parameters.model_fields if name in given})
+        self.trust = run_is_trusted() if trust is None else trust
+        self.out = Path(self.parameters.out)
+
+    @classmethod
+    def of(cls, folder: str | Path, trust: bool = False) -> Run:
+        """Return the run of a folder, by its `params.yaml`, else by its manifest."""
+        path = Path(folder, "params.yaml")
+        found = read_parameter_file(path) if path.is_file() else read_manifest(Path(folder)).get("parameters")
+        if not found:
+            raise FacexkitError(f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run")
+        given = {name: value for name, value in found.items() if value is not None} | {"out": str(folder)}
+        return cls(check(given).model_dump(), trust)
+
+    @property
+    def choices(self) -> dict[str, object]:
+        """The parameters that say something, but for the folder."""
+        return self.parameters.model_dump(exclude={"out"}, exclude_none=True)
+
+    @property
+    def how(self) -> dict[str, object]:
+        """The options of its passes, for every function that shows faces to a model."""
+        asked = self.parameters
+        return {"batch_size": asked.batch_size, "client": asked.client, "folder": self.out / PASSES}
+
+    @cached_property
+    def every_face(self) -> FaceSet:
+        """All the faces."""
+        return self.load_faces()
+
+    @cached_property
+    def faces(self) -> FaceSet:
+        """The faces that a model is judged on: the test part, where the set has one."""
+        faces = self.every_face
+        test = faces.table.split == "test" if "split" in faces.table else None
+        return faces[test] if test is not None and test.any() else faces
+
+    @cached_property
+    def models(self) -> list[FaceModel]:
+        """The model; beside the biased demo model the fair one."""
+        names = [self.parameters.model, *(["demo:fair"] if self.parameters.model == "demo:biased" else [])]
+        return [self.load_model(name) for name in names]
+
+    def load_faces(self, **own: object) -> FaceSet:
+        """Load the faces; `own` arguments of `fx.load_faces` go before the parameters."""
+        given = {name: getattr(self.parameters, name) for name in OF_DATA}
+        if self.parameters.data == "synthetic":
+            given |= {"shortcut": "u_lip", "seed": self.parameters.seed}
+        return load_faces(self.parameters.data, root=self.parameters.data_root, **{**given, **own})
+
+    def load_model(self, name: str | None = None) -> FaceModel:
+        """Load the model, or the one of another name with the same parameters."""
+        if (self.out / "cache").is_dir():
+            os.environ.setdefault("FACEXKIT_CACHE", str(self.out / "cache"))  # where the run left the demo models
+        given = {each: getattr(self.parameters, each) for each in OF_MODEL}
+        return load_model(name or self.parameters.model, **given, trust=self.trust)
