@@ -15,7 +15,7 @@ from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.iou_tally import UNION_RULES, IoUTally
 from facexkit.measure.records import provenance
-from facexkit.measure.saved import save_result, saved_result
+from facexkit.measure.saved import find_result, save_result
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
@@ -77,7 +77,7 @@ def dissect(
         model, faces, layer=layer, quantile=quantile, mask_size=mask_size, union_rule=union, concepts=list(view.names),
         top_images=top_images, **cut,
     )  # fmt: skip
-    if saved is not None and (kept := saved_result(saved, made_by)) is not None:
+    if saved is not None and (kept := find_result([Path(saved).parent], made_by, Path(saved).name)) is not None:
         return kept
     how = PassOptions.of(how)
     candidates = Candidates(layer, paths, quantile, view, memory)

@@ -69,27 +69,19 @@ def _with_objects(result: xr.Dataset) -> xr.Dataset:
     return result.assign_coords({name: texts.pop(name) for name in [*texts] if name in result.coords}).assign(texts)
 
 
-def saved_result(path: str | Path, made_by: dict[str, object]) -> xr.Dataset | None:
-    """Return the result at `path` if it was made by just this, None otherwise."""
-    if not Path(path).exists():
-        return None
-    result = read_result(path)
-    return result if all(result.attrs.get(name) == value for name, value in made_by.items()) else None
-
-
 def write_scores(scores: xr.Dataset, folder: str | Path) -> Path:
     """Write one class's region scores into a folder, in the place of those of the same model, method and class."""
     name = "_".join(str(scores.attrs[what]) for what in ("model", "method", "class_name"))
     return save_result(scores, Path(folder, re.sub(r"[^\w-]+", "_", name) + ".zarr"))
 
 
-def find_result(folders: Iterable[Path], made_by: Mapping[str, object]) -> Path | None:
-    """Return where the first result lies that was made by just this, None if none was."""
-    for path in (path for folder in folders for path in sorted(folder.glob("*.zarr"))):
+def find_result(folders: Iterable[Path], made_by: Mapping[str, object], name: str = "*.zarr") -> xr.Dataset | None:
+    """Return the first result of that name that was made by just this, None if none was."""
+    for path in (path for folder in folders for path in sorted(folder.glob(name))):
         with _whole(path):
             attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
         if made_by.items() <= attributes.items():
-            return path
+            return read_result(path)
     return None
 
 

@@ -12,11 +12,12 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval
 from facexkit.measure.groups import group_labels
+from facexkit.measure.margins import probabilities
 from facexkit.measure.predictions import true_classes
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Change, Edited, ProbedBatch
-from facexkit.probe.edits import ablation
+from facexkit.probe.edits import ablation, run_changes
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 from facexkit.probe.state import Sum
@@ -101,6 +102,24 @@ def unit_effects(
     made_by = provenance(model, faces, layer=layer, by=by, value=value, seed=seed, skipped=skipped)
     made_by["left_out"] = int(effects.images.value - effects.result()[0].sum())
     return found.assign_attrs(made_by, sets={str(name): [int(unit) for unit in own] for name, own in sets.items()})
+
+
+def class_changes(model: FaceModel, faces: FaceSet, layer: str, units: Sequence[int], **how: object) -> tuple[int, int]:
+    """Return how many images get another class with the units of a layer switched off, and how many there are."""
+    unknown = np.full(len(faces), -1)
+    effects = UnitEffects(layer, [ablation(model, layer, units)], unknown, unknown)
+    run(model, faces, [effects], PassOptions.of(how))
+    return int(effects.changed.value[0]), int(effects.images.value)
+
+
+def chances_without(
+    model: FaceModel, faces: FaceSet, layer: str, units: Sequence[int], target: int
+) -> dict[str, tuple[float, float]]:
+    """Return for a few images the target's probability as it is, and with the units of a layer switched off, by path."""
+    batch = next(faces.batches(model.image_size, len(faces)))
+    before, (after,) = run_changes(model, layer, model.prepare(batch.images), [ablation(model, layer, units)])
+    both = (probabilities(outputs.double())[:, target].tolist() for outputs in (before, after))
+    return dict(zip(faces.table.path.iloc[batch.rows], zip(*both, strict=True), strict=True))
 
 
 def _effects(counts: np.ndarray, seed: int) -> xr.Dataset:

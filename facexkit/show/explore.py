@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from html import escape
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
-from facexkit.measure.saved import save_result, write_scores, saved_result
+from facexkit.measure.saved import find_result, save_result, write_scores
 from facexkit.models.face_model import FaceModel
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.index import read_manifest, shown_pictures
@@ -61,7 +60,7 @@ class Explorer(Box):
         self, models: Sequence[FaceModel], faces: FaceSet, layer: str | None, target_class: int | str,
         folder: Path | None = None, choices: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
-        model, twin = models[0], deepcopy(models[0])  # a twin for what is shown at once, while the model is at work
+        model = models[0]
         self.face_model, self.faces, self.choices = model, faces, dict(choices or {})
         self.folder = folder or Path("runs", "explore")
         kept = {path.parents[1] for place in OF_SCORES for path in self.folder.parent.glob(f"*/{place}/*.zarr")}
@@ -74,9 +73,9 @@ class Explorer(Box):
         self.summary = Summary(title=title, buttons=buttons, audit=audit)
         self.layers = LayerPicker(model, layer)
         self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=scores, others=others)
-        self.patches = PatchGallery(None, faces, twin)
+        self.patches = PatchGallery(None, faces, model)
         self.units = UnitBrowser(None, faces, model, target_class=target_class)
-        self.face = FacePicker(twin, faces, self.layers.layer, target_class)
+        self.face = FacePicker(model, faces, self.layers.layer, target_class)
         places = {
             "wide": (self.summary, self.units, self.face),
             "left": (self.classes,),
@@ -98,7 +97,8 @@ class Explorer(Box):
         self.classes.observe(lambda _: self._say(), "said")
         self.units.observe(lambda _: self._say(), "detail")
         self.summary.observe(lambda _: self._press(), "presses")
-        self.classes.refresh()
+        if self.classes.measured:  # before anybody listened
+            self.classes.measured += 1
         self._dissect()
 
     def _ask(self) -> None:
@@ -131,8 +131,8 @@ class Explorer(Box):
     def _kept(self, name: str) -> xr.Dataset | None:
         """Return what the run, or an earlier look at it, found of the layer."""
         made = {"model_fingerprint": self.face_model.fingerprint(), "faces_fingerprint": self.faces.fingerprint()}
-        places = (folder / self.layers.layer / f"{name}.zarr" for folder in (self.folder, self.folder / "explore"))
-        return next((kept for place in places if (kept := saved_result(place, made)) is not None), None)
+        places = [folder / self.layers.layer for folder in (self.folder, self.folder / "explore")]
+        return find_result(places, made, f"{name}.zarr")
 
     def _press(self) -> None:
         with self.summary.in_words():

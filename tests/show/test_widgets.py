@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 import facexkit as fx
 from facexkit.models.face_model import FaceModel
-from facexkit.show.widgets.base import Widget
+from facexkit.show.widgets.base import SESSION, Widget
 from facexkit.show.widgets.class_explorer import ClassExplorer
 from facexkit.show.widgets.face_picker import LARGEST
 from facexkit.show.widgets.scores import Scores
@@ -119,16 +120,40 @@ def test_a_new_choice_ends_the_work_under_way_without_a_word():
     widget, seen = Widget(), []
 
     def first():
-        bar = widget.bar(total=3)
-        for _ in range(3):
-            seen.append("first")
-            widget.work("second", lambda: seen.append("second"))
-            bar.update(1)
+        with widget.bar(total=3) as bar:
+            for _ in range(3):
+                seen.append("first")
+                widget.work("second", lambda: seen.append("second"))
+                bar.update(1)
 
     widget.work("first", first)
     for _ in range(3):
         widget.wait()
     assert seen == ["first", "second"] and widget.error == "" and widget.busy == ""
+
+
+def test_what_is_shown_at_once_goes_ahead_of_what_is_measured():
+    first, second, order = Widget(), Widget(), []
+
+    def measure():
+        second.work("waits", lambda: order.append("second"))
+        with first.bar(total=2) as bar:
+            for batch in (1, 2):
+                order.append(batch)
+                if batch == 1:
+                    SESSION.put(Future(), lambda: order.append("shown"), ahead=True)
+                bar.update(1)
+
+    first.work("measures", measure)
+    first.wait()
+    second.wait()
+    assert order == [1, "shown", 2, "second"]
+
+
+def test_what_goes_wrong_in_the_session_is_raised_where_it_was_asked_for():
+    assert SESSION.now(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        SESSION.now(divmod, 1, 0)
 
 
 def test_an_error_is_told_in_words(small, drawn_faces, tmp_path):
@@ -146,6 +171,7 @@ def test_the_gallery_shows_a_regions_best_patches_and_opens_a_face(small, drawn_
     names = [name for name in scores.patch_image.sel(region="nose").values if name]
     assert [one["name"] for one in gallery.shown["region"]["patches"]] == names
     gallery.opened = str(scores.example_image.sel(region="nose").values[0])
+    assert gallery.error == ""
     assert gallery.detail["name"] == gallery.opened and gallery.detail["outlines"].startswith("data:image/png")
     gallery.opened = "nobody.png"
     assert "nobody.png" in gallery.error

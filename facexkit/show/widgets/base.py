@@ -6,10 +6,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from threading import Lock, Thread, current_thread, main_thread
+from threading import Thread, main_thread
+from types import SimpleNamespace
 
 import anywidget
 import ipywidgets
@@ -18,11 +20,11 @@ from ipywidgets.widgets.trait_types import InstanceDict
 from ipywidgets.widgets.widget import _put_buffers
 
 from facexkit.errors import FacexkitError
+from facexkit.show.widgets.session import Cancelled, Session, finish
 
 HERE = Path(__file__).parent
 PAGE = 24
-AT_WORK = Lock()
-"""One at a time: what runs in the background hooks into a model, and two at once would see each other's batches."""
+SESSION = Session()
 FIGURE = '<figure style="margin:0;width:110px"><img src="{}" alt="" width="110"><figcaption>{}</figcaption></figure>'
 Fits = Callable[["Guarded", object], bool]
 """Whether a browser may set a trait of a widget to a value; a trait without one is set by Python alone."""
@@ -85,26 +87,6 @@ def look() -> str:
     return f".fx {{\n{report}\n}}\n" + (HERE / "widgets.css").read_text("utf-8")
 
 
-class Bar:
-    """The bar of a widget's work: it ends that work where somebody presses Stop or chooses anew."""
-
-    def __init__(self, widget: Widget, total: int) -> None:
-        self.widget, self.job, self.total, self.done = widget, widget.job, total, 0
-
-    def update(self, n: int) -> None:
-        """Move the bar by n of its total."""
-        self.done += n
-        if self.widget.ended or self.widget.job is not self.job:
-            raise FacexkitError("Stopped; choose again to start anew." if self.widget.job is self.job else "")
-        self.widget.progress = self.done / self.total
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        pass
-
-
 class Guarded(ipywidgets.Widget):
     """A widget to which what a browser sends is data: a trait is set where its `fits` says so, and by nobody else."""
 
@@ -138,6 +120,8 @@ class Guarded(ipywidgets.Widget):
             self.error = ""
         try:
             yield
+        except Cancelled:
+            pass
         except FacexkitError as error:
             self.error = str(error)
         except Exception as error:  # whatever a stranger's network or file raises: there is nobody else to tell it
@@ -164,7 +148,7 @@ class Widget(Guarded, anywidget.AnyWidget):
 
     _css, layout = look(), laid_out()
     title, error, busy, progress, stop = text(), text(), text(), number(), flag(fits=yes_or_no)
-    job: Thread | None = None
+    job: Future | None = None
     measures = False
     """Whether the work under way measures, which may take long."""
     shows = "title"
@@ -175,32 +159,41 @@ class Widget(Guarded, anywidget.AnyWidget):
         """Whether the work under way should end: somebody pressed Stop, or Python is about to leave."""
         return self.stop or not main_thread().is_alive()
 
-    def bar(self, total: int, **_about: object) -> Bar:
-        """Return the widget's bar, for work that takes `progress=`."""
-        self.measures = True
-        return Bar(self, total)
+    @contextmanager
+    def bar(self, total: int, **_about: object) -> Iterator[SimpleNamespace]:
+        """Show how far work has come that takes `progress=`; it ends where somebody presses Stop or chooses anew."""
+        self.measures, job, done = True, self.job, 0
+
+        def update(n: int) -> None:
+            nonlocal done
+            done += n
+            if self.job is job and self.ended:
+                self.error = "Stopped; choose again to start anew."
+            if self.job is not job or self.ended:
+                raise Cancelled
+            self.progress = done / total
+            SESSION.give_way()
+
+        yield SimpleNamespace(update=update)
 
     def work(self, what: str, do: Callable[[], object], alone: bool = True) -> None:
         """Do something long in the background; what was under way for this widget ends, that `alone` waits for others."""
         self.stop, self.progress, self.busy, self.measures = False, 0.0, what, False
+        job = self.job = Future()
 
         def run() -> None:
-            with AT_WORK if alone else nullcontext():
-                if self.job is current_thread() and not self.ended:
-                    with self.in_words():
-                        do()
-            if self.job is current_thread():
+            if self.job is job and not self.ended:
+                with self.in_words():
+                    do()
+            if self.job is job:
                 self.busy = ""
 
-        self.job = Thread(target=run)
-        self.job.start()
+        SESSION.put(job, run) if alone else Thread(target=finish, args=(job, run)).start()
 
     def wait(self) -> None:
         """Wait for the work in the background."""
-        if (job := self.job) is not None:
-            while job.ident is None:  # it is made, but another thread has not started it yet
-                time.sleep(0.001)
-            job.join()
+        if self.job is not None:
+            self.job.exception()
 
     def still(self) -> str:
         """Return the widget's state as HTML, for where nobody draws it."""
@@ -215,7 +208,7 @@ class Widget(Guarded, anywidget.AnyWidget):
 def settle(widgets: Sequence[Widget]) -> None:
     """Wait until there is something to see, unless it must be measured first; a page of Voilà needs no still picture."""
     while "VOILA_BASE_URL" not in os.environ and not any(widget.measures for widget in widgets):
-        if not any(widget.job and widget.job.is_alive() and not getattr(widget, widget.shows) for widget in widgets):
+        if not any(widget.job and not widget.job.done() and not getattr(widget, widget.shows) for widget in widgets):
             break
         time.sleep(0.02)
 

@@ -12,7 +12,7 @@ import xarray as xr
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import MOST_VALUES, FaceSet
 from facexkit.measure.groups import group_labels
-from facexkit.measure.saved import find_result, read_result
+from facexkit.measure.saved import find_result
 from facexkit.models.face_model import FaceModel
 from facexkit.show.face_map import small_maps
 from facexkit.show.regions import region_findings
@@ -102,10 +102,10 @@ class ClassExplorer(FaceMap):
         self.measured += 1
 
     def _of_run(self, name: str, target: int) -> xr.Dataset:
-        path = find_result(self.others[name], {"method": self.method, "target_class": target})
-        if path is None:
+        found = find_result(self.others[name], {"method": self.method, "target_class": target})
+        if found is None:
             raise FacexkitError(f"run {name} has no {METHODS[self.method].title} of class “{self.target_class}”")
-        return read_result(path).assign_attrs(model=f"run {name}")
+        return found.assign_attrs(model=f"run {name}")
 
     def still(self) -> str:
         return super().still() + "".join(f"<p>{escape(sentence)}</p>" for sentence in self.said)

@@ -44,7 +44,7 @@ class PatchGallery(Widget):
         self.scores, self.behind, self.album = scores, {}, Album(self.faces)
         self.numbered = [*(other for other in beside if other.attrs["method"] != scores.attrs["method"]), scores]
         self._fill()
-        self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.ended])
+        self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.ended], alone=False)
 
     @t.observe("region")
     def _fill(self, _change: object = None) -> None:

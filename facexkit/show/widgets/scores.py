@@ -13,7 +13,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.measure.groups import group_labels
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
-from facexkit.measure.saved import find_result, read_result, save_result
+from facexkit.measure.saved import find_result, save_result
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.progress import Progress
 
@@ -40,24 +40,21 @@ class Scores:
     ) -> xr.Dataset:
         """Return the scores of a `group` ("COLUMN: VALUE", "" for all)."""
         layer = "" if method == "share" else layer
-        if (key := (model.name, method, layer, target, group)) not in self.known:
-            path = self.find(model, method, layer, target, group)
-            self.known[key] = read_result(path) if path else self._measured(model, *key[1:], progress)
-        return self.known[key]
+        asked = (model.fingerprint(), method, layer, target, group)
+        if asked not in self.known:
+            found = self.find(model, method, layer, target, group)
+            if found is None:
+                options = {"progress": progress, **QUICK.get(method, {})}
+                found = score_regions(model, self.of(group), layer or None, target, method, **options)
+                key = hashlib.sha256(json.dumps(found.attrs, default=str).encode()).hexdigest()[:16]
+                save_result(found, self.folder / f"{key}.zarr")
+            self.known[asked] = found
+        return self.known[asked]
 
-    def find(self, model: FaceModel, method: str, layer: str, target: int, group: str = "") -> Path | None:
-        """Return where the scores lie if they were measured before, else None."""
+    def find(self, model: FaceModel, method: str, layer: str, target: int, group: str = "") -> xr.Dataset | None:
+        """Return the scores if they were measured before, else None."""
         made = provenance(model, self.of(group), method=method, layer=layer, target_class=target)
         return find_result(self.places, made)
-
-    def _measured(
-        self, model: FaceModel, method: str, layer: str, target: int, group: str, progress: Progress
-    ) -> xr.Dataset:
-        options = {"progress": progress, **QUICK.get(method, {})}
-        found = score_regions(model, self.of(group), layer or None, target, method, **options)
-        key = hashlib.sha256(json.dumps(found.attrs, default=str).encode()).hexdigest()[:16]
-        save_result(found, self.folder / f"{key}.zarr")
-        return found
 
     def of(self, group: str) -> FaceSet:
         """Return the faces of a group."""

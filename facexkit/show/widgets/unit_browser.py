@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import lru_cache
 from html import escape
 
@@ -12,33 +11,17 @@ import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
-from facexkit.measure.margins import probabilities
-from facexkit.measure.unit_effects import UnitEffects, unit_effects
+from facexkit.measure.unit_effects import chances_without, class_changes, unit_effects
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.edits import ablation, run_changes
-from facexkit.probe.options import PassOptions
-from facexkit.probe.run import run
-from facexkit.show.pictures import picture_uri, lit_face, seen_faces
-from facexkit.show.readings import METHODS, points_between
+from facexkit.show.pictures import lit_face, picture_uri, seen_faces
+from facexkit.show.readings import percent, points_between
 from facexkit.show.widgets.base import (
-    Paged,
-    among,
-    count,
-    flag,
-    number,
-    rows,
-    script,
-    share,
-    table,
-    text,
-    whole,
-    yes_or_no,
+    SESSION, Paged, among, count, flag, number, rows, script, share, table, text, whole, yes_or_no,
 )  # fmt: skip
 from facexkit.show.words import group_title, headed, title_of, words
 
 SAMPLE, TOPS = 256, 4
 SORTS = [("iou", "highest IoU first"), ("lean", "strongest lean first"), ("unit", "by number")]
-_percent = METHODS["share"]
 
 
 def _a_unit(browser: UnitBrowser, value: object) -> bool:
@@ -69,7 +52,6 @@ class UnitBrowser(Paged):
     ) -> None:  # fmt: skip
         super().__init__(title="Units", sorts=SORTS)
         self.faces, self.model, self.target = faces, model, model.class_index(target_class)
-        self.twin = deepcopy(model)  # for what cannot wait while the model works in the background
         if found is not None:
             self.show(found, bias)
 
@@ -165,17 +147,11 @@ class UnitBrowser(Paged):
 
     def _ablate(self, unit: int, layer: str) -> None:
         few = self.faces[self.faces.table.path.isin([top["name"] for top in self.detail["tops"]])]
-        batch, name = next(few.batches(self.twin.image_size, TOPS)), self.twin.class_names[self.target]
-        before, (after,) = run_changes(
-            self.twin, layer, self.twin.prepare(batch.images), [ablation(self.twin, layer, [unit])]
-        )
-        chances = [probabilities(outputs.double())[:, self.target].tolist() for outputs in (before, after)]
-        pairs = zip(batch.rows, *chances, strict=True)
-        told = {few.table.path[row]: f"{name} {b:.0%} → {a:.0%}" for row, b, a in pairs}
-        self.detail = {
-            **self.detail,
-            "tops": [{**top, "after": told.get(top["name"], "")} for top in self.detail["tops"]],
-        }
+        chances = SESSION.now(chances_without, self.model, few, layer, [unit], self.target) if len(few) else {}
+        name = self.model.class_names[self.target]
+        told = {path: f"{name} {before:.0%} → {after:.0%}" for path, (before, after) in chances.items()}
+        tops = [{**top, "after": told.get(top["name"], "")} for top in self.detail["tops"]]
+        self.detail = {**self.detail, "tops": tops}
         self.work(f"Switching unit {unit} off …", lambda: self._measure(unit, layer))
 
     def _measure(self, unit: int, layer: str) -> None:
@@ -183,26 +159,16 @@ class UnitBrowser(Paged):
         faces = self.faces[np.unique(np.linspace(0, len(self.faces) - 1, SAMPLE).astype(int))]
         by = next(iter([*self.attributes, *faces.protected]), faces.target)
         if by is None or faces.target is None:
-            self.effect = {"said": self._changed_classes(unit, layer, faces), "rows": []}
+            changed, images = class_changes(self.model, faces, layer, [unit], progress=self.bar)
+            self.effect = {"said": f"Without unit {unit}, {changed} of {images} faces get another class.", "rows": []}
             return
-        found = unit_effects(self.model, faces, layer, by, [unit], progress=self.bar)
-        change = points_between(found.accuracy_change_low[0], found.accuracy_change_high[0])
-        said = (
-            f"Without unit {unit}, accuracy on {len(faces)} faces goes from {_percent.say(found.accuracy_before)} to "
-            f"{_percent.say(found.accuracy[0])} (change: {change}); "
-            f"by {words(by)}:"
-        )
-        groups = zip(
-            found.group.values, found.group_accuracy_before.values, found.group_accuracy.values[0], strict=True
-        )
-        shown = [[group_title(by, g), float(a), f"{_percent.say(b)} → {_percent.say(a)}", True] for g, b, a in groups]
+        found = unit_effects(self.model, faces, layer, by, [unit], progress=self.bar).isel(unit=0)
+        change = points_between(found.accuracy_change_low, found.accuracy_change_high)
+        said = f"Without unit {unit}, accuracy on {len(faces)} faces goes from {percent(found.accuracy_before)} to "
+        said += f"{percent(found.accuracy)} (change: {change}); by {words(by)}:"
+        groups = zip(found.group.values, found.group_accuracy_before.values, found.group_accuracy.values, strict=True)
+        shown = [[group_title(by, g), float(a), f"{percent(b)} → {percent(a)}", True] for g, b, a in groups]
         self.effect = {"said": said, "rows": shown}
-
-    def _changed_classes(self, unit: int, layer: str, faces: FaceSet) -> str:
-        unknown = np.full(len(faces), -1)
-        passed = UnitEffects(layer, [ablation(self.model, layer, [unit])], unknown, unknown)
-        run(self.model, faces, [passed], PassOptions(progress=self.bar))
-        return f"Without unit {unit}, {passed.changed.value[0]} of {passed.images.value} faces get another class."
 
     def still(self) -> str:
         return super().still() + (f"<p>{escape(self.detail['title'] + ': ' + self.detail['said'])}</p>" if self.detail else "")
