@@ -56,7 +56,7 @@ def run(
 
     given: dict[str, object] = {}
     for file in files or []:
-        given |= read_parameter_file(file)
+        given |= read_parameter_file(file, trust)
     for pair in parameters or []:
         name, _, text = pair.partition("=")
         given[name] = parse(name, text)

@@ -87,9 +87,17 @@ def parse(name: str, text: str) -> object:
         return text
 
 
-def read_parameter_file(path: str | Path) -> dict[str, object]:
-    """Return the parameters in a YAML file: one mapping from name to value."""
-    return read_yaml_file(path, "parameter file", _KEPT)
+def read_parameter_file(path: str | Path, trust: bool = False) -> dict[str, object]:
+    """Return the parameters in a YAML file: one mapping from name to value.
+
+    A scheduler is taken from it with `trust` alone: what a scheduler sends is unpickled, and can run code.
+    """
+    found = read_yaml_file(path, "parameter file", _KEPT)
+    if found.get("client") not in (None, "local") and not trust:
+        raise FacexkitError(
+            f"parameter file {path} names a Dask scheduler, and what that sends can run code here; name it with --client"
+        )
+    return found
 
 
 def check(given: Mapping[str, object]) -> Parameters:

@@ -47,12 +47,12 @@ class Run:
 
     @classmethod
     def of(cls, folder: str | Path, trust: bool = False) -> Run:
-        """Return the run of a folder, by its `params.yaml`, else by its manifest."""
+        """Return the run of a folder, by its `params.yaml`, else by its manifest; where its passes ran is not taken over."""
         path = Path(folder, "params.yaml")
-        found = read_parameter_file(path) if path.is_file() else read_manifest(Path(folder)).get("parameters")
+        found = read_parameter_file(path, trust=True) if path.is_file() else read_manifest(Path(folder)).get("parameters")
         if not found:
             raise FacexkitError(f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run")
-        given = {name: value for name, value in found.items() if value is not None} | {"out": str(folder)}
+        given = {name: value for name, value in found.items() if value is not None} | {"out": str(folder), "client": None}
         return cls(check(given).model_dump(), trust)
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.facex import scaled
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import SOURCES, Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
@@ -137,16 +138,10 @@ def with_all_outputs(model: FaceModel) -> FaceModel:
     )  # fmt: skip
 
 
-def unit_range(maps: Tensor) -> Tensor:
-    """Scale every map (B, h, w) to [0, 1] by its own minimum and maximum; a constant one becomes 0."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / torch.where(high > low, high - low, torch.ones_like(high))
-
-
 def overall(maps: Sequence[Tensor], size: int) -> Tensor:
     """Return attention in [0, 1], (B, size, size): the upsampled, scaled maps (B, h, w) summed, and scaled again."""
     grown = [F.interpolate(one[:, None], (size, size), mode="bilinear")[:, 0] for one in maps]
-    return unit_range(torch.stack([unit_range(one) for one in grown]).sum(0))
+    return scaled(torch.stack([scaled(one) for one in grown]).sum(0))
 
 
 def boxes(maps: Sequence[Tensor], size: int) -> Tensor:

@@ -84,10 +84,9 @@ def train_fineface(
         raise FacexkitError("a training takes epochs of at least 1, batch_size of 2 and image_size of 32")
     how = SimpleNamespace(epochs=epochs, batch=batch_size, size=image_size, rates=tuple(rates), seed=seed)
     pupils, examinees, classes = _splits(faces, faces.target if target is None else target, how)
-    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    named = isinstance(backbone, str)
     with seeded(seed):
-        given = fineface.backbone_network(backbone, weights, seed) if isinstance(backbone, str) else backbone
-        network = copy.deepcopy(given)
+        network = fineface.backbone_network(backbone, weights, seed) if named else copy.deepcopy(backbone)
         if plain:
             replace_head(network, len(classes))
         else:
@@ -98,8 +97,9 @@ def train_fineface(
         checkpoint = Checkpoint(Path(out, "checkpoint.pt"), network, *recipe, writes=not rank)
         _Training(network, how, classes, checkpoint, rank, world).run(pupils, examinees)
         checkpoint.end()
+    name = f"{'plain ' if plain else 'fineface:'}{backbone if named else type(backbone).__name__}"
     return FaceModel(
-        network, name=f"{'plain ' if plain else 'fineface:'}{name}", image_size=image_size, mean=(0.5,) * 3,
+        network, name=name, image_size=image_size, mean=(0.5,) * 3,
         std=(0.5,) * 3, class_names=classes, output=None if plain else "sum", device=str(place),
     )  # fmt: skip
 

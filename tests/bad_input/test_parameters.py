@@ -16,9 +16,10 @@ from facexkit.arguments import ARGUMENTS, checked
 from facexkit.cli import as_typed, main
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel
+from facexkit.parameters import Parameters, check, parse, read_parameter_file
 from facexkit.plain_yaml import read_yaml, write_yaml
 from facexkit.show.index import read_manifest
-from facexkit.parameters import Parameters, check, parse, read_parameter_file
+from facexkit.show.run import Run
 
 INTEGER, NUMBER, TEXT = "it must be a valid integer", "it must be a valid number", "it must be a valid string"
 ONE = "it must be greater than or equal to 1"
@@ -342,3 +343,14 @@ def test_scripted_networks_are_refused_and_compiled_or_parallel_ones_opened():
         FaceModel(torch.jit.script(Net()), name="net", image_size=16, device="cpu")
     for wrapped in (torch.compile(Net(), backend="eager"), nn.DataParallel(Net())):
         assert list(FaceModel(wrapped, name="net", image_size=16, device="cpu").layers.index) == ["conv", "fc"]
+
+
+def test_a_scheduler_is_named_by_who_runs_and_not_by_a_file(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("data: synthetic\nclient: tcp://somewhere:8786\n")
+    with pytest.raises(FacexkitError, match="names a Dask scheduler, and what that sends can run code here; name it with"):
+        read_parameter_file(file)
+    assert read_parameter_file(file, trust=True)["client"] == "tcp://somewhere:8786"
+    assert Run.of(tmp_path).how["client"] is None
+    file.write_text("client: local\n")
+    assert read_parameter_file(file) == {"client": "local"}

@@ -30,7 +30,7 @@ from facexkit.show.face_map import face_map, face_maps
 from facexkit.show.index import write_index
 from facexkit.show.report import write_region_report
 from facexkit.show.words import NotMeasured, group_title, label_of, legible, model_name, words
-from facexkit.stages import save_findings, headlines
+from facexkit.stages import headlines, save_findings
 from facexkit.systems.fairface import ActivationFiles, write_predictions
 
 LABELS = {  # what the data say → what a figure shows
