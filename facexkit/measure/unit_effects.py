@@ -115,7 +115,7 @@ def class_changes(model: FaceModel, faces: FaceSet, layer: str, units: Sequence[
 def chances_without(
     model: FaceModel, faces: FaceSet, layer: str, units: Sequence[int], target: int
 ) -> dict[str, tuple[float, float]]:
-    """Return for a few images the target's probability as it is, and with the units of a layer switched off, by path."""
+    """Return of a few images, by path, the target's probability as it is and with the units of a layer off."""
     batch = next(faces.batches(model.image_size, len(faces)))
     before, (after,) = run_changes(model, layer, model.prepare(batch.images), [ablation(model, layer, units)])
     both = (probabilities(outputs.double())[:, target].tolist() for outputs in (before, after))

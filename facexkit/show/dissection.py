@@ -1,4 +1,4 @@
-"""A dissection, its hierarchy and the leaning of units: in words, as pictures, and as files that other programs read."""
+"""A dissection, its hierarchy and the leaning of units: in words, as pictures, and as files."""
 
 from __future__ import annotations
 
@@ -176,18 +176,17 @@ def _draw_bars(ax: Axes, unit: xr.Dataset, x: float, y: float, most: int = 6) ->
 
 
 @drawn
-def plot_counts(ranked: Mapping[str, xr.Dataset], most: int = 15) -> Figure:
+def plot_counts(ranked: Mapping[str, xr.Dataset]) -> Figure:
     """Plot how many interpretable units each concept, area and type has, for models or layers side by side.
 
     Parameters
     ----------
     ranked : what `rank_concepts` gave, by the name in the legend.
-    most : how many concepts to show.
     """
     counts = [f"{int(r.interpretable.sum())} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
-    figure = plt.figure(figsize=(10.5, 1.3 + 0.3 * max(3, len(count_units(ranked)[:most]))), layout="constrained")
+    figure = plt.figure(figsize=(10.5, 1.3 + 0.3 * max(3, len(count_units(ranked)[:15]))), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
-    draw_counts(axes, ranked, most)
+    draw_counts(axes, ranked, most=15)
     if len(ranked) > 1 and axes[0].patches:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ranked))
     figure.suptitle(f"Interpretable units: {', '.join(counts)}", color=INK)
@@ -200,11 +199,11 @@ def draw_counts(axes: Sequence[Axes], ranked: Mapping[str, xr.Dataset], most: in
         table = count_units(ranked, by)[:most]
         for place, name in enumerate(table):
             at = np.arange(len(table)) + (place - (len(table.columns) - 1) / 2) * 0.8 / len(table.columns)
-            bars = ax.barh(at, table[name], height=0.7 / len(table.columns), color=MARKS[place % 4][0],
-                           label=model_name(name), hatch=("", "///")[place % 2], edgecolor="white", linewidth=0.5)  # fmt: skip
+            look = {"color": MARKS[place % 4][0], "hatch": ("", "///")[place % 2], "edgecolor": "white", "linewidth": 0.5}
+            bars = ax.barh(at, table[name], height=0.7 / len(table.columns), label=model_name(name), **look)
             ax.bar_label(bars, fontsize=8, padding=2, color=INK)
         ax.set_yticks(range(len(table)), [title_of(value) for value in table.index], fontsize=9)
-        ax.set_ylim(max(len(table), 3) - 0.4, -0.6)
+        ax.set_ylim(max(len(table), most // 4) - 0.4, -0.6)
         ax.set(xlabel="interpretable units", title=f"by {by}")
         ax.xaxis.get_major_locator().set_params(integer=True)
         if table.empty:

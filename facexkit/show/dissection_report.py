@@ -78,6 +78,6 @@ def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
         page.text(1.4, HEIGHT - 1.25 - 0.24 * row, text, color=INK, fontsize=9)
     for row, sentence in enumerate(dissection_findings({"": found})):
         page.text(0.5, HEIGHT - 2.5 - 0.5 * row, sentence, color=INK, fontsize=10.5, wrap=True, va="top")
-    places = ((0.26, 0.3, 0.66, 0.4), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17))
+    places = ((0.26, 0.34, 0.66, 0.36), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17))
     draw_counts([figure.add_axes(place) for place in places], {"units": ranked}, most=20)
     return figure

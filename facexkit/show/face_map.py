@@ -67,22 +67,13 @@ def _rounded_up(largest: float) -> float:
     return float(next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= largest * 0.999))
 
 
-def face_map(
-    scores: xr.Dataset,
-    *,
-    title: str | None = None,
-    label: str | None = None,
-    limit: float | None = None,
-    interactive: bool = False,
-) -> Drawing:
+def face_map(scores: xr.Dataset, *, title: str | None = None, interactive: bool = False) -> Drawing:
     """Draw the scores of one class on the face, with every number beside it.
 
     Parameters
     ----------
     scores : what `fx.score_regions` gives for one class.
     title : what the picture shows; the class and the model if None.
-    label : the legend's words; the method's unit if None.
-    limit : the value at the dark end of the colours; from the largest score if None.
     interactive : regions are buttons for `face_map.js`, else the picture is one image.
 
     Returns
@@ -90,7 +81,7 @@ def face_map(
     The SVG. Regions without data are hatched. Glasses and hat lie beside the face.
     """
     title = " · ".join(names_of(scores)) if title is None else title
-    return _picture(scores, title, label, limit, interactive=interactive)
+    return _picture(scores, title, method_of(scores).unit, scale_limit(scores), interactive=interactive)
 
 
 def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> list[Drawing]:
@@ -141,23 +132,25 @@ def shortened(text: str, most: int) -> str:
 
 
 def _picture(
-    scores: xr.Dataset, title: str, label: str | None, limit: float | None, interactive: bool = False, listed: list[Reading] | None = None
-) -> Drawing:
+    scores: xr.Dataset, title: str, label: str, limit: float, *,
+    interactive: bool = False, listed: list[Reading] | None = None,
+) -> Drawing:  # fmt: skip
     """Draw a map with a label at every region, or with the `listed` readings under it; ids are the content's own."""
-    readings, limit, method = read_regions(scores), limit or scale_limit(scores), method_of(scores)
+    readings = read_regions(scores)
     known = [reading for reading in readings.values() if reading.known]
     lowest, best = (end(known, key=lambda reading: reading.value, default=None) for end in (min, max))
     left, top = (COLUMN, 48 if title else 2) if listed is None else (0, 48)
     page = {
-        "readings": readings, "limit": limit, "title": shortened(title, 48), "label": label or method.unit, "listed": listed,
+        "readings": readings, "limit": limit, "title": shortened(title, 48), "label": label, "listed": listed,
         "told": f"{title or 'Face map'}. " + (f"Highest: {best.title}, {best.text}." if best else "No data."),
         "low": max(-_rounded_up(-lowest.value), -limit) if lowest and lowest.value < -limit / 20 else 0.0,
         "left": left, "top": top, "width": CARD + 2 * left, "interactive": interactive,
         "height": top + HEIGHT + 64 + 34 * len(listed or ()),
     }  # fmt: skip
     key = f"{zlib.crc32(repr(page).encode(errors='backslashreplace')):08x}"
-    always = {"shapes": shapes(), "places": PLACES, "card": CARD, "face_height": HEIGHT, "ink": INK, "soft": SOFT, "font": FONT}
-    return Drawing(templates().get_template("face_map.svg").render(page, **always, key=key, colour=colour, say=method.say))
+    sizes = {"shapes": shapes(), "places": PLACES, "card": CARD, "face_height": HEIGHT}
+    look = {"ink": INK, "soft": SOFT, "font": FONT, "key": key, "colour": colour, "say": method_of(scores).say}
+    return Drawing(templates().get_template("face_map.svg").render(page, **sizes, **look))
 
 
 @cache

@@ -80,8 +80,9 @@ def _has(file: str, letter: str) -> bool:
 
 
 def draw_dots(
-    ax: Axes, series: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], ranked: np.ndarray | None = None, within: float = 0.5
-) -> None:
+    ax: Axes, series: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], ranked: np.ndarray | None = None,
+    within: float = 0.5,
+) -> None:  # fmt: skip
     """Draw a dot with its interval in each row, of several series beside each other, told apart by colour and mark.
 
     Parameters

@@ -216,8 +216,10 @@ def subjects(results: xr.Dataset | Iterable[xr.Dataset]) -> list[Subject]:
     return list(groups.values())
 
 
-def mirrored(a: xr.Dataset, b: xr.Dataset) -> bool:
+def mirrored(a: xr.Dataset | None, b: xr.Dataset | None) -> bool:
     """Return whether b has the decision shares of the other class of the same two-class model: all the same."""
+    if a is None or b is None:
+        return False
     kind = [(scores.attrs.get("method"), scores.attrs.get("model")) for scores in (a, b)]
     same = kind[0] == kind[1] and kind[0][0] == "share" and a.attrs.get("target_class") != b.attrs.get("target_class")
     return same and np.allclose(a.score, b.score, rtol=0, atol=5e-3, equal_nan=True)

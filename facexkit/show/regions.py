@@ -16,7 +16,9 @@ from facexkit.faces.regions import UNIONS
 from facexkit.faces.spreadsheet import write_csv
 from facexkit.show.face_map import INK, SOFT, short_titles
 from facexkit.show.figures import draw_dots, drawn
-from facexkit.show.readings import METHODS, Subject, method_of, mirrored, split_classes, ranked, read_parts, read_regions, subjects
+from facexkit.show.readings import (
+    METHODS, Subject, method_of, mirrored, ranked, read_parts, read_regions, split_classes, subjects,
+)  # fmt: skip
 from facexkit.show.words import NotMeasured, group_title, words
 
 _MADE_BY = ("model", "method", "layer", "target_class", "class_name")
@@ -39,7 +41,7 @@ def grouped_findings(people: list[Subject]) -> list[list[str]]:
     """Return the sentences on each class of a model, then those on their differences, last what was left out, if any."""
     groups, contrasts = [], []
     for place, subject in enumerate(people):
-        twin = next((other for other in people[:place] if opposite(other, subject)), None)
+        twin = next((other for other in people[:place] if mirrored(other.by("share"), subject.by("share"))), None)
         if twin is None:
             groups.append(_on_share(subject) + _on_facex(subject))
         else:
@@ -110,12 +112,6 @@ def _on_facex(subject: Subject) -> list[str]:
         f"The methods disagree: FaceX scores the {first.title} highest ({first.text}{beside}). Rely on the decision "
         "share, which changes what the model sees."
     ]
-
-
-def opposite(a: Subject, b: Subject) -> bool:
-    """Return whether b is the other class of a two-class model, whose margin has the other sign."""
-    one, two = a.by("share"), b.by("share")
-    return one is not None and two is not None and mirrored(one, two)
 
 
 def _contrast(a: Subject, b: Subject) -> str:

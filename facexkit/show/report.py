@@ -14,10 +14,10 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
-from facexkit.show.regions import grouped_findings, opposite
+from facexkit.show.regions import grouped_findings
 from facexkit.show.pages import templates
 from facexkit.show.pictures import Album
-from facexkit.show.readings import Subject, method_of, ranked, read_regions, subjects
+from facexkit.show.readings import Subject, method_of, mirrored, ranked, read_regions, subjects
 from facexkit.show.words import NotMeasured, words
 
 LARGEST = 9_500_000
@@ -58,7 +58,8 @@ def write_region_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceS
     }
     for patches, examples in ((20, 4), (10, 4), (6, 2), (3, 1), (0, 0)):
         album.clear()
-        data = {"subjects": [_behind(subject, album, patches, examples) for subject in people], "uris": album.uris}
+        told = [_behind_all(subject.results, album, patches, examples) for subject in people]
+        data = {"subjects": told, "uris": album.uris}
         text = templates().get_template("report.html").render(page, data=data).encode()
         if len(text) < LARGEST:
             break
@@ -73,9 +74,8 @@ def show_examples(scores: xr.Dataset, faces: FaceSet, region: str, patches: int 
     ----------
     scores : a one-class result of the method "facex".
     """
-    album = Album(faces)
-    shown = {"examples": album.examples(scores, region), "patches": album.patches(scores, region, patches)}
-    page = templates().get_template("gallery.html")
+    album, page = Album(faces), templates().get_template("gallery.html")
+    shown = behind([scores], region, album, patches)
     return Drawing(page.render(shown, reading=read_regions(scores)[region], uris=album.uris))
 
 
@@ -93,25 +93,26 @@ def _compared(people: list[Subject]) -> list[Drawing]:
     """Return small maps of several classes or models by the first method that they share."""
     for scores in people[0].results:
         same = [s for subject in people if (s := subject.by(scores.attrs["method"])) is not None]
-        mirrored = scores.attrs["method"] == "share" and all(opposite(people[0], other) for other in people[1:])
-        if len(same) > 1 and not mirrored:
+        if len(same) > 1 and not all(mirrored(same[0], other) for other in same[1:]):
             return small_maps(same)
     return []
 
 
-def _behind(subject: Subject, album: Album, patches: int, examples: int) -> dict:
-    """Return what the script shows of a class: every region's numbers in words, patches and examples."""
-    regions, every = {}, [read_regions(scores) for scores in subject.results]
-    for region in REGIONS:
-        readings = [row[region] for row in every]
-        regions[region] = {
-            "title": readings[0].title,
-            "numbers": [{"method": r.method.title, "text": r.text, "behind": r.behind} for r in readings],
-            "patches": [p for scores in subject.results for p in album.patches(scores, region, patches)],
-            "examples": [e for scores in subject.results for e in album.examples(scores, region, examples)],
-        }
-    first = ranked(subject.results[0], missing=True)[0].region
-    return {"methods": [method_key(scores) for scores in subject.results], "regions": regions, "first": first}
+def behind(results: list[xr.Dataset], region: str, album: Album, patches: int = 20, examples: int = 4) -> dict:
+    """Return what the script shows of a region: its numbers in words, patches and examples."""
+    readings = [read_regions(scores)[region] for scores in results]
+    return {
+        "title": readings[0].title,
+        "numbers": [{"method": r.method.title, "text": r.text, "behind": r.behind} for r in readings],
+        "patches": [p for scores in results for p in album.patches(scores, region, patches)],
+        "examples": [e for scores in results for e in album.examples(scores, region, examples)],
+    }
+
+
+def _behind_all(results: list[xr.Dataset], album: Album, patches: int, examples: int) -> dict:
+    regions = {region: behind(results, region, album, patches, examples) for region in REGIONS}
+    first = ranked(results[0], missing=True)[0].region
+    return {"methods": [method_key(scores) for scores in results], "regions": regions, "first": first}
 
 
 def _table(subject: Subject) -> list[list[tuple]]:

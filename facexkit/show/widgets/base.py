@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 from threading import Thread, main_thread
@@ -64,15 +65,14 @@ def a_face(widget: Guarded, value: object) -> bool:
     return isinstance(value, str) and (not value or bool(widget.faces.table.path.eq(value).any()))
 
 
-text, number, flag, rows, table = (
-    lambda *first, kind=kind, fits=None: kind(*first).tag(sync=True, fits=fits)
-    for kind in (t.Unicode, t.Float, t.Bool, t.List, t.Dict)
+def _trait(kind: type[t.TraitType], *first: object, fits: Fits | None = None) -> t.TraitType:
+    return kind(*first).tag(sync=True, fits=fits)
+
+
+text, number, whole, flag, rows, table = (
+    partial(_trait, kind) for kind in (t.Unicode, t.Float, t.Int, t.Bool, t.List, t.Dict)
 )
-
-
-def whole(first: int = 0, fits: Fits | None = None) -> t.Int:
-    """Return a synchronized trait of whole numbers, as `text`, `number`, `flag`, `rows` and `table` are of theirs."""
-    return t.Int(first).tag(sync=True, fits=fits)
+"""Synchronized traits of each kind: the first value, and what a browser may set."""
 
 
 def script(draw: str) -> str:

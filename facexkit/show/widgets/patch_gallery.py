@@ -12,8 +12,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import Album
-from facexkit.show.readings import read_regions
-from facexkit.show.report import show_examples
+from facexkit.show.report import behind, show_examples
 from facexkit.show.widgets.base import Widget, a_face, number, script, share, table, text
 from facexkit.show.widgets.face_view import look_at
 
@@ -44,7 +43,11 @@ class PatchGallery(Widget):
         self.scores, self.behind, self.album = scores, {}, Album(self.faces)
         self.numbered = [*(other for other in beside if other.attrs["method"] != scores.attrs["method"]), scores]
         self._fill()
-        self.work("Cutting out patches …", lambda: [self._behind(region) for region in REGIONS if not self.ended], alone=False)
+        self.work("Cutting out patches …", self._cut, alone=False)
+
+    def _cut(self) -> None:
+        for region in (region for region in REGIONS if not self.ended):
+            self._behind(region)
 
     @t.observe("region")
     def _fill(self, _change: object = None) -> None:
@@ -56,20 +59,14 @@ class PatchGallery(Widget):
         if region not in self.behind:
             album = copy(self.album)  # it shares the faces that were read
             album.clear()
-            readings = [read_regions(scores)[region] for scores in self.numbered]
-            numbers = [{"method": r.method.title, "text": r.text, "behind": r.behind} for r in readings]
-            told = {"title": readings[0].title, "numbers": numbers}
-            told |= {"examples": album.examples(self.scores, region), "patches": album.patches(self.scores, region)}
-            self.behind[region] = {"region": told, "uris": album.uris}
+            self.behind[region] = {"region": behind(self.numbered, region, album), "uris": album.uris}
         return self.behind[region]
 
     @t.observe("opened")
     def _open(self, _change: object) -> None:
         with self.in_words():
-            made = self.scores.attrs if self.opened else {}
-            self.detail = (
-                look_at(self.model, self.faces, self.opened, made["layer"], made["target_class"]) if made else {}
-            )
+            where = [self.scores.attrs[name] for name in ("layer", "target_class")] if self.opened else []
+            self.detail = look_at(self.model, self.faces, self.opened, *where) if where else {}
 
     def still(self) -> str:
         return str(show_examples(self.scores, self.faces, self.region, 10)) if self.scores is not None else ""

@@ -1,4 +1,4 @@
-"""One thread in which all widgets' models work: what is measured waits for its turn, what is shown at once goes ahead."""
+"""One thread in which all widgets' models work: what is measured waits, what is shown at once goes ahead."""
 
 from __future__ import annotations
 
