@@ -99,7 +99,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "workers": Optional[Annotated[Whole, Field(ge=0, le=1024)]],
     },
     "float": {
-        "": Number, "quantile": Quantile, "alpha": Quantile, "max_skipped": Share, "strength": Share, "test_share": Share,
+        "": Number, "quantile": Quantile, "alpha": Quantile,
+        **dict.fromkeys(("max_skipped", "strength", "test_share"), Share),
     },
     "str": {"": str, "device": Text, "layer": Text, "source": File, "target": Text},
     "bool": {"": bool},

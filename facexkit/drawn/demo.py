@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from facexkit.errors import unknown
+from facexkit.errors import check_known
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
@@ -54,8 +54,7 @@ def demo_network(name: str, seed: int, train: bool = True) -> SmallNetwork:
     FacexkitError
         if no demo model has this name.
     """
-    if name not in DEMOS:
-        raise unknown("demo model", name, DEMOS)
+    check_known("demo model", [name], DEMOS)
     with seeded(seed):
         network, embeds = SmallNetwork(len(CLASSES)), name == "embedder"
         if embeds:

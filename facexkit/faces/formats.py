@@ -48,8 +48,8 @@ class Reading:
 
 Reader = Callable[..., Reading]
 FORMATS: Registry[Reader] = Registry(
-    "format", "facexkit.formats", "facexkit.drawn.synthetic", "facexkit.faces.readers", "facexkit.faces.face_dictionary",
-    "facexkit.faces.pairs",
+    "format", "facexkit.formats", "facexkit.drawn.synthetic", "facexkit.faces.readers",
+    "facexkit.faces.face_dictionary", "facexkit.faces.pairs",
 )  # fmt: skip
 
 
@@ -193,7 +193,8 @@ def _clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
     folded = counts.index.to_series().str.casefold()
     if len(alike := counts[folded.duplicated(keep=False).to_numpy()].sort_index()):
         values = [f"{value} ({n})" for value, n in alike.items()]
-        notes.append(f"column {labels.name!r} has values that differ in case alone and are kept apart: {listed(values)}")
+        same = "has values that differ in case alone and are kept apart"
+        notes.append(f"column {labels.name!r} {same}: {listed(values)}")
     return labels, notes
 
 

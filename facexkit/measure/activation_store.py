@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 import zarr
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.cache import side_folder
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -40,8 +40,7 @@ def activation_store(path: str | Path, dtype: str = "float16", chunk: int | None
     path = Path(path).expanduser()
     if int(zarr.__version__.split(".")[0]) < 3:
         raise FacexkitError(f"store= needs zarr 3, not {zarr.__version__}; take Python 3.11 or newer, or no store")
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
+    check_known("dtype", [dtype], DTYPES)
     if chunk is not None and chunk < 1:
         raise FacexkitError(f"chunk is {chunk!r}; it is a number of images from 1 on, or None for about 8 MB")
     if path.exists() and not _is_ours(path):
@@ -118,7 +117,5 @@ class StoreWriter:
 
     def _wait(self, most: int) -> None:
         while len(self.writes) > most:
-            try:
+            with told("the store cannot be written", "free space or name another", OSError):
                 self.writes.popleft().result()
-            except OSError as error:
-                raise FacexkitError(f"the store cannot be written: {error}; free space or name another") from error

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.label_files import read_table
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples
@@ -75,8 +75,7 @@ def audit(
     """
     tables, classes = _tables(models, faces, target, how)
     first = next(iter(tables.values()))
-    if positive is not None and positive not in classes:
-        raise unknown("positive class", positive, classes)
+    check_known("positive class", [] if positive is None else [positive], classes)
     positive = classes[1] if positive is None and len(classes) == 2 else positive
     own = faces.protected if faces is not None else [name for name in first if name not in GIVEN]
     groups = _Groups.of(first, [protected] if isinstance(protected, str) else list(protected or own), min_images)
@@ -146,10 +145,8 @@ def _name_of(source: object, place: int) -> str:
 
 
 def _read_predictions(source: object, name: str) -> pd.DataFrame:
-    try:
+    with told(f"the predictions {name!r} cannot be read", kinds=(OSError, ValueError, TypeError)):
         table = source if isinstance(source, pd.DataFrame) else read_table(Path(source))
-    except (OSError, ValueError, TypeError) as error:
-        raise FacexkitError(f"the predictions {name!r} cannot be read: {error}") from error
     for column in ("truth", "prediction"):
         if column not in table:
             raise FacexkitError(f"the predictions {name!r} have no column {column!r}; their columns: {', '.join(table)}")

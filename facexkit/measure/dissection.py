@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
@@ -96,12 +96,10 @@ def dissect(
 
 
 def _check(model: FaceModel, mask_size: int, union: str, top_images: int, crop: str | None) -> None:
-    if union not in UNION_RULES:
-        raise unknown("union", union, UNION_RULES)
+    check_known("union", [union], UNION_RULES)
+    check_known("crop", [crop], CROPS)
     if not 1 <= mask_size <= model.image_size:
         raise FacexkitError(f"mask_size {mask_size} must lie between 1 and the model's input size {model.image_size}")
-    if crop not in CROPS:
-        raise unknown("crop", crop, CROPS)
     if top_images < 1:
         raise FacexkitError(f"top_images {top_images} must be at least 1")
 
@@ -112,7 +110,5 @@ def concept_names(faces: FaceSet, concepts: Sequence[str] | None = None) -> tupl
     known = (*have, *(name for name, parts in UNIONS.items() if set(parts) <= set(have) and name not in have))
     if concepts is None:
         return tuple(name for name in known if name != REGIONS[0])
-    for concept in concepts:
-        if concept not in known:
-            raise unknown("concept", concept, known)
+    check_known("concept", concepts, known)
     return tuple(concepts)

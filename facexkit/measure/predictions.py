@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import wilson_interval
 from facexkit.measure.margins import probabilities
@@ -66,8 +66,7 @@ def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, 
     """Return what an audit needs of the faces with a label: the table with truth, prediction and confidence."""
     faces = faces[:]
     faces.target = faces.target if target is None else target
-    if faces.target not in (None, *faces.table):
-        raise unknown("label column", faces.target, faces.table.columns)
+    check_known("label column", [] if faces.target is None else [faces.target], faces.table.columns)
     true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
     table = predict(model, faces, **how).rename(columns={"predicted": "prediction"})
     truth = _classes(table[faces.target], model.class_names)
@@ -119,9 +118,7 @@ def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     """
     if "correct" not in predictions:
         raise FacexkitError("whether a prediction is correct is not known: the target's values are no class names or numbers")
-    for column in columns:
-        if column not in predictions:
-            raise unknown("label column", column, predictions.columns)
+    check_known("label column", columns, predictions.columns)
     parts = {c: predictions.groupby(c, observed=True).correct.agg(["count", "mean"]) for c in columns}
     table = pd.concat(parts, names=["column", "value"]).rename(columns={"count": "faces", "mean": "accuracy"})
     low, high = wilson_interval(table.accuracy * table.faces, table.faces)

@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 import xarray as xr
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.decision_share import decision_shares
 from facexkit.measure.facex import facex_scores
@@ -66,8 +66,7 @@ def score_regions(
     FacexkitError for an unknown method, layer or class, an empty face set, one without masks, or too many images that
     cannot be decoded.
     """
-    if method not in _METHODS:
-        raise unknown("method", method, _METHODS)
+    check_known("method", [method], _METHODS)
     if method == "facex" and layer is None:
         raise FacexkitError('method "facex" needs a layer; list them with fx.list_layers(model)')
     if method == "facex":

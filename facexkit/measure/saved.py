@@ -6,15 +6,15 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 import zarr
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, told
 from facexkit.faces.cache import side_folder, write_whole, writing
 from facexkit.faces.spreadsheet import write_csv
 
@@ -55,12 +55,8 @@ def _with_sums(result: xr.Dataset) -> dict[str, object]:
     return {"encoding": {name: sums for name in result.variables}, "write_empty_chunks": True}
 
 
-@contextmanager
-def _whole(path: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a damaged store fails in as many ways as it has parts
-        raise FacexkitError(f"{path} holds no result, or a damaged one ({error}); make it again") from error
+def _whole(path: str | Path) -> AbstractContextManager[None]:
+    return told(f"{path} holds no result, or a damaged one", "make it again")
 
 
 def _with_objects(result: xr.Dataset) -> xr.Dataset:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known, unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.pairs import references
 from facexkit.measure.bootstrap import ratio_interval
@@ -85,8 +85,7 @@ def explain_verification(
     `similarity`, `same`, and the protected columns. A reference that cannot be decoded is in attrs["skipped"].
     """
     targets = [target] if isinstance(target, str) else list(target)
-    if wrong := [name for name in targets if name not in TARGETS]:
-        raise unknown("target of a verification", wrong[0], TARGETS)
+    check_known("target of a verification", targets, TARGETS)
     classes = [TARGETS[name] for name in targets]
     how = {field.name: options[field.name] for field in fields(PassOptions) if field.name in options}
     bound, kept, skipped = _bind(model, pairs, **how)

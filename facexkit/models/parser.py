@@ -17,8 +17,8 @@ from facexkit.faces.masks import class_regions
 from facexkit.models.face_model import FaceModel
 from facexkit.models.normalization import mean_and_std
 
-FARL_CLASSES = tuple("background neck skin cloth r_ear l_ear r_brow l_brow r_eye l_eye nose mouth l_lip u_lip hair eye_g "
-                     "hat ear_r neck_l".split())  # fmt: skip
+FARL_CLASSES = tuple("background neck skin cloth r_ear l_ear r_brow l_brow r_eye l_eye nose mouth l_lip u_lip hair "
+                     "eye_g hat ear_r neck_l".split())  # fmt: skip
 
 
 class FaceParser:

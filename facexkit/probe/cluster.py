@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, told
 from facexkit.faces.cores import cores
 from facexkit.probe.shards import Shard
 from facexkit.probe.state import Arrays
@@ -57,25 +57,16 @@ def run_shard(work: Work, shard: Shard) -> Arrays:
 
 
 def _states(shard: Shard, future: object) -> Arrays:
-    try:
+    rows = f"rows {shard.batches[0][0]} to {shard.batches[-1][-1]}"
+    with told(f"{rows} failed {TRIES} times on the cluster", "the workers' logs say more"):
         return future.result()
-    except FacexkitError:
-        raise
-    except Exception as error:  # whatever ended the workers, or what they ran
-        first, last = shard.batches[0][0], shard.batches[-1][-1]
-        raise FacexkitError(
-            f"rows {first} to {last} failed {TRIES} times on the cluster: {type(error).__name__}: {error}; the workers' "
-            "logs say more"
-        ) from error
 
 
 @contextmanager
 def connected(client: object) -> Iterator[Client]:
     """Yield a Dask client: the one given, one of the scheduler at an address, or one of a new cluster on this machine."""
-    try:
+    with told("client= needs the extra 'cluster'", "pip install 'facexkit[cluster]'", ImportError):
         from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise FacexkitError("client= needs the extra 'cluster': pip install 'facexkit[cluster]'") from error
     if isinstance(client, Client):
         yield client
     elif client == "local":
@@ -83,9 +74,8 @@ def connected(client: object) -> Iterator[Client]:
         with LocalCluster(**own) as cluster, Client(cluster) as made:
             yield made
     else:
-        try:
+        silent = f"no Dask scheduler answers at client={client!r}"
+        with told(silent, "check address and network", (OSError, ValueError, TypeError)):
             made = Client(client, timeout=10)
-        except (OSError, ValueError, TypeError) as error:
-            raise FacexkitError(f"no Dask scheduler answers at client={client!r}: {error}; check address and network") from error
         with made:
             yield made

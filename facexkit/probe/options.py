@@ -10,7 +10,7 @@ from typing import Union
 import torch
 
 from facexkit.arguments import OPTIONS, check_argument
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.probe.progress import Progress
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -51,10 +51,7 @@ class PassOptions:
     @classmethod
     def of(cls, given: Mapping[str, object]) -> PassOptions:
         """Return the options that somebody gave as keywords; an unknown one is an error."""
-        names = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in names:
-                raise unknown("option", name, names)
+        check_known("option", given, [field.name for field in fields(cls)])
         return cls(**given)
 
     @property

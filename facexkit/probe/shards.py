@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import told
 from facexkit.faces.cache import write_whole
 from facexkit.probe.accumulator import Accumulator
 from facexkit.probe.state import Arrays
@@ -73,10 +73,8 @@ class ShardFiles:
 
     def read(self, shard: Shard) -> Arrays:
         """Return the states of a shard; a damaged file is an error."""
-        try:
+        with told(f"{self._path(shard)} cannot be read", "remove it and run again", (OSError, SafetensorError)):
             found = load(self._path(shard).read_bytes())
-        except (OSError, SafetensorError) as error:
-            raise FacexkitError(f"{self._path(shard)} cannot be read ({error}); remove it and run again") from error
         return dict(_with_texts(name, array) for name, array in found.items())
 
     def write(self, shard: Shard, states: Arrays) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.models.loading import Made, Wish, register_source
 from facexkit.models.weights import load_weights, seeded
 
@@ -23,8 +23,7 @@ OUTPUTS = 18
 
 @register_source("fairface")
 def _from_fairface(races: str, wish: Wish) -> Made:
-    if races not in BLOCKS:
-        raise unknown("FairFace model", races, BLOCKS)
+    check_known("FairFace model", [races], BLOCKS)
     if wish.weights is None:
         raise FacexkitError(
             f"fairface:{races} needs weights=: the public file {FILES[races]}, or its folder; the README of "

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.facex import scaled
 from facexkit.models.face_model import FaceModel
@@ -203,8 +203,7 @@ def _network_of(model: FaceModel) -> FineFace:
 
 @register_source("fineface")
 def _from_fineface(name: str, wish: Wish) -> Made:
-    if name not in BACKBONES:
-        raise unknown("backbone of FineFACE", name, BACKBONES)
+    check_known("backbone of FineFACE", [name], BACKBONES)
     widths, classes, path = WIDTHS, wish.num_classes or 2, Path(wish.weights or "").expanduser()
     told = metadata_of(path)
     if wish.weights is not None:

@@ -74,7 +74,7 @@ def test_a_damaged_shard_is_told_with_its_file(chain, noise, tmp_path):
     passed(chain, noise(8), tmp_path)
     (file,) = tmp_path.glob("*/*")
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(FacexkitError, match=f"{file.name} cannot be read .*; remove it and run again"):
+    with pytest.raises(FacexkitError, match=f"{file.name} cannot be read: .*; remove it and run again"):
         passed(chain, noise(8), tmp_path)
 
 
