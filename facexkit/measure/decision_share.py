@@ -66,7 +66,7 @@ def decision_shares(
     """
     if images < 2 or partners < 1:
         raise FacexkitError(f"decision share compares pairs of faces: images={images}, partners={partners} give none")
-    options, view = PassOptions.of(how), MaskView(REGIONS, model.image_size)
+    options, view = PassOptions(**how), MaskView(REGIONS, model.image_size)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
     said, masked = Outputs(), MaskedFaces(view)
     skipped = run(model, faces, [said, masked], options, rows=chosen)

@@ -79,7 +79,7 @@ def dissect(
     )  # fmt: skip
     if saved is not None and (kept := find_result([Path(saved).parent], made_by, Path(saved).name)) is not None:
         return kept
-    how = PassOptions.of(how)
+    how = PassOptions(**how)
     candidates = Candidates(layer, paths, quantile, view, memory)
     skipped = run(model, faces, [candidates], how)
     seen = candidates.result()

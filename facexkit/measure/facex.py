@@ -145,7 +145,7 @@ def facex_scores(
     keys = [Attributed(layer, target, attribution) for target in targets]
     scores = [RegionScores(key, paths, model.image_size, seed) for key in keys]
     patches = [HighImpactPatches(key, paths, model.image_size) for key in keys]
-    skipped = run(model, faces, [*scores, *patches], PassOptions.of(how))
+    skipped = run(model, faces, [*scores, *patches], PassOptions(**how))
     attrs = {"attribution": getattr(attribution, "__name__", attribution), "tile": TILE, "skipped": skipped}
     return [
         xr.merge([score.result(), patch.result()]).assign_attrs(attrs)

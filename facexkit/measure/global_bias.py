@@ -84,7 +84,7 @@ def global_bias(
     """
     if (permutations is not None and permutations < 1) or not 0 < alpha < 1:
         raise FacexkitError(f"permutations {permutations} must be at least 1, and alpha {alpha} between 0 and 1")
-    how = PassOptions.of(how)
+    how = PassOptions(**how)
     every_label = _every_label(faces, [attributes] if isinstance(attributes, str) else attributes or faces.protected)
     skipped = list(found.attrs.get("skipped", ())) if found is not None else []
     if found is None:

@@ -48,7 +48,7 @@ def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
         twice = sorted({name for name in model.class_names if model.class_names.count(name) > 1})
         raise FacexkitError(f"{model.name!r} has several classes called {', '.join(map(repr, twice))}; give class_names=")
     outputs = Outputs()
-    run(model, faces, [outputs], PassOptions.of(how))
+    run(model, faces, [outputs], PassOptions(**how))
     rows, values = outputs.result()
     best = values.argmax(1)
     sure = probabilities(torch.from_numpy(values)).numpy()

@@ -66,7 +66,7 @@ def record(
         raise FacexkitError("record needs at least one layer; list them with fx.list_layers(model)")
     with nullcontext() if store is None else activation_store(store, dtype, chunk) as writer:
         summaries = [UnitSummary(layer, faces.table, writer) for layer in layers]
-        skipped = run(model, faces, summaries, PassOptions.of(how))
+        skipped = run(model, faces, summaries, PassOptions(**how))
         made_by = provenance(model, faces, skipped=skipped)
         results = {s.layer: s.result().assign_attrs(made_by, layer=s.layer) for s in summaries}
         if writer is not None:

@@ -96,7 +96,7 @@ def unit_effects(
         raise FacexkitError(f"column {by!r} has one group on the images with a label; a gap needs two")
     changes = [ablation(model, layer, units, value) for units in sets.values()]
     effects = UnitEffects(layer, changes, truth, pd.Index(groups).get_indexer(labels))
-    skipped = run(model, faces, [effects], PassOptions.of(how))
+    skipped = run(model, faces, [effects], PassOptions(**how))
     found = _effects(effects.result(), seed).assign_coords(unit=list(sets), group=groups.astype(object))
     found = found.isel(unit=np.argsort(found.gap_change.to_numpy(), kind="stable"))
     made_by = provenance(model, faces, layer=layer, by=by, value=value, seed=seed, skipped=skipped)

@@ -52,7 +52,7 @@ def embed(model: FaceModel, faces: FaceSet, **how: object) -> xr.DataArray:
 
     attrs["skipped"] lists the images that cannot be decoded. A model that gives one number a face is a FacexkitError.
     """
-    skipped = run(model, faces, [outputs := Outputs()], PassOptions.of(how))
+    skipped = run(model, faces, [outputs := Outputs()], PassOptions(**how))
     rows, values = outputs.result()
     if values.shape[1] < 2:
         raise FacexkitError(f"model {model.name!r} gives one number a face, no embedding; choose one with output=")
@@ -101,7 +101,7 @@ def explain_verification(
 def similarities(model: FaceModel, pairs: FaceSet, **how: object) -> pd.DataFrame:
     """Return the pairs' table with `similarity`, the cosine of the two embeddings; needs no masks. See `embed`."""
     bound, kept, _ = _bind(model, pairs, **how)
-    run(bound, kept, [outputs := Outputs()], PassOptions.of(how))
+    run(bound, kept, [outputs := Outputs()], PassOptions(**how))
     rows, values = outputs.result()
     return kept.table.iloc[rows].assign(similarity=values[:, 1]).reset_index(drop=True)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
 import torch
 
 from facexkit.arguments import OPTIONS, check_argument
-from facexkit.errors import FacexkitError, check_known
+from facexkit.errors import FacexkitError
 from facexkit.probe.progress import Progress
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -47,12 +46,6 @@ class PassOptions:
             raise FacexkitError(f"autocast cannot be {self.autocast!r}; it is float16, bfloat16 or None")
         if not isinstance(self.folder, (str, Path, type(None))):
             raise FacexkitError(f"folder cannot be {self.folder!r}; it is a folder's path, or None")
-
-    @classmethod
-    def of(cls, given: Mapping[str, object]) -> PassOptions:
-        """Return the options that somebody gave as keywords; an unknown one is an error."""
-        check_known("option", given, [field.name for field in fields(cls)])
-        return cls(**given)
 
     @property
     def precision(self) -> torch.dtype | None:

@@ -115,7 +115,7 @@ def _write_maps(model: FaceModel, faces: FaceSet, layer: str, path: Path, places
     beside = side_file(path)
     try:
         maps = MapFile(layer, beside, places)
-        run(model, faces, [maps], PassOptions.of(how))
+        run(model, faces, [maps], PassOptions(**how))
         shape = maps.result()
         os.replace(beside, path)
     finally:

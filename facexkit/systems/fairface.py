@@ -71,7 +71,7 @@ def fairface(
             files = ActivationFiles(stem)
             opened.callback(files.close)
             tables.append(Activations(layer, paths, pooled, files.write))
-        skipped = run(pair, faces, [outputs, *tables], PassOptions.of(how))
+        skipped = run(pair, faces, [outputs, *tables], PassOptions(**how))
         said = predictions(*outputs.result(), races, paths)
         said.attrs = provenance(pair, faces, layers=layers, pooled=pooled, skipped=skipped)
         write_predictions(said, Path(side, "test_outputs"))

@@ -27,7 +27,7 @@ SKIN = MaskView(("skin",), 6)
 
 
 def shown(model, faces, accumulators, progress=False, **how):
-    return run(model, faces, accumulators, PassOptions.of({**how, "progress": progress}))
+    return run(model, faces, accumulators, PassOptions(**{**how, "progress": progress}))
 
 
 def test_every_accumulator_gets_what_it_asked_for_in_order(chain, noise):
