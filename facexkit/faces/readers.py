@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, listed
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import IMAGE_SUFFIXES, ImageFolder, regular
 from facexkit.faces.label_files import attribute_table, distinct, label_table, read_text
@@ -204,7 +204,6 @@ def images_in(root: Path, folder: str = "", notes: list[str] | None = None) -> l
     return sorted(found)
 
 
-def left_out(paths: Iterable[str], why: str) -> str:
+def left_out(paths: Sequence[str], why: str) -> str:
     """Return the sentence on what is left out: how many, why, and the first of them."""
-    paths = list(paths)
-    return f"{len(paths)} {why} and are left out: {', '.join(paths[:10])}{', …' if len(paths) > 10 else ''}"
+    return f"{len(paths)} {why} and are left out: {listed([*paths], 10)}"
