@@ -108,7 +108,7 @@ def class_changes(model: FaceModel, faces: FaceSet, layer: str, units: Sequence[
     """Return how many images get another class with the units of a layer switched off, and how many there are."""
     unknown = np.full(len(faces), -1)
     effects = UnitEffects(layer, [ablation(model, layer, units)], unknown, unknown)
-    run(model, faces, [effects], PassOptions.of(how))
+    run(model, faces, [effects], PassOptions(**how))
     return int(effects.changed.value[0]), int(effects.images.value)
 
 
