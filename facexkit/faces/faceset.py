@@ -217,7 +217,7 @@ class FaceSet:
                 if isinstance(batch, FacexkitError):
                     raise batch
                 yield batch
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError) as error:
             if not workers:
                 raise
             # one of torch's processes was killed
