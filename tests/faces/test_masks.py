@@ -225,3 +225,9 @@ def test_joined_masks_are_those_of_both_sources_under_names_of_their_own(drawn_f
 def test_joined_masks_of_one_name_are_told_apart_by_the_caller(drawn_faces):
     with pytest.raises(FacexkitError, match="both sources have masks called nose, mouth"):
         JoinedMasks(drawn_faces.masks, drawn_faces.masks.concepts)
+
+
+def test_an_image_that_stands_in_several_rows_has_its_mask(tmp_path):
+    Image.fromarray(np.ones((4, 5), np.uint8)).save(tmp_path / "a.png")
+    masks = mask_folder(tmp_path, ["a.jpg", "b.jpg", "a.jpg"])
+    assert masks.missing(["a.jpg", "b.jpg"]) == ["b.jpg"] and masks.read("a.jpg")["skin"].all()
