@@ -1,0 +1,146 @@
+"""Kills passes at random moments, starts them again until they end, and compares with the undisturbed result.
+
+    python -m benchmarks.kills --kills 20 --seed 0
+
+Every try is a process of its own, ended by SIGKILL. The shards are small, so that a small set has many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import xarray as xr
+
+import facexkit as fx
+from facexkit.faces.faceset import FaceSet
+from facexkit.models.face_model import FaceModel
+from facexkit.probe.run import run
+from facexkit.probe.shards import ShardFiles
+
+ROWS_IN_A_SHARD = 32
+LAYER = "layer3"
+
+Work = Callable[[FaceModel, FaceSet, dict, Path], Iterable[xr.Dataset]]
+"""`(model, faces, options of the pass, folder to write into) → results`."""
+
+
+def recorded(model: FaceModel, faces: FaceSet, how: dict, out: Path) -> Iterable[xr.Dataset]:
+    yield from fx.record(model, faces, LAYER, store=out / "maps.zarr", **how).values()
+    yield xr.open_zarr(out / "maps.zarr", group=LAYER).load()
+
+
+WORKS: dict[str, Work] = {
+    "record": recorded,
+    "dissect": lambda model, faces, how, out: [fx.dissect(model, faces, LAYER, mask_size=64, **how)],
+    "score_regions, facex": lambda model, faces, how, out: [fx.score_regions(model, faces, LAYER, **how)],
+    "score_regions, share": lambda model, faces, how, out: [
+        fx.score_regions(model, faces, method="share", images=64, partners=2, **how)
+    ],
+    "audit": lambda model, faces, how, out: [fx.audit(model, faces, protected=["skin_tone", "age"], **how)],
+}
+
+
+@dataclass
+class Row:
+    """What happened to one kind of work."""
+
+    name: str
+    whole: dict
+    kills: int = 0
+    ends: list[bool] = field(default_factory=list)
+    left: int = 0
+
+    def __str__(self) -> str:
+        same = f"{sum(self.ends)} of {len(self.ends)}"
+        cost = 100 * self.whole["writing"] / self.whole["seconds"]
+        return f"{self.name:22} {self.kills:5} {len(self.ends):5} {same:>14} {self.left:10} {cost:12.2f}"
+
+
+def do(name: str, folder: Path) -> None:
+    """Do a work whole, and print when it begins, what came out, how long it took and how long states were written."""
+    run.__kwdefaults__["shard"] = ROWS_IN_A_SHARD
+    write, spent = ShardFiles.write, []
+
+    def timed(self: ShardFiles, *given: object) -> None:
+        start = time.perf_counter()
+        write(self, *given)
+        spent.append(time.perf_counter() - start)
+
+    ShardFiles.write = timed
+    faces = fx.load_faces("synthetic", target="gender", limit=512)
+    model = fx.load_model("torchvision:resnet18", num_classes=2, image_size=64, device="cpu", class_names=["female", "male"])
+    how = {"folder": folder / "passes", "progress": False, "workers": 0}
+    print("begins", flush=True)
+    start = time.perf_counter()
+    results = list(WORKS[name](model, faces, how, folder))
+    seconds = time.perf_counter() - start
+    print(json.dumps({"digest": digest(results), "seconds": seconds, "writing": sum(spent)}), flush=True)
+
+
+def digest(results: Iterable[xr.Dataset]) -> str:
+    """Return a text that changes with any bit of any number of results."""
+    found = hashlib.sha256()
+    for result in results:
+        for name in sorted(map(str, result.variables)):
+            values = result[name].to_numpy()
+            found.update(name.encode() + (repr(values.tolist()).encode() if values.dtype == object else values.tobytes()))
+    return found.hexdigest()
+
+
+def tried(name: str, folder: Path, after: float | None = None) -> dict | None:
+    """Try a work in a process of its own that is killed `after` so many seconds of it; None if it was."""
+    command = [sys.executable, "-m", "benchmarks.kills", "--do", name, "--folder", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        try:
+            said, _ = process.communicate(timeout=after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None
+    return json.loads(said)
+
+
+def killed(name: str, kills: int, chance: random.Random, place: Path) -> Row:
+    """Kill a work so many times, each time somewhere in what an undisturbed one would have left to do."""
+    row = Row(name, tried(name, place / "whole"))
+    while row.kills < kills:
+        folder, found = place / f"killed{len(row.ends)}", None
+        while found is None:
+            left = row.kills < kills
+            found = tried(name, folder, chance.uniform(0, 0.7 * row.whole["seconds"]) if left else None)
+            row.kills += found is None
+        row.ends.append(found["digest"] == row.whole["digest"])
+        row.left += sum(path.name.startswith(".") for path in folder.rglob("*"))
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20, help="how many in all")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--do", choices=WORKS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.do:
+        do(asked.do, asked.folder)
+        return
+    chance = random.Random(asked.seed)
+    print(f"{'work':22} {'kills':>5} {'ends':>5} {'bit for bit':>14} {'left over':>10} {'writing in %':>12}")
+    with tempfile.TemporaryDirectory() as place:
+        for k, name in enumerate(WORKS):
+            kills = (asked.kills * (k + 1)) // len(WORKS) - (asked.kills * k) // len(WORKS)
+            print(killed(name, kills, chance, Path(place, str(k))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
