@@ -22,6 +22,7 @@ from pathlib import Path
 import xarray as xr
 
 import facexkit as fx
+from facexkit.faces.cache import remove_strays
 from facexkit.faces.faceset import FaceSet
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.run import run
@@ -120,6 +121,7 @@ def killed(name: str, kills: int, chance: random.Random, place: Path) -> Row:
             found = tried(name, folder, chance.uniform(0, 0.7 * row.whole["seconds"]) if left else None)
             row.kills += found is None
         row.ends.append(found["digest"] == row.whole["digest"])
+        remove_strays(folder)
         row.left += sum(path.name.startswith(".") for path in folder.rglob("*"))
     return row
 

@@ -28,6 +28,7 @@ _NAMES = {
     "systems.fineface_training": "train_fineface",
     "systems.fineface": "with_all_outputs expert_attention",
     "measure.region_scores": "score_regions register_region_method",
+    "measure.region_methods": "RegionMethod",
     "measure.verification": "embed explain_verification similarities error_rates group_scores split_scores",
     "measure.audit": "audit",
     "measure.unit_effects": "unit_effects",

@@ -8,26 +8,45 @@ from numbers import Integral
 import numpy as np
 import xarray as xr
 
-from facexkit.errors import FacexkitError, check_known
+from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.decision_share import decision_shares
 from facexkit.measure.facex import facex_scores
 from facexkit.measure.records import provenance
+from facexkit.measure.region_methods import METHODS, RegionMethod
 from facexkit.models.face_model import FaceModel
-
-RegionMethod = Callable[..., list[xr.Dataset]]
-"""`(model, faces, layer, targets, *, seed, **options) → one Dataset a target`, with score, score_low, score_high,
-images (region) and per_image (image, region)."""
 
 NO_MASK = ": it has no region mask"
 """How `decision_shares` says of a skipped image that it has none."""
 
-_METHODS: dict[str, RegionMethod] = {"facex": facex_scores, "share": decision_shares}
+METHODS.register("share")(
+    RegionMethod(
+        "Decision share",
+        "% of the way to the other face's decision",
+        "Two faces are exchanged region by region, in random order, and the share says how far on the way from one "
+        "face's decision to the other's this region carries the model; all shares add up to 100 %. It changes what the "
+        "model sees, so a finding rests on it.",
+        decision_shares,
+        percent=True,
+    )
+)
+METHODS.register("facex")(
+    RegionMethod(
+        "FaceX score",
+        "share of the region's pixels above the threshold",
+        "An attribution map is drawn for each face, and the score is the part of the region that lies above the map's "
+        "own threshold. It says where the map is high, which need not be what moves the decision.",
+        facex_scores,
+        needs_layer=True,
+    )
+)
 
 
-def register_region_method(name: str, method: RegionMethod) -> None:
-    """Make `score_regions(..., method=name)` call `method`; see `RegionMethod`."""
-    _METHODS[name] = method
+def register_region_method(name: str, method: RegionMethod | Callable[..., list[xr.Dataset]]) -> None:
+    """Make `score_regions(..., method=name)` call `method`: a `RegionMethod`, or only its `scores`."""
+    if not isinstance(method, RegionMethod):
+        method = RegionMethod(name, "score", f"Scores of the method “{name}”.", method)
+    METHODS.register(name)(method)
 
 
 def score_regions(
@@ -66,16 +85,16 @@ def score_regions(
     FacexkitError for an unknown method, layer or class, an empty face set, one without masks, or too many images that
     cannot be decoded.
     """
-    check_known("method", [method], _METHODS)
-    if method == "facex" and layer is None:
-        raise FacexkitError('method "facex" needs a layer; list them with fx.list_layers(model)')
-    if method == "facex":
+    known = METHODS.find(method)
+    if known.needs_layer and layer is None:
+        raise FacexkitError(f'method "{method}" needs a layer; list them with fx.list_layers(model)')
+    if known.needs_layer:
         model.layer(layer, places=True)
     several = not isinstance(target_class, (str, Integral))
     targets = [model.class_index(target) for target in (target_class if several else [target_class])]
     if not targets or len(set(targets)) < len(targets):
         raise FacexkitError(f"target_class {target_class!r} must name at least one class, and each once")
-    results = _METHODS[method](model, faces, layer, targets, seed=seed, **options)
+    results = known.scores(model, faces, layer, targets, seed=seed, **options)
     if not (results[0].images > 0).any():
         raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
     names = [model.class_names[target] for target in targets]

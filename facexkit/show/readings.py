@@ -10,34 +10,8 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TITLES, UNIONS
+from facexkit.measure.region_methods import METHODS, RegionMethod
 from facexkit.show.words import legible, model_name
-
-
-@dataclass(frozen=True)
-class Method:
-    """How people read a method: its title, the unit of its numbers, and what it measures in two sentences."""
-
-    title: str
-    unit: str
-    explanation: str
-    percent: bool = False
-
-    def say(self, value: float, signed: bool = False) -> str:
-        """Return a value in words: "41 %" or "0.62"; with a sign and in points for a difference."""
-        if not np.isfinite(value):
-            return "no data"
-        value = float(value) * (100 if self.percent else 1)
-        digits = 0 if value == 0 or (self.percent and abs(value) >= 9.95) else 1 if self.percent else 2
-        value = round(value, digits) + 0.0
-        number = f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
-        return number + ((" points" if signed else " %") if self.percent else "")
-
-    def interval(self, low: float, high: float) -> str:
-        """Return the 95 % interval in words, empty where there is none."""
-        if not (np.isfinite(low) and np.isfinite(high)):
-            return ""
-        first, second = self.say(low), self.say(high)
-        return f"{first.removesuffix(' %')}–{second}" if low >= 0 else f"{first} to {second}"
 
 
 def points_between(low: float, high: float) -> str:
@@ -58,29 +32,10 @@ def points(value: float) -> str:
     return METHODS["share"].say(float(value), signed=True).lstrip("+−")
 
 
-METHODS = {
-    "share": Method(
-        "Decision share",
-        "% of the way to the other face's decision",
-        "Two faces are exchanged region by region, in random order, and the share says how far on the way from one "
-        "face's decision to the other's this region carries the model; all shares add up to 100 %. It changes what the "
-        "model sees, so a finding rests on it.",
-        percent=True,
-    ),
-    "facex": Method(
-        "FaceX score",
-        "share of the region's pixels above the threshold",
-        "An attribution map is drawn for each face, and the score is the part of the region that lies above the map's "
-        "own threshold. It says where the map is high, which need not be what moves the decision.",
-    ),
-}
-"""The known methods, the one that a finding rests on first."""
-
-
-def method_of(scores: xr.Dataset) -> Method:
+def method_of(scores: xr.Dataset) -> RegionMethod:
     """Return how to read a result; a method registered by a user reads as plain numbers."""
     name = str(scores.attrs.get("method", "score"))
-    return METHODS.get(name) or Method(name, "score", f"Scores of the method “{name}”.")
+    return METHODS.get(name) or RegionMethod(name, "score", f"Scores of the method “{name}”.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +47,7 @@ class Reading:
     low: float
     high: float
     images: int
-    method: Method
+    method: RegionMethod
     signed: bool = False
 
     @property

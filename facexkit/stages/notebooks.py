@@ -16,7 +16,10 @@ from jupyter_client.kernelspec import KernelSpec
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import write_whole
+from facexkit.registry import Registry
 
+STAGES: Registry[str | Path] = Registry("stage", "facexkit.stages")
+"""Notebooks of other packages by the stage's name; the kit's own lie in its folder."""
 _NAME = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _NO_SCRIPTS_FROM_ELSEWHERE = """{%- extends 'lab/index.html.j2' -%}
@@ -52,11 +55,14 @@ def notebook_folder() -> Path:
 
 def list_stages(folder: Path | None = None) -> list[Stage]:
     """Return the stages in the order in which they run."""
-    folder = folder or notebook_folder()
-    stages = [Stage(*match.groups(), path) for path in sorted(folder.glob("*")) if (match := _NAME.fullmatch(path.name))]
-    if not stages:
-        raise FacexkitError(f"there are no stage notebooks in {folder}; install facexkit again")
-    return stages
+    own = folder or notebook_folder()
+    found = {match[2]: path for path in sorted(own.glob("*")) if (match := _NAME.fullmatch(path.name))}
+    if not found:
+        raise FacexkitError(f"there are no stage notebooks in {own}; install facexkit again")
+    if folder is None:
+        found = {name: Path(path) for name, path in STAGES.items()} | found
+    numbers = {name: match[1] if (match := _NAME.fullmatch(path.name)) else "" for name, path in found.items()}
+    return [Stage(numbers[name], name, path) for name, path in sorted(found.items(), key=lambda item: item[1].name)]
 
 
 def choose_stages(names: Sequence[str], folder: Path | None = None) -> list[Stage]:

@@ -6,7 +6,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS
-from facexkit.measure import region_scores
+from facexkit.measure.region_methods import METHODS
 from facexkit.measure.region_scores import register_region_method, score_regions
 
 
@@ -98,7 +98,7 @@ def test_a_face_without_masks_counts_in_no_region(small_model, faces_of):
 
 
 def test_another_method_can_be_registered(small_model, small_faces, monkeypatch):
-    monkeypatch.setattr(region_scores, "_METHODS", dict(region_scores._METHODS))
+    monkeypatch.setattr(METHODS, "found", dict(METHODS.all))
 
     def mean_area(model, faces, layer, targets, *, seed, power=1):
         ones = np.full(len(REGIONS), float(power))
