@@ -76,14 +76,11 @@ class Explorer(Box):
         self.patches = PatchGallery(None, faces, model)
         self.units = UnitBrowser(None, faces, model, target_class=target_class)
         self.face = FacePicker(model, faces, self.layers.layer, target_class)
-        places = {
-            "wide": (self.summary, self.units, self.face),
-            "left": (self.classes,),
-            "right": (self.layers, self.patches),
-        }
-        for child, place in ((child, place) for place, children in places.items() for child in children):
-            child.add_class(f"fx-{place}")
-        super().__init__([self.summary, self.layers, self.classes, self.patches, self.units, self.face])
+        columns = {self.summary: "wide", self.layers: "right", self.classes: "left", self.patches: "right"}
+        columns |= dict.fromkeys((self.units, self.face), "wide")
+        for child, column in columns.items():
+            child.add_class(f"fx-{column}")
+        super().__init__([*columns])
         self.add_class("fx-grid")
         self._join()
 

@@ -108,26 +108,25 @@ class Album:
 
     def patches(self, scores: xr.Dataset, region: str, most: int = 20) -> list[dict]:
         """Return the region's high-impact patches, best first: picture number, value, image name."""
-        if "patch_value" not in scores:
-            return []
-        rows, told = scores.sel(region=region), scores.attrs
-        found = []
-        for place in np.flatnonzero(rows.patch_image.values.astype(str) != "")[:most]:
-            value, path, y, x = (rows[f"patch_{k}"].values[place] for k in ("value", "image", "y", "x"))
-            cut = patch(self._face(str(path)), float(y), float(x), told["tile"], told["image_size"])
-            found.append({"picture": self._number(cut), "value": f"{float(value):.2g}", "name": str(path)})
+        found, told = [], scores.attrs
+        for path, value, y, x in _best(scores, region, "patch", ("value", "y", "x"), most):
+            cut = patch(self._face(path), float(y), float(x), told["tile"], told["image_size"])
+            found.append({"picture": self._number(cut), "value": f"{value:.2g}", "name": path})
         return found
 
     def examples(self, scores: xr.Dataset, region: str, most: int = 4) -> list[dict]:
         """Return the faces with the highest score in the region: numbers of face and veil, score, image name."""
-        if "example_image" not in scores:
-            return []
-        rows = scores.sel(region=region)
         found = []
-        for place in np.flatnonzero(rows.example_image.values.astype(str) != "")[:most]:
-            path = str(rows.example_image.values[place])
+        for path, score, attribution in _best(scores, region, "example", ("score", "map"), most):
             face = self._face(path).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
-            cover, score = veil(rows.example_map.values[place]), float(rows.example_score.values[place])
-            shown = {"picture": self._number(face), "veil": self._number(cover), "name": path}
+            shown = {"picture": self._number(face), "veil": self._number(veil(attribution)), "name": path}
             found.append({**shown, "value": f"{score:.2f}"})
         return found
+
+
+def _best(scores: xr.Dataset, region: str, kind: str, fields: tuple[str, ...], most: int) -> list[tuple]:
+    """Return image name and fields of a region's patches or examples, the best first; none where it has none."""
+    if f"{kind}_image" not in scores:
+        return []
+    columns = (scores[f"{kind}_{field}"].sel(region=region).values for field in ("image", *fields))
+    return [(str(path), *rest) for path, *rest in zip(*columns, strict=True) if path][:most]
