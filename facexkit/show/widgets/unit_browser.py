@@ -66,10 +66,8 @@ class UnitBrowser(Paged):
         leaning = {a: sorted({*bias.leans_to.sel(attribute=a).values} - {""}) for a in self.attributes}
         self.concepts = [("", "any"), *((c, title_of(c)) for c in sorted({*self.best[self.iou > 0].tolist()}))]
         self.areas = [("", "any"), *((a, a) for a in sorted({*self.ranked.area.values} - {""}))]
-        self.groups = [
-            ("", "anybody or nobody"),
-            *((f"{a}: {g}", f"{words(a)}: {group_title(a, g)}") for a in leaning for g in leaning[a]),
-        ]
+        groups = [(f"{a}: {g}", f"{words(a)}: {group_title(a, g)}") for a in leaning for g in leaning[a]]
+        self.groups = [("", "anybody or nobody"), *groups]
         self._list()
 
     @t.observe("sort", "concept", "area", "least_iou", "leans", "page")
@@ -107,11 +105,9 @@ class UnitBrowser(Paged):
         return [found for found in (meets if self.iou[unit] > 0 else excite) if found[0]][:TOPS]
 
     def _lit(self, unit: int, place: int) -> str:
-        shown = [
-            lit_face(self.seen(path), grid, float(self.found.threshold[unit]))
-            for path, grid, _ in self._tops(unit)[place : place + 1]
-        ]
-        return picture_uri(shown[0]) if shown else "data:,"
+        for path, grid, _ in self._tops(unit)[place : place + 1]:
+            return picture_uri(lit_face(self.seen(path), grid, float(self.found.threshold[unit])))
+        return "data:,"
 
     @t.observe("unit", "ablated")
     def _select(self, _change: object) -> None:
