@@ -64,12 +64,13 @@ class ClassExplorer(FaceMap):
         first, names, groups = self.models[0], self.models[0].class_names, group_options(faces)
         kinds = {"class": names, "model": [model.name for model in self.models[1:]], "run": self.others}
         compares = [(f"{kind}: {name}",) * 2 for kind, own in kinds.items() for name in own]
+        compares += [(f"group: {value}", told) for value, told in groups[1:]]
         known = self.scores.find(first, "share", "", first.class_index(target_class)) is not None
         Widget.__init__(
             self, title="Which regions drive the class", target_class=names[first.class_index(target_class)],
             layer=layer,
             classes=[(name, name) for name in names], methods=[(key, method.title) for key, method in METHODS.items()],
-            groups=groups, compares=[("", "nothing"), *compares, *((f"group: {value}", told) for value, told in groups[1:])],
+            groups=groups, compares=[("", "nothing"), *compares],
             method="share" if known else "facex",
         )  # fmt: skip
         self.facex: xr.Dataset | None = None
