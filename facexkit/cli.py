@@ -51,8 +51,8 @@ def run(
     Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters. Ctrl-C stops it;
     the same command with --resume goes on.
     """
-    from facexkit.stages import run_stages
     from facexkit.parameters import parse, read_parameter_file
+    from facexkit.stages import run_stages
 
     given: dict[str, object] = {}
     for file in files or []:
@@ -75,8 +75,8 @@ def run(
 @app.command("stages")
 def show_stages() -> None:
     """List the stages and the parameters that they take."""
-    from facexkit.stages.notebooks import list_stages
     from facexkit.parameters import Parameters
+    from facexkit.stages.notebooks import list_stages
 
     for stage in list_stages():
         typer.echo(f"{stage.number}_{stage.name:<14} {stage.title}")

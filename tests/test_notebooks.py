@@ -13,10 +13,10 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS
+from facexkit.parameters import Parameters
 from facexkit.show.explore import explore
 from facexkit.stages import run_stages
 from facexkit.stages.notebooks import Stage, list_stages, notebook_folder, run_notebook
-from facexkit.parameters import Parameters
 
 STAGES = list_stages()
 NOTEBOOKS = pytest.mark.parametrize("path", [stage.path for stage in STAGES], ids=lambda path: path.stem)

@@ -15,8 +15,8 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.cache import remove_strays, side_file
 from facexkit.measure.region_scores import score_regions
 from facexkit.parameters import PASSES
-from facexkit.show.run import Run
 from facexkit.show.regions import write_score_tables
+from facexkit.show.run import Run
 from facexkit.stages.hold import LOCK, held
 
 SMALL = {"model": "torchvision:resnet18", "num_classes": 2, "image_size": 64, "limit": 60, "device": "cpu"}

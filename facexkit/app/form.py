@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import traitlets as t
 
-from facexkit.show.widgets.base import Widget, a_line, count, rows, script, table, text, whole
 from facexkit.parameters import Parameters
+from facexkit.show.widgets.base import Widget, a_line, count, rows, script, table, text, whole
 
 HELP = {"name": "letters, digits, - and _", "run": "whose choices to start from"}
 HELP |= {name: field.description for name, field in Parameters.model_fields.items()}

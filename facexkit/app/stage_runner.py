@@ -16,11 +16,11 @@ from urllib.parse import quote
 import traitlets as t
 
 from facexkit.errors import FacexkitError
+from facexkit.parameters import read_parameter_file
 from facexkit.show.index import read_manifest
 from facexkit.show.widgets.base import Widget, count, rows, script, text, whole
 from facexkit.stages import run_stages
 from facexkit.stages.notebooks import list_stages
-from facexkit.parameters import read_parameter_file
 
 OF_THEIR_OWN = ("fairface", "verification", "fineface")
 """Stages that want data or a model of their own: not chosen at first."""

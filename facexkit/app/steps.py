@@ -14,12 +14,12 @@ from facexkit.app.places import check_sources, confined
 from facexkit.app.stage_runner import StageRunner
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
+from facexkit.parameters import check, parse
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.explore import Explorer
 from facexkit.show.run import Run
 from facexkit.show.widgets.base import Box
 from facexkit.show.widgets.layer_picker import LayerPicker
-from facexkit.parameters import check, parse
 
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
 DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")

@@ -66,17 +66,16 @@ class Checkpoint:
 
     def _take_up(self, parts: dict[str, object]) -> int:
         """Bring the parts to where the file has them and return how many epochs that is; 0 for another training."""
-        damaged = told(f"{self.path} is damaged or no checkpoint", "remove it to start afresh")
-        with damaged, zipfile.ZipFile(self.path) as file:
-            if changed := file.testzip():
-                raise ValueError(f"{changed} has changed")
+        with told(f"{self.path} is damaged or no checkpoint", "remove it to start afresh"):
+            with zipfile.ZipFile(self.path) as file:
+                if changed := file.testzip():
+                    raise ValueError(f"{changed} has changed")
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            same = kept["fingerprint"] == self.fingerprint
-        if not same:
-            warnings.warn(f"{self.path} is of other faces or settings; this training starts afresh", stacklevel=2)
-            return 0
-        for name, part in parts.items():
-            part.load_state_dict(kept[name])
-        torch.set_rng_state(kept["random"])
-        self.history = kept["history"]
-        return kept["epochs"]
+            if kept["fingerprint"] != self.fingerprint:
+                warnings.warn(f"{self.path} is of other faces or settings; this training starts afresh", stacklevel=2)
+                return 0
+            for name, part in parts.items():
+                part.load_state_dict(kept[name])
+            torch.set_rng_state(kept["random"])
+            self.history = kept["history"]
+            return kept["epochs"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from facexkit.errors import FacexkitError, told
+from facexkit.errors import told
 from facexkit.faces.cores import cores
 from facexkit.probe.shards import Shard
 from facexkit.probe.state import Arrays

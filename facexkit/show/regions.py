@@ -17,7 +17,15 @@ from facexkit.faces.spreadsheet import write_csv
 from facexkit.show.face_map import INK, SOFT, short_titles
 from facexkit.show.figures import draw_dots, drawn
 from facexkit.show.readings import (
-    METHODS, Subject, method_of, mirrored, ranked, read_parts, read_regions, split_classes, subjects,
+    METHODS,
+    Subject,
+    method_of,
+    mirrored,
+    ranked,
+    read_parts,
+    read_regions,
+    split_classes,
+    subjects,
 )  # fmt: skip
 from facexkit.show.words import NotMeasured, group_title, words
 

@@ -14,10 +14,10 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
-from facexkit.show.regions import grouped_findings
 from facexkit.show.pages import templates
 from facexkit.show.pictures import Album
 from facexkit.show.readings import Subject, method_of, mirrored, ranked, read_regions, subjects
+from facexkit.show.regions import grouped_findings
 from facexkit.show.words import NotMeasured, words
 
 LARGEST = 9_500_000

@@ -14,8 +14,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from facexkit.faces.formats import load_faces
-from facexkit.stages.notebooks import notebook_folder
 from facexkit.parameters import Parameters
+from facexkit.stages.notebooks import notebook_folder
 
 SECONDS = 60_000
 expect.set_options(timeout=SECONDS)

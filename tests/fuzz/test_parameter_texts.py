@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facexkit.errors import FacexkitError
-from facexkit.plain_yaml import read_yaml, write_yaml
 from facexkit.parameters import Parameters, check, parse, read_parameter_file
+from facexkit.plain_yaml import read_yaml, write_yaml
 
 FUZZ = settings(settings.get_profile("fuzz"), max_examples=200)
 NAMES = st.sampled_from(sorted(Parameters.model_fields))

@@ -23,6 +23,7 @@ from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
+from facexkit.probe.state import place_of
 
 CONCEPTS = ("left", "small", "rare")
 
@@ -75,7 +76,7 @@ def batches_of(maps: np.ndarray, masks: list, view: MaskView, sizes: list[int]) 
 
 def slow_thresholds(maps: np.ndarray, q: float) -> np.ndarray:
     values = maps.transpose(1, 0, 2, 3).reshape(maps.shape[1], -1)
-    return np.array([sorted(unit, reverse=True)[int(q * len(unit))] for unit in values], np.float32)
+    return np.array([sorted(unit, reverse=True)[place_of(q, len(unit))] for unit in values], np.float32)
 
 
 def slow_tally(maps, masks, thresholds, size, concepts, rule="labelled"):
@@ -162,8 +163,8 @@ def test_threshold_leaves_at_most_q_above(q, values):
     for batch in batches_of(maps, [{}] * len(maps), MaskView((), 1), [7] * 10):
         quantile.update(batch)
     threshold = quantile.result().threshold.item()
-    assert threshold == sorted(values, reverse=True)[int(q * len(values))]
-    assert (maps > threshold).sum() <= int(q * len(values))
+    assert threshold == sorted(values, reverse=True)[place_of(q, len(values))]
+    assert (maps > threshold).sum() <= place_of(q, len(values))
 
 
 def test_maps_that_cannot_matter_are_dropped_on_the_way():

@@ -22,19 +22,18 @@ from facexkit.measure.verification import (
     Comparison,
     embed,
     error_rates,
+    explain_verification,
     group_scores,
     similarities,
     split_scores,
-    explain_verification,
 )  # fmt: skip
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.probe.accumulator import Attributed
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.show.regions import region_findings
+from facexkit.show.regions import region_findings, write_score_tables
 from facexkit.show.report import show_examples, write_region_report
-from facexkit.show.regions import write_score_tables
 
 QUIET = {"progress": False, "workers": 0}
 

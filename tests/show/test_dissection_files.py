@@ -23,9 +23,14 @@ from facexkit.measure.saved import read_result
 from facexkit.models.face_model import FaceModel
 from facexkit.models.small_network import SmallNetwork
 from facexkit.probe.hooks import capture
-from facexkit.show.dissection import plot_bias, plot_counts, plot_units
-from facexkit.show.dissection import write_dissection
-from facexkit.show.dissection import bias_findings, dissection_findings
+from facexkit.show.dissection import (
+    bias_findings,
+    dissection_findings,
+    plot_bias,
+    plot_counts,
+    plot_units,
+    write_dissection,
+)
 from facexkit.show.dissection_report import write_dissection_report
 from facexkit.show.pictures import lit_face
 

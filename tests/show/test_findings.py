@@ -6,8 +6,8 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS
+from facexkit.show.readings import METHODS, ranked, read_regions, split_classes, subjects
 from facexkit.show.regions import region_findings
-from facexkit.show.readings import METHODS, split_classes, ranked, read_regions, subjects
 
 SHARE, FACEX = METHODS["share"], METHODS["facex"]
 

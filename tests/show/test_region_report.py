@@ -8,9 +8,9 @@ import pytest
 
 from facexkit.faces.regions import REGIONS, TITLES
 from facexkit.show import report
-from facexkit.show.regions import plot_regions
-from facexkit.show.readings import read_regions
 from facexkit.show.pages import templates
+from facexkit.show.readings import read_regions
+from facexkit.show.regions import plot_regions
 from facexkit.show.report import write_region_report
 
 

@@ -18,7 +18,7 @@ from facexkit.measure.region_scores import score_regions
 from facexkit.models.layers import list_layers
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
-from facexkit.systems.fineface import EXPERTS, PARTS, FineFace, expert_attention, with_all_outputs, boxes, crop, overall
+from facexkit.systems.fineface import EXPERTS, PARTS, FineFace, boxes, crop, expert_attention, overall, with_all_outputs
 from facexkit.systems.fineface_figures import plot_attention
 
 NARROW = (8, 16, 12)

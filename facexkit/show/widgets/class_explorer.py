@@ -15,8 +15,8 @@ from facexkit.measure.groups import group_labels
 from facexkit.measure.saved import find_result
 from facexkit.models.face_model import FaceModel
 from facexkit.show.face_map import small_maps
-from facexkit.show.regions import region_findings
 from facexkit.show.readings import METHODS
+from facexkit.show.regions import region_findings
 from facexkit.show.widgets.base import Widget, among, rows, script, text, whole
 from facexkit.show.widgets.face_map import FaceMap
 from facexkit.show.widgets.scores import Scores

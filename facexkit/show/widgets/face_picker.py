@@ -18,7 +18,7 @@ from facexkit.faces.images import as_rgb
 from facexkit.faces.landmarks import LandmarkParser
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
-from facexkit.show.pictures import picture_uri, face_as_seen
+from facexkit.show.pictures import face_as_seen, picture_uri
 from facexkit.show.widgets.base import LARGEST, Paged, a_face, a_line, among, count, rows, script, table, text, whole
 from facexkit.show.widgets.class_explorer import group_options
 from facexkit.show.widgets.face_view import look_at

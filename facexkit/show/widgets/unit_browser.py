@@ -16,7 +16,19 @@ from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import lit_face, picture_uri, seen_faces
 from facexkit.show.readings import percent, points_between
 from facexkit.show.widgets.base import (
-    SESSION, Paged, among, count, flag, number, rows, script, share, table, text, whole, yes_or_no,
+    SESSION,
+    Paged,
+    among,
+    count,
+    flag,
+    number,
+    rows,
+    script,
+    share,
+    table,
+    text,
+    whole,
+    yes_or_no,
 )  # fmt: skip
 from facexkit.show.words import group_title, headed, title_of, words
 
