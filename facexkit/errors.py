@@ -48,4 +48,4 @@ def told(what: str, advice: str = "", kinds: type | tuple[type, ...] = Exception
     except kinds as error:
         plain = isinstance(error, (OSError, UnicodeError))
         said = getattr(error, "strerror", None) or (str(error) if plain else f"{type(error).__name__}: {error}")
-        raise FacexkitError(f"{what}: {said[:MOST_SAID]}{advice and '; '}{advice}") from error
+        raise FacexkitError(f"{what}: {' '.join(said.split())[:MOST_SAID]}{advice and '; '}{advice}") from error
