@@ -11,7 +11,8 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.cache import cache_folder
 from facexkit.faces.faceset import FaceSet
 
-PATHS, NO_PATHS = ("data_root", "annotations", "masks", "weights"), ("landmarks", "imagenet", "DEFAULT")
+PATHS = {"data_root": (), "annotations": (), "masks": ("landmarks",), "weights": ("imagenet", "DEFAULT")}
+"""The parameters that are paths, each with the words that are none."""
 NO_FILE = re.compile(r"(?!onnx:|hf:|.*\.py)\w+(:[\w.-]*)?")
 """A model that is known by its name; any other is a path, after `KIND:` where it has one."""
 
@@ -42,7 +43,7 @@ def check_sources(faces: FaceSet, roots: Sequence[Path]) -> None:
 
 
 def _place(name: str, path: object, roots: Sequence[Path]) -> str:
-    if path in NO_PATHS:
+    if path in PATHS.get(name, ()):
         return str(path)
     try:
         places = [(root / str(path)).resolve() for root in roots]

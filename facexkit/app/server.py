@@ -72,6 +72,8 @@ def serve(data: Sequence[Path], runs: Path, port: int, trust: bool, browser: boo
     """Serve the app on 127.0.0.1, to who has the address that is printed, until it is stopped."""
     if missing := [folder for folder in data if not folder.is_dir()]:
         raise FacexkitError(f"{missing[0]} is no folder; name folders that the app may read with --data")
+    if mixed := [folder for folder in data if os.pathsep in str(folder.resolve())]:
+        raise FacexkitError(f"{mixed[0]} has {os.pathsep!r} in its path, which stands between folders; rename it")
     page = runs.resolve() / "app.ipynb"  # Voilà serves files from where its notebook lies
     write_whole(page, (notebook_folder() / page.name).read_bytes())
     with tempfile.TemporaryDirectory() as place:

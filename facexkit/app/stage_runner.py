@@ -54,8 +54,9 @@ class StageRunner(Widget):
 
     @t.observe("start")
     def _begin(self, _change: object) -> None:
-        self.findings, self.link, self.written = [], "", ""
-        self.work("Starting …", self._run, alone=False)
+        if not self.busy:  # two runs would write into one folder
+            self.findings, self.link, self.written = [], "", ""
+            self.work("Starting …", self._run, alone=False)
 
     def _run(self) -> None:
         if not self.chosen:

@@ -18,7 +18,7 @@ from facexkit.parameters import check, parse
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.explore import Explorer
 from facexkit.show.run import Run
-from facexkit.show.widgets.base import Box
+from facexkit.show.widgets.base import Box, Widget
 from facexkit.show.widgets.layer_picker import LayerPicker
 
 FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
@@ -126,5 +126,8 @@ class App(Box):
 
     def after(self, step: Form, *following: ipywidgets.DOMWidget, done: str) -> None:
         """Say that a step is done, and show what follows in the place of what stood below."""
-        step.done = done
-        self.children = [*self.children[: self.children.index(step) + 1], *following]
+        step.done, place = done, self.children.index(step) + 1
+        gone = {*self.children[place:]} - {*following}
+        for widget in (part for one in gone for part in (one, *getattr(one, "children", ())) if isinstance(part, Widget)):
+            widget.stop = True
+        self.children = [*self.children[:place], *following]

@@ -35,6 +35,9 @@ def test_stop_ends_the_run_and_keeps_what_was_done(run):
     runner.start += 1
     while not runner.busy.startswith("["):
         time.sleep(0.1)
+    first = runner.process
+    runner.start += 1
+    assert runner.process is first and runner.busy.startswith("["), "a second run beside the first"
     runner.stop = True
     runner.wait()
     assert runner.error.startswith("Stopped") and runner.findings == [] and runner.process.poll() is not None

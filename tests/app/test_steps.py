@@ -44,6 +44,16 @@ def test_paths_outside_the_given_folders_are_refused(app, path):
     assert "not in what the app may read" in error
 
 
+@pytest.mark.parametrize("word", ["landmarks", "imagenet", "DEFAULT"])
+def test_a_word_that_stands_for_masks_or_weights_is_a_path_elsewhere(app, tmp_path, monkeypatch, word):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / word).symlink_to(tmp_path / "given" / "faces")  # where it stands, not in what the app may read
+    error = submit(app, "data", data="csv", data_root=word, annotations="labels.csv")
+    assert "not in what the app may read" in error
+    assert submit(app, "data", data="synthetic", data_root="", annotations="", limit="60") == ""
+    assert "not in what the app may read" in submit(app, "model", model=f"onnx:{word}")
+
+
 def test_masks_beside_the_root_that_the_app_may_not_read_are_refused(app, tmp_path):
     (tmp_path / "given" / "link").unlink()
     asked = {"data": "csv", "data_root": str(tmp_path / "given"), "annotations": "all.csv"}
@@ -98,6 +108,12 @@ def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
     for widget in (app.explorer.classes, app.explorer.units, app.explorer.patches):
         widget.wait()
         assert widget.error == ""
+    before = [app.runner, *app.explorer.children]
+    assert submit(app, "last", name="other") == "" and not app.runner.stop
+    assert all(widget.stop for widget in before), "what is no longer shown is still at work"
+    app.explorer.wait()
+    assert submit(app, "last", name="one") == ""
+    app.explorer.wait()
     app.explorer.keep()
     kept = [path.name for path in (tmp_path / "runs/one/kept").iterdir()]
     assert kept == ["demo_biased_facex_female.zarr"] and not (tmp_path / "runs/one/regions").exists()
@@ -126,6 +142,9 @@ def test_what_is_no_run_and_no_folder_is_told(tmp_path):
         Run.of(tmp_path)
     with pytest.raises(fx.FacexkitError, match="is no folder"):
         serve([tmp_path / "x"], tmp_path, 1, False, False)
+    (tmp_path / "a:b").mkdir()
+    with pytest.raises(fx.FacexkitError, match="':' in its path"):
+        serve([tmp_path / "a:b"], tmp_path, 1, False, False)
     with pytest.raises(fx.FacexkitError, match="needs a model and faces"):
         fx.explore()
 

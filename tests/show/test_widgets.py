@@ -231,7 +231,18 @@ def test_an_uploaded_picture_is_seen_as_the_model_sees_it(small, drawn_faces, fo
     assert picker.detail["tables"][0][1][0][1] == pytest.approx(float(chance), abs=1e-6)
 
 
-@pytest.mark.parametrize("content, word", [(b"no picture", "no picture"), (bytes(LARGEST + 1), "at most 5 MB")])
+def no_palette():
+    """Return a PNG whose pixels are numbers in a palette that it does not have."""
+    Image.new("P", (8, 8)).save(whole := io.BytesIO(), "PNG")
+    head, _, rest = whole.getvalue().partition(b"PLTE")
+    return head[:-4] + rest[int.from_bytes(head[-4:]) + 4 :]
+
+
+@pytest.mark.parametrize(
+    "content, word",
+    [(b"no picture", "no picture"), (no_palette(), "no picture"), (bytes(LARGEST + 1), "at most 5 MB")],
+    ids=["no picture", "no palette", "too large"],
+)
 def test_what_is_no_picture_or_too_large_is_refused(small, drawn_faces, content, word):
     picker = fx.FacePicker(small, drawn_faces, "3")
     picker.upload_name, picker.upload = "x.png", content

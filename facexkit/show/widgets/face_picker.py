@@ -113,7 +113,9 @@ def uploaded(content: bytes, name: str) -> FaceSet:
             if opened.width * opened.height > MOST_PIXELS:
                 raise FacexkitError(f"{name} has {opened.width}×{opened.height} pixels; save it smaller")
             picture = as_rgb(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except FacexkitError:
+        raise
+    except Exception as error:  # Pillow's readers end in whatever a damaged file leads them to
         raise FacexkitError(f"{name} is no picture that can be read; take a JPEG or PNG file") from error
     picture.thumbnail((KEPT, KEPT))
     (index,) = LandmarkParser().parse([picture])
