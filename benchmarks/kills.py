@@ -79,7 +79,8 @@ def do(name: str, folder: Path) -> None:
 
     ShardFiles.write = timed
     faces = fx.load_faces("synthetic", target="gender", limit=512)
-    model = fx.load_model("torchvision:resnet18", num_classes=2, image_size=64, device="cpu", class_names=["female", "male"])
+    outputs = {"num_classes": 2, "class_names": ["female", "male"]}
+    model = fx.load_model("torchvision:resnet18", image_size=64, device="cpu", **outputs)
     how = {"folder": folder / "passes", "progress": False, "workers": 0}
     print("begins", flush=True)
     start = time.perf_counter()
@@ -94,7 +95,8 @@ def digest(results: Iterable[xr.Dataset]) -> str:
     for result in results:
         for name in sorted(map(str, result.variables)):
             values = result[name].to_numpy()
-            found.update(name.encode() + (repr(values.tolist()).encode() if values.dtype == object else values.tobytes()))
+            content = repr(values.tolist()).encode() if values.dtype == object else values.tobytes()
+            found.update(name.encode() + content)
     return found.hexdigest()
 
 

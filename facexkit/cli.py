@@ -39,7 +39,7 @@ def run(
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run's folder.")] = Path("runs/run"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that stopped: what it finished with these parameters is kept.")
+        bool, typer.Option("--resume", help="Go on with a run that stopped; what it finished with these parameters stays.")
     ] = False,
     client: Annotated[
         Optional[str], typer.Option("--client", metavar="ADDRESS", help="A Dask scheduler for the passes, or: local.")
@@ -48,8 +48,8 @@ def run(
 ) -> None:
     """Run stage notebooks and write their results, findings and an index page into a folder.
 
-    Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters. Ctrl-C stops it;
-    the same command with --resume goes on.
+    Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters.
+    Ctrl-C stops it; the same command with --resume goes on.
     """
     from facexkit.parameters import parse, read_parameter_file
     from facexkit.stages import run_stages

@@ -1,4 +1,4 @@
-"""What another package brings: a format, a model source, a region method and a stage, all used from the command line."""
+"""What another package brings: a format, a model source, a region method and a stage, used from the command line."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def place(model, faces, layer, targets, *, seed, **how):
     return [xr.Dataset(found, {"region": list(REGIONS), "image": paths}) for _ in targets]
 
 
-order = fx.RegionMethod("Place in the list", "of 1", "Where the region stands in the list of regions.", place, percent=True)
+order = fx.RegionMethod("Place in the list", "of 1", "Where the region stands in the list.", place, percent=True)
 notebook = Path(__file__).with_name("20_places.ipynb")
 '''
 POINTS = """

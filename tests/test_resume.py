@@ -61,9 +61,16 @@ def test_a_lock_of_another_machine_is_left_to_the_user(tmp_path):
     assert (tmp_path / LOCK).exists()
 
 
+KILLED = """import os, sys, pathlib
+place = pathlib.Path(sys.argv[1], 'deep')
+place.mkdir()
+os.replace = lambda *_: os._exit(9)
+"""
 WRITERS = {
     "file": "from facexkit.faces.cache import write_whole; write_whole(place / 'a.csv', b'x')",
-    "result": "import xarray as xr; from facexkit.measure.saved import save_result; save_result(xr.Dataset(), place / 'a.zarr')",
+    "result": """import xarray as xr
+from facexkit.measure.saved import save_result
+save_result(xr.Dataset(), place / 'a.zarr')""",
     "store": """from facexkit.measure.activation_store import activation_store
 with activation_store(place / 'b.zarr'): pass""",
 }
@@ -71,8 +78,7 @@ with activation_store(place / 'b.zarr'): pass""",
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_a_killed_writer_leaves_is_known_and_removed(tmp_path, writer):
-    killed = "import os, sys, pathlib\nplace = pathlib.Path(sys.argv[1], 'deep')\nplace.mkdir()\nos.replace = lambda *_: os._exit(9)\n"
-    assert subprocess.run([sys.executable, "-c", killed + WRITERS[writer], tmp_path]).returncode == 9
+    assert subprocess.run([sys.executable, "-c", KILLED + WRITERS[writer], tmp_path]).returncode == 9
     assert len(list((tmp_path / "deep").iterdir())) == 1
     remove_strays(tmp_path)
     assert not list((tmp_path / "deep").iterdir())
@@ -124,7 +130,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_numbers_of_an_undisturbed_one(tmp_
     again = started("regions", *given, "--out", str(out), "--resume")
     said, told = again.communicate()
     assert again.returncode == 0 and "taken over" in said and told == ""
-    assert not [path for path in out.rglob("*") if path.name.startswith(".") or "running" in path.name or path.name == PASSES]
+    names = [path.name for path in out.rglob("*")]
+    assert PASSES not in names and not [name for name in names if name.startswith(".") or "running" in name]
     run = Run(SMALL)
     ways = [score_regions(run.models[0], run.faces, "layer4", method=way, progress=False) for way in ("share", "facex")]
     for path in write_score_tables(ways, tmp_path / "whole"):

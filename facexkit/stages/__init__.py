@@ -52,8 +52,8 @@ def run_stages(
 
     Raises
     ------
-    FacexkitError for an unknown stage, an unknown or ill-typed parameter, a folder that another run holds, or a notebook
-    that failed: the message names the cell, the error and the half-run notebook. `Stopped` after Ctrl-C or SIGTERM.
+    FacexkitError for an unknown stage, an unknown or ill-typed parameter, a folder that another run holds, or a
+    notebook that failed: the message names the cell, the error and the half-run notebook. `Stopped` after Ctrl-C or SIGTERM.
     """
     from facexkit.stages.hold import held, stoppable
     from facexkit.stages.notebooks import choose_stages
@@ -92,9 +92,9 @@ def _begin(folder: Path, stages: Sequence[Stage], parameters: dict, command: str
         "parameters": parameters,
         "versions": versions(),
     }
-    keep = lambda entry: resume and not other_parameters(entry, manifest) and (folder / entry["html"]).is_file()  # noqa: E731
+    done = lambda entry: (folder / entry["html"]).is_file() and not other_parameters(entry, manifest)  # noqa: E731
     again = {stage.name for stage in stages}
-    manifest["stages"] = [e for e in earlier.get("stages", []) if e["name"] not in again or keep(e)]
+    manifest["stages"] = [e for e in earlier.get("stages", []) if e["name"] not in again or (resume and done(e))]
     if not resume:
         shutil.rmtree(folder / PASSES, ignore_errors=True)
     if len(manifest["stages"]) < len(earlier.get("stages", [])):
@@ -144,7 +144,8 @@ def headlines(manifest: Mapping, most: int = 3) -> list[str]:
 def _add_stage(manifest: dict, stage: Stage, seconds: float, found: dict) -> None:
     stem = stage.path.stem
     entry = {"name": stage.name, "title": stage.title, "notebook": f"{stem}.ipynb", "html": f"{stem}.html"}
-    entry |= {"seconds": seconds, "parameters": manifest["parameters"], "findings": [], "pictures": [], "files": [], **found}
+    entry |= {"seconds": seconds, "parameters": manifest["parameters"]}
+    entry |= {"findings": [], "pictures": [], "files": [], **found}
     manifest["stages"] = sorted([*manifest["stages"], entry], key=lambda e: e["notebook"])
 
 

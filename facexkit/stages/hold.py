@@ -36,7 +36,7 @@ def held(folder: Path, say: Callable[[str], object]) -> Iterator[None]:
     with _opened(path) as lock:
         before = _holder(lock)
         if before and before["host"] != socket.gethostname():
-            raise FacexkitError(f"{folder} is held by {_told(before)}; if that run is gone, remove {path} and start again")
+            raise FacexkitError(f"{folder} is held by {_told(before)}; if that run is gone, remove {path}")
         if before:
             say(f"{folder} was held by {_told(before)}, which is gone: it is taken over")
         lock.truncate(0)
