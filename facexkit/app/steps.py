@@ -128,6 +128,7 @@ class App(Box):
         """Say that a step is done, and show what follows in the place of what stood below."""
         step.done, place = done, self.children.index(step) + 1
         gone = {*self.children[place:]} - {*following}
-        for widget in (part for one in gone for part in (one, *getattr(one, "children", ())) if isinstance(part, Widget)):
-            widget.stop = True
+        for widget in (part for one in gone for part in (one, *getattr(one, "children", ()))):
+            if isinstance(widget, Widget):
+                widget.stop = True
         self.children = [*self.children[:place], *following]

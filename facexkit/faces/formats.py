@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import posixpath
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -180,7 +181,7 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
 
 
 def _clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Take the blanks off a column of text; tell how many had some, and which values differ in nothing but case."""
+    """Take the blanks off a column of text; tell how many had some, and which values look alike but for case."""
     texts = labels[labels.map(lambda label: isinstance(label, str))]
     if not len(texts):
         return labels, []
@@ -190,12 +191,18 @@ def _clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
                      f"{_rows(paths[padded.index[padded]])}")  # fmt: skip
         labels = labels.astype(object).where(~labels.index.isin(plain.index), plain).infer_objects()
     counts = plain.value_counts()
-    folded = counts.index.to_series().str.casefold()
+    folded = counts.index.to_series().map(_looks)
     if len(alike := counts[folded.duplicated(keep=False).to_numpy()].sort_index()):
         values = [f"{value} ({n})" for value, n in alike.items()]
-        same = "has values that differ in case alone and are kept apart"
+        same = "has values that look alike but for case and are kept apart"
         notes.append(f"column {labels.name!r} {same}: {listed(values)}")
     return labels, notes
+
+
+def _looks(label: str) -> str:
+    """Return a label as it looks: composed letters, single blanks, no case, nothing that cannot be seen."""
+    seen = "".join(letter for letter in unicodedata.normalize("NFC", label) if unicodedata.category(letter) != "Cf")
+    return " ".join(seen.casefold().split())
 
 
 def _as_they_lie(paths: pd.Series, root: Path) -> pd.Series:
@@ -207,14 +214,15 @@ def _as_they_lie(paths: pd.Series, root: Path) -> pd.Series:
 
 def _check_files(paths: pd.Series, root: Path, place: object) -> None:
     """Check that every path is a file that really lies under the root; lists folders, asking for each file is slow."""
-    real, here, away, odd = os.path.realpath(root), set(), set(), set()
+    real, asked, here, away, odd = os.path.realpath(root), {*paths}, set(), set(), set()
     for folder in paths.map(posixpath.dirname).unique():
         try:
             entries = list(os.scandir(root / folder))
         except (OSError, ValueError):
             continue
         moved = not is_below(os.path.realpath(root / folder), real)
-        names = {f"{folder}/{entry.name}" if folder else entry.name: entry for entry in entries}
+        names = {posixpath.join(folder, entry.name): entry for entry in entries}
+        names = {name: entry for name, entry in names.items() if name in asked}  # others may be no text
         here |= names.keys()
         away |= {name for name, entry in names.items() if moved or entry.is_symlink()}
         odd |= {name for name, entry in names.items() if not entry.is_file()}

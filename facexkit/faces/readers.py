@@ -189,19 +189,26 @@ def _find(root: Path, name: str) -> Path:
 
 def images_in(root: Path, folder: str = "", notes: list[str] | None = None) -> list[str]:
     """Return the image files below a folder, sorted, hidden ones left out; `notes` gets a sentence on all else."""
-    found, other, links = [], [], []
+    found, other, links, odd = [], [], [], []
     for place, folders, names in os.walk(root / folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(place).relative_to(root).as_posix() + "/"
         below = "" if below == "./" else below
-        links += [below + name for name in folders if os.path.islink(os.path.join(place, name))]
+        links += [_in_words(below + name) for name in folders if os.path.islink(os.path.join(place, name))]
         for name in names:
             if not name.startswith("."):
-                (found if name.lower().endswith(IMAGE_SUFFIXES) else other).append(below + name)
+                path, image = _in_words(below + name), name.lower().endswith(IMAGE_SUFFIXES)
+                (other if not image else found if path == below + name else odd).append(path)
     if notes is not None:
         whys = {f"files are no images ({' '.join(IMAGE_SUFFIXES)})": other, "folders are links": links}
+        whys["images have a name that is no text in UTF-8"] = odd
         notes += [left_out(sorted(paths), why) for why, paths in whys.items() if paths]
     return sorted(found)
+
+
+def _in_words(path: str) -> str:
+    """Return a path with the bytes that are no text in UTF-8 written out."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def left_out(paths: Sequence[str], why: str) -> str:

@@ -87,6 +87,11 @@ class FaceModel:
             raise FacexkitError(f"model {self.name!r} returns a {kind}{have}; say which part with output=KEY")
         if not returned.ndim:
             raise FacexkitError(f"model {self.name!r} returns one number, not a row of outputs for each image")
+        if not returned.is_floating_point():
+            kind = str(returned.dtype).removeprefix("torch.")
+            raise FacexkitError(
+                f"model {self.name!r} returns {kind} numbers, no scores; let it end before argmax or rounding"
+            )
         outputs = returned.flatten(1) if returned.ndim > 1 else returned[:, None]
         return outputs if self.question is None or self.rows is None else self.question(outputs, self.rows)
 

@@ -66,6 +66,8 @@ def test_outputs_that_are_no_rows_of_classes_are_told():
         "returns a tuple": lambda x: (x, x),
         "returns a dict with 'a', 'b'": lambda x: {"a": x, "b": x},
         "returns one number": lambda x: x.mean(),
+        "returns int64 numbers, no scores": lambda x: x.flatten(1).argmax(1),
+        "returns complex64 numbers, no scores": lambda x: x.flatten(1).to(torch.complex64),
         "gives 1 rows of outputs for 2 images": lambda x: x.mean(0, keepdim=True),
         "does not run on two 8×8 RGB images: ZeroDivisionError": lambda x: 1 / 0,
     }
