@@ -95,7 +95,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "int": {
         "": Whole, "batch_size": BatchSize, "seed": Seed, "limit": Count, "num_classes": Outputs, "image_size": Side,
         "mask_size": Side, "permutations": Count, "replicates": Count, "epochs": Count, "chunk": Count,
-        "images": Count, "partners": Count, "count": Count, "size": Side,
+        "min_images": Count, "images": Count, "partners": Count, "count": Count, "size": Side,
         "workers": Optional[Annotated[Whole, Field(ge=0, le=1024)]],
     },
     "float": {

@@ -205,8 +205,11 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
         regions = {path: {name: file for name, file in found.get(k, {}).items() if name} for path, k in keys.items()}
         parts = {path: files for path, files in regions.items() if {*files.values()}.difference(whole.values())}
         if whole or parts:
-            files = parts | whole if len(whole) >= len(parts) else whole | parts
-            return MaskFiles(folder, files, _no_regions(found, {*keys.values()}) if parts else [])
+            files, kept = (parts | whole, "former") if len(whole) >= len(parts) else (whole | parts, "latter")
+            notes = _no_regions(found, {*keys.values()}) if parts else []
+            if both := sorted(whole.keys() & parts.keys()):
+                notes.append(f"{len(both)} images have an index mask and masks by region; the {kept} count: {listed(both)}")
+            return MaskFiles(folder, files, notes)
     stem = _stem(paths[0])
     raise FacexkitError(
         f"{folder} has no mask for any of the {len(paths)} images; looked for names like {stem}.png and {stem}_skin.png"

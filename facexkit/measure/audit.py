@@ -116,6 +116,8 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, how: Mapp
     if not isinstance(models, Mapping):
         several = models if isinstance(models, (list, tuple)) else [models]
         models = {_name_of(one, place): one for place, one in enumerate(several)}
+        if len(models) < len(several):
+            raise FacexkitError(f"two models have one name ({', '.join(models)}); name each: audit({{NAME: MODEL, …}}, …)")
     tables, classes = {}, []
     for name, one in models.items():
         if isinstance(one, FaceModel):

@@ -199,6 +199,9 @@ NOTED = {
     "a union among the regions": ("csv", csv(THREE) | UNION, {"masks": "m"},
          "2 mask files name no region and are left out: a_lips.png, b_chin.png; lips is u_lip and l_lip together: "
          "save these"),
+    "an index mask beside regions": (
+         "csv", csv(THREE) | {"m/a.png": MASK, "m/b.png": MASK, "m/c.png": MASK, "m/a_nose.png": FULL}, {"masks": "m"},
+         "1 images have an index mask and masks by region; the former count: a.jpg"),
     "images without a mask": ("csv", csv(THREE) | {"m/c.png": MASK}, {"masks": "m", "protected": "g"},
          "images without a mask by g: x 2 of 2, y 0 of 1"),
     "classes without a mask": ("csv", csv(THREE) | {"m/a.png": MASK, "m/b.png": MASK}, {"masks": "m", "target": "g"},

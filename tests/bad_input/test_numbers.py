@@ -301,3 +301,16 @@ def test_each_table_of_a_layer_is_written_by_one_notebook():
             given = call.split(")")[0]
             written += ["hierarchy"] * ("ranked" in given) + ["bias"] * ("bias=" in given) + ["units"] * ("dissected" in given)
     assert sorted(written) == ["bias", "hierarchy", "units"]
+
+
+def test_two_models_of_one_name_are_not_taken_for_one(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p.csv").write_text("truth,prediction,g\n" + "1,1,x\n0,1,y\n" * 2)
+    files = [tmp_path / folder / "p.csv" for folder in ("a", "b")]
+    with pytest.raises(FacexkitError, match="two models have one name .p."):
+        fx.audit(files, protected=["g"])
+    found = fx.audit(dict(zip("ab", files, strict=True)), protected=["g"], min_images=1)
+    assert found.model.values.tolist() == ["a", "b"]
+    with pytest.raises(FacexkitError, match="min_images cannot be -1"):
+        fx.audit(files[0], protected=["g"], min_images=-1)
