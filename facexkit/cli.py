@@ -106,7 +106,7 @@ def layers(
 def serve_app(
     data: Annotated[Optional[list[Path]], typer.Option("--data", help="A folder that may be read; may be repeated.")] = None,
     runs: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs/app"),
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8866,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
     trust: Trust = False,
 ) -> None:

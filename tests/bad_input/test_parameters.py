@@ -354,3 +354,10 @@ def test_a_scheduler_is_named_by_who_runs_and_not_by_a_file(tmp_path):
     assert Run.of(tmp_path).how["client"] is None
     file.write_text("client: local\n")
     assert read_parameter_file(file) == {"client": "local"}
+
+
+@pytest.mark.parametrize("port", ["99999999", "0", "-1"])
+def test_a_port_that_is_none_is_told(capsys, port):
+    with pytest.raises(SystemExit):
+        main(["app", "--port", port, "--data", "nowhere"])
+    assert " than or equal to " in capsys.readouterr().err
