@@ -26,7 +26,7 @@ from facexkit.probe.accumulator import Accumulator, Attributed
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 
-SHARD, ROUNDS, BATCH = 64, 5, 16
+SHARD, ROUNDS, BATCH = 64, 3, 16
 
 
 def region_scores(model: FaceModel, faces: FaceSet) -> list[Accumulator]:

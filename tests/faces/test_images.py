@@ -81,8 +81,7 @@ def test_what_is_no_image_is_skipped_with_its_reason(tmp_path, write_image, monk
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("size", [(1, 1), (33, 47), (200, 120)])
 def test_a_jpeg_has_the_pixels_that_pillow_decodes(tmp_path, size, mode, how, orientation):
-    if mode != "RGB" and "keep_rgb" in how:
-        pytest.skip("no colours to keep")
+    how = {name: value for name, value in how.items() if name != "keep_rgb" or mode == "RGB"}
     exif = Image.Exif()
     exif[0x0112] = orientation
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
