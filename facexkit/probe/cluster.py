@@ -34,6 +34,8 @@ def finished_elsewhere(work: Work, shards: Sequence[Shard]) -> Iterator[Arrays]:
     FacexkitError with its rows for a shard that failed three times, and for a cluster that cannot be reached.
     """
     with connected(work.how.client) as client:
+        if tidies := client.amm.running():
+            client.amm.stop()  # it would leave one copy of what is sent once, and that worker may die
         shipped = client.scatter(work.shipped(), broadcast=True, hash=False)
         coming, under_way = iter(shards), deque()
         try:
@@ -48,6 +50,8 @@ def finished_elsewhere(work: Work, shards: Sequence[Shard]) -> Iterator[Arrays]:
                 yield _states(shard, future)
         finally:
             client.cancel([future for _, future in under_way])
+            if tidies:
+                client.amm.start()
 
 
 def run_shard(work: Work, shard: Shard) -> Arrays:
