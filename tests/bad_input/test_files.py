@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+from contextlib import contextmanager
 
 import nbformat
 import numpy as np
@@ -206,21 +207,24 @@ def go(folder, out):
     return run_stages(["alpha"], {}, out, notebooks=folder, say=lambda line: None)
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """Let no file of this process grow beyond 1,000 bytes, as on a disk that is full."""
+    """Let no file of this process grow beyond 1,000 bytes, as on a disk that is full; not while pytest itself writes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_finds_no_room_is_told_and_leaves_nothing(tmp_path, small_disk):
+def test_a_file_that_finds_no_room_is_told_and_leaves_nothing(tmp_path):
     write_whole(tmp_path / "a.csv", b"earlier")
-    small_disk()
-    with pytest.raises(FacexkitError, match="a.csv cannot be made or written: File too large; free space there"):
+    with small_disk(), pytest.raises(FacexkitError, match="a.csv cannot be made or written: File too large; free"):
         write_whole(tmp_path / "a.csv", b"x" * 5000)
-    with pytest.raises(FacexkitError, match="found.zarr cannot be made or written: File too large"):
-        save_result(xr.Dataset({"noise": ("x", np.random.default_rng(0).random(500))}), tmp_path / "found.zarr")
+    noise = xr.Dataset({"noise": ("x", np.random.default_rng(0).random(500))})
+    with small_disk(), pytest.raises(FacexkitError, match="found.zarr cannot be made or written: File too large"):
+        save_result(noise, tmp_path / "found.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"] and (tmp_path / "a.csv").read_bytes() == b"earlier"
 
 
