@@ -12,6 +12,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.margins import are_probabilities, margin
 from facexkit.measure.predictions import Outputs
+from facexkit.measure.share_interval import share_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.exchange import FacePairs
@@ -23,7 +24,6 @@ ROUNDING = 1e-6
 """Margins that differ by a smaller share than this differ by float32 rounding alone."""
 SHARD = 64
 """Pairs in a shard: each costs the model as much as a dozen faces."""
-LEVEL = 0.95
 
 
 def decision_shares(
@@ -189,31 +189,3 @@ def _shares(pairs: np.ndarray, moved: np.ndarray, exchanged: np.ndarray, count: 
         values[f"union_score{end}"] = ("union", np.where(known @ members, union, np.nan))
     return xr.Dataset(values, {"region": list(REGIONS), "union": list(UNIONS)})
 
-
-def share_interval(
-    pairs: np.ndarray, toward: np.ndarray, square: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Σ toward / Σ square and its 95 % interval, which counts that pairs share faces; see `decision_shares`.
-
-    Parameters
-    ----------
-    pairs : int64 (P, 2), places of the pairs' faces among `count`. toward : (P, K). square : (P,).
-    """
-    from scipy.stats import t  # here, as its import takes a second
-
-    whole = square.sum()
-    share = toward.sum(0) / whole
-    influence = (toward - share * square[:, None]) / whole
-    ends = np.sort(pairs, 1)
-    _, dyad = np.unique(ends, axis=0, return_inverse=True)
-    both = np.zeros((dyad.max() + 1, toward.shape[1]))
-    np.add.at(both, dyad.ravel(), influence)
-    touching = np.zeros((count, toward.shape[1] + 1))
-    for end in ends.T:
-        np.add.at(touching, end, np.column_stack([toward, square]))
-    without = (toward.sum(0) - touching[:, :-1]) / np.maximum(whole - touching[:, -1:], np.finfo(float).tiny)
-    spread = (count - 1) / count * ((without - without.mean(0)) ** 2).sum(0)
-    variance = spread - (both**2).sum(0)
-    known = variance > 1e-18  # below, all pairs agree, and nothing is known of a spread
-    reach = t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(np.where(known, variance, np.nan))
-    return share, share - reach, share + reach

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from facexkit.faces.regions import UNIONS
 from facexkit.faces.spreadsheet import write_csv
+from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT, short_titles
 from facexkit.show.figures import draw_dots, drawn
 from facexkit.show.readings import (
@@ -76,11 +77,11 @@ def _on_share(subject: Subject) -> list[str]:
     share, method = subject.by("share"), METHODS["share"]
     if share is None:
         return []
-    best = ranked(share, parts=True)
-    if not best or best[0].value <= 0 or not best[0].low > 0:
+    best, sure = ranked(share, parts=True), accused(share)
+    if not best or best[0].region not in sure:
         largest = f": the largest share is that of the {best[0].title}, {best[0].sentence}" if best else ""
         return [f"No single region can be shown to carry the decision {_named(subject)}{largest}."]
-    first, rest = best[0], [reading for reading in best[1:3] if reading.low > 0]
+    first, rest = best[0], [reading for reading in best[1:3] if reading.region in sure]
     behind = f" ({first.behind})" if first.behind else ""
     carry = "they carry" if first.region in UNIONS else "it carries"
     said = [
@@ -110,7 +111,7 @@ def _on_facex(subject: Subject) -> list[str]:
             f"The attribution map of {_named(subject)} lies most on the {first.title}: FaceX score {first.sentence}. "
             "It says where the map is high, which need not be what moves the decision."
         ]
-    leader = next((reading.region for reading in ranked(share, parts=True)[:1] if reading.low > 0), None)
+    leader = next((reading.region for reading in ranked(share, parts=True)[:1] if reading.region in accused(share)), None)
     led = [reading for reading in best if reading.region in UNIONS.get(leader, (leader,))]
     if first in led:
         return [f"FaceX agrees on the first place: the {first.title} scores {first.sentence}."]

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS
-from facexkit.measure.decision_share import draw_pairs, share_interval
+from facexkit.measure.decision_share import draw_pairs
 from facexkit.measure.margins import are_probabilities, margin
 from facexkit.measure.region_scores import score_regions
+from facexkit.measure.share_interval import accused, share_interval
 from facexkit.models.face_model import FaceModel
 
 SIZE = 8
@@ -152,6 +154,25 @@ def test_the_interval_covers():
         _, low, high = share_interval(pairs, moved * away[:, None], away**2, 64)
         covered += low[0] <= 1 / 1.64 <= high[0]
     assert 0.91 <= covered / 400 <= 0.98
+
+
+def some_shares(**own):
+    """Shares of 2 ± 1 % of regions and unions, but for those that are given as (score, low)."""
+    values = np.array([own.get(name, (0.02, 0.01)) for name in (*REGIONS, *UNIONS)])
+    score, low = values.T
+    own, unions = slice(len(REGIONS)), slice(len(REGIONS), None)
+    numbers = {"score": ("region", score[own]), "score_low": ("region", low[own])}
+    numbers |= {"union_score": ("union", score[unions]), "union_score_low": ("union", low[unions])}
+    return xr.Dataset(numbers, {"region": list(REGIONS), "union": list(UNIONS)})
+
+
+def test_only_regions_beyond_doubt_are_accused():
+    wider = 2.713 / 1.96  # of 19 − 8 + 4 = 15 regions at once, one-sided
+    inside, beyond = 0.04 - 0.0199 / wider, 0.04 - 0.0201 / wider
+    assert accused(some_shares(hat=(0.04, inside), nose=(0.04, beyond), hair=(0.3, 0.25))) == ["hair", "hat"]
+    assert accused(some_shares(u_lip=(0.5, 0.45), lips=(0.6, 0.5))) == ["lips"]
+    assert accused(some_shares(skin=(1.0, np.nan))) == [] == accused(some_shares(skin=(0.3, -0.01)))
+    assert accused(some_shares(u_lip=(0.5, 0.45)).drop_dims("union")) == ["u_lip"]
 
 
 class Last(nn.Module):
