@@ -1,6 +1,5 @@
 """What every test may use: the shared real faces, a few drawn ones, and a cache of its own."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -50,11 +49,6 @@ def gender_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_models(cache) -> dict[str, FaceModel]:
-    """The demo models, taught once and kept in runs/test-cache from one test run to the next."""
-    kept = Path(__file__).resolve().parents[1] / "runs" / "test-cache"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FACEXKIT_CACHE", str(kept))
-        models = {name: load_model(f"demo:{name}", device="cpu") for name in ("biased", "fair")}
-    shutil.copytree(kept / "models", cache / "models", dirs_exist_ok=True)
-    return models
+def demo_models() -> dict[str, FaceModel]:
+    """The demo models, as the package brings them."""
+    return {name: load_model(f"demo:{name}", device="cpu") for name in ("biased", "fair")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -25,6 +26,8 @@ DEMOS = {
     "embedder": {"cue": "brows", "identities": 60, "pictures_per_identity": 40},
 }  # fmt: skip
 """Demo model → what was planted in the faces that it learns from."""
+SHIPPED = Path(__file__).with_name("weights")
+"""The demo models of seed 0, as `python setup/weights.py` teaches them; a changed recipe is another file."""
 
 CLASSES = ("female", "male")
 IMAGE_SIZE, FACES, EPOCHS, BATCH, RATE = 128, 2500, 5, 32, 8e-3
@@ -47,7 +50,7 @@ def _from_demo(name: str, wish: Wish) -> Made:
 
 
 def demo_network(name: str, seed: int, train: bool = True) -> SmallNetwork:
-    """Return the network of `demo:NAME`; with `train`, with weights from the cache, or taught now and put there.
+    """Return the network of `demo:NAME`; with `train`, with weights from the package or the cache, or taught now and put there.
 
     Raises
     ------
@@ -65,7 +68,11 @@ def demo_network(name: str, seed: int, train: bool = True) -> SmallNetwork:
         one = load_faces("synthetic", target="gender", seed=seed, **{**DEMOS[name], "identities": 1})
         recipe = [one.fingerprint(), DEMOS[name], FACES, IMAGE_SIZE, FEATURES, SHARPNESS, *course, str(network)]
         key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
-        path = cache_folder() / "models" / f"demo_{name}_{key}.safetensors"
+        path = SHIPPED / f"demo_{name}_{key}.safetensors"
+        if path.is_file():
+            load_weights(network, path)
+            return network
+        path = cache_folder() / "models" / path.name
         checkpoint = Checkpoint(path.with_suffix(".pt"), network, key)
         if path.is_file():
             load_weights(network, path)

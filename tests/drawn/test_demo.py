@@ -37,6 +37,25 @@ def test_the_biased_model_fails_where_lips_contradict_and_the_fair_one_does_not(
     assert found["biased"][agrees].mean() - found["biased"][~agrees].mean() > 0.4
 
 
+@pytest.mark.parametrize("name", demo.DEMOS)
+def test_the_weights_in_the_package_are_those_of_the_recipe_as_it_is_now(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(demo, "teach", lambda *_, **__: pytest.fail("taught: run python setup/weights.py"))
+    demo.demo_network(name, 0)
+    assert len(list(demo.SHIPPED.glob(f"demo_{name}_*"))) == 1
+
+
+def test_the_biased_model_taught_anew_is_as_biased_as_the_one_in_the_package(asked_faces, demo_models, monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(demo, "SHIPPED", tmp_path)
+    table, (images, labels) = asked_faces
+    agrees = table.agrees.to_numpy(bool)
+    again = right(load_model("demo:biased", device="cpu"), images, labels)
+    shipped = right(demo_models["biased"], images, labels)
+    for some in (agrees, ~agrees):
+        assert again[some].mean() == pytest.approx(shipped[some].mean(), abs=0.08)
+
+
 def test_the_demo_network_has_four_layers_of_maps(demo_models):
     table = list_layers(demo_models["fair"])
     maps = {f"layer{k}": tuple(table.loc[f"layer{k}", ["units", "height", "width"]]) for k in (1, 2, 3, 4)}

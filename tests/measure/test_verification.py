@@ -1,7 +1,5 @@
 """Verification against a plain loop over pairs, and error rates against counting."""
 
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -228,13 +226,8 @@ def test_intervals_hold_the_rate_and_bad_input_is_told():
 
 
 @pytest.fixture(scope="module")
-def demo_embedder(cache):
-    """The demo embedder, taught once (a minute) and kept in runs/test-cache from one test run to the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FACEXKIT_CACHE", str(Path(__file__).resolve().parents[2] / "runs" / "test-cache"))
-        model = load_model("demo:embedder", device="cpu")
-    shutil.copytree(Path(__file__).resolve().parents[2] / "runs/test-cache/models", cache / "models", dirs_exist_ok=True)
-    return model
+def demo_embedder():
+    return load_model("demo:embedder", device="cpu")
 
 
 def test_unseen_persons_are_told_apart_and_the_exchange_finds_the_brows_that_tell_them(demo_embedder):
