@@ -43,7 +43,6 @@ _NAMES = {
     "measure.global_bias": "global_bias",
     "measure.saved": "read_result write_scores",
     "show.regions": "plot_regions region_findings write_score_tables",
-    "show.readings": "split_classes",
     "show.report": "show_examples write_region_report",
     "show.face_map": "face_map face_maps",
     "show.dissection": "plot_units plot_counts plot_bias dissection_findings bias_findings unit_table write_dissection",
@@ -64,20 +63,22 @@ _HOMES = {name: f"facexkit.{module}" for module, names in _NAMES.items() for nam
 
 _RENAMED = {
     "conclude": "save_findings", "trusted": "run_is_trusted", "histograms": "count_units", "attend": "expert_attention",
-    "both_passes": "with_all_outputs", "gallery": "show_examples", "one_class_each": "split_classes",
-    "verify": "explain_verification", "save_scores": "write_scores", "write_tables": "write_score_tables",
+    "both_passes": "with_all_outputs", "gallery": "show_examples", "one_class_each": "each_class",
+    "split_classes": "each_class", "verify": "explain_verification", "save_scores": "write_scores", "write_tables": "write_score_tables",
     "write_report": "write_region_report", "findings": "region_findings", "effects_finding": "effects_findings",
 }  # fmt: skip
 """Public names of before, which still work in this version."""
+_GONE = "every result has the dimension target_class, and what shows results takes all their classes"
 
 __all__ = ["FacexkitError", *_HOMES]
 
 
 def __getattr__(name: str) -> object:
     if new := _RENAMED.get(name):
-        told = f"fx.{name} is called fx.{new} now; the old name works in this version and goes with the next"
+        now = f"is called fx.{new} now" if new in _HOMES else f"is not needed: {_GONE}"
+        told = f"fx.{name} {now}; the old name works in this version and goes with the next"
         warnings.warn(told, DeprecationWarning, stacklevel=2)
-    home = _HOMES.get(new or name)
+    home = _HOMES.get(new or name, "facexkit.show.readings" if new else None)
     if home is None:
         raise AttributeError(f"module 'facexkit' has no attribute {name!r}")
     from facexkit.arguments import checked

@@ -72,11 +72,12 @@ def score_regions(
 
     Returns
     -------
-    Dataset: score, score_low, score_high (95 % bootstrap interval over images), images (region), NaN where no image has
+    Dataset, each variable with the leading dimension target_class (the output column), whose names are the coordinate
+    class_name: score, score_low, score_high (95 % bootstrap interval over images), images (region), NaN where no image has
     the region; per_image (image, region); output (image), the model's output at the class; row (image), the position in
     `faces.table`. "facex" adds patch_value, patch_image, patch_y, patch_x (region, patch) and example_image,
     example_score (region, example), example_map (region, example, y, x); "share" adds union_score, union_score_low,
-    union_score_high, union_images (union). A list of classes adds a leading dimension target_class.
+    union_score_high, union_images (union).
     attrs: `unmasked`, the images without a mask of any region but the background, which count nowhere; `unmasked_groups`,
     how many of each group they are, by protected column.
 
@@ -90,20 +91,18 @@ def score_regions(
         raise FacexkitError(f'method "{method}" needs a layer; list them with fx.list_layers(model)')
     if known.needs_layer:
         model.layer(layer, places=True)
-    several = not isinstance(target_class, (str, Integral))
-    targets = [model.class_index(target) for target in (target_class if several else [target_class])]
+    asked = [target_class] if isinstance(target_class, (str, Integral)) else target_class
+    targets = [model.class_index(target) for target in asked]
     if not targets or len(set(targets)) < len(targets):
         raise FacexkitError(f"target_class {target_class!r} must name at least one class, and each once")
     results = known.scores(model, faces, layer, targets, seed=seed, **options)
     if not (results[0].images > 0).any():
         raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
-    names = [model.class_names[target] for target in targets]
     made_by = provenance(model, faces, method=method, layer="" if method == "share" else layer or "", seed=seed)
     made_by |= _left_out(results[0], faces)
-    if not several:
-        return results[0].assign_attrs(made_by, target_class=targets[0], class_name=names[0])
     joined = xr.concat(results, dim=xr.Variable("target_class", targets), combine_attrs="override")
-    return joined.assign_attrs(made_by, class_names=names)
+    names = np.array([model.class_names[target] for target in targets], object)
+    return joined.assign_coords(class_name=("target_class", names)).assign_attrs(made_by)
 
 
 def _left_out(scores: xr.Dataset, faces: FaceSet) -> dict[str, object]:

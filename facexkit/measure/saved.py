@@ -65,19 +65,27 @@ def _with_objects(result: xr.Dataset) -> xr.Dataset:
     return result.assign_coords({name: texts.pop(name) for name in [*texts] if name in result.coords}).assign(texts)
 
 
-def write_scores(scores: xr.Dataset, folder: str | Path) -> Path:
-    """Write one class's region scores into a folder, in the place of those of the same model, method and class."""
-    name = "_".join(str(scores.attrs[what]) for what in ("model", "method", "class_name"))
-    return save_result(scores, Path(folder, re.sub(r"[^\w-]+", "_", name) + ".zarr"))
+def write_scores(scores: xr.Dataset, folder: str | Path) -> list[Path]:
+    """Write region scores into a folder, a result a class, each in the place of that of the same model, method and class."""
+    made_by = [str(scores.attrs[what]) for what in ("model", "method")]
+    names = [re.sub(r"[^\w-]+", "_", "_".join([*made_by, name])) for name in scores.class_name.values]
+    classes = (scores.isel(target_class=[place]) for place in range(len(names)))
+    return [save_result(one, Path(folder, f"{name}.zarr")) for one, name in zip(classes, names, strict=True)]
 
 
-def find_result(folders: Iterable[Path], made_by: Mapping[str, object], name: str = "*.zarr") -> xr.Dataset | None:
-    """Return the first result of that name that was made by just this, None if none was."""
+def find_result(
+    folders: Iterable[Path], made_by: Mapping[str, object], name: str = "*.zarr", target_class: int | None = None
+) -> xr.Dataset | None:
+    """Return the first result of that name, of that class alone, that was made by just this, None if none was."""
     for path in (path for folder in folders for path in sorted(folder.glob(name))):
         with _whole(path):
-            attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
-        if made_by.items() <= attributes.items():
-            return read_result(path)
+            stored = zarr.open_group(str(path), mode="r")
+            fits = made_by.items() <= stored.attrs.asdict().items()
+            if fits and target_class is not None:
+                fits = "target_class" in stored and target_class in stored["target_class"][:]
+        if fits:
+            found = read_result(path)
+            return found if target_class is None else found.sel(target_class=[target_class])
     return None
 
 

@@ -89,8 +89,8 @@ def explain_verification(
     classes = [TARGETS[name] for name in targets]
     how = {field.name: options[field.name] for field in fields(PassOptions) if field.name in options}
     bound, kept, skipped = _bind(model, pairs, **how)
-    found = score_regions(bound, kept, layer, classes[0] if isinstance(target, str) else classes, method, **options)
-    output = (found.output if isinstance(target, str) else found.output[0]).values
+    found = score_regions(bound, kept, layer, classes, method, **options)
+    output = found.output[0].values
     shown = kept.table.iloc[found.row.values].assign(similarity=output if classes[0] else 1 - output)
     columns = dict.fromkeys(("reference", "similarity", "same", *pairs.protected))
     found = found.assign_coords({name: ("image", shown[name].to_numpy()) for name in columns if name in shown})
@@ -115,7 +115,7 @@ def _bind(model: FaceModel, pairs: FaceSet, **how: object) -> tuple[FaceModel, F
 
 
 def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
-    """Return a one-class result of "facex" for each value of a coordinate of its images, such as `same` or a group."""
+    """Return a result of "facex" for each value of a coordinate of its images, such as `same` or a group."""
     if by not in scores.coords or scores[by].dims != ("image",):
         raise unknown("column of the images", by, [n for n, c in scores.coords.items() if c.dims == ("image",)])
     if scores.attrs["method"] == "share":
@@ -123,17 +123,20 @@ def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
     parts = {}
     for value in pd.unique(scores[by].to_series().dropna()):
         part = scores[["per_image", "output"]].isel(image=np.flatnonzero(scores[by].values == value))
-        share, has = np.nan_to_num(part.per_image.values), np.isfinite(part.per_image.values)
+        columns = part.per_image.stack(column=("target_class", "region")).values
+        share, has = np.nan_to_num(columns), np.isfinite(columns)
         low, high = ratio_interval(share, has.astype(float), scores.attrs["seed"])
         mean = np.where(has.any(0), share.sum(0) / has.sum(0).clip(1), np.nan)
         numbers = {"score": mean, "score_low": low, "score_high": high, "images": has.sum(0)}
-        part = part.assign({name: ("region", values) for name, values in numbers.items()})
-        parts[value] = part.assign_attrs(scores.attrs, class_name=f"{scores.attrs['class_name']}, {by} {value}")
+        shape = [part.sizes[name] for name in ("target_class", "region")]
+        part = part.assign({n: (("target_class", "region"), v.reshape(shape)) for n, v in numbers.items()})
+        names = ("target_class", [f"{name}, {by} {value}" for name in part.class_name.values])
+        parts[value] = part.assign_coords(class_name=names).assign_attrs(scores.attrs)
     return parts
 
 
 def group_scores(scores: xr.Dataset, by: Sequence[str]) -> pd.DataFrame:
-    """Return region scores by group: a row a column, value and region, with score, its 95 % interval and images."""
+    """Return region scores by group: a row a column, value, class and region, with score, its 95 % interval and images."""
     parts = {(column, value): part for column in by for value, part in split_scores(scores, column).items()}
     columns = ["score", "score_low", "score_high", "images"]
     return pd.concat({k: s[columns].to_dataframe()[columns] for k, s in parts.items()}, names=["column", "value"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,17 @@ import xarray as xr
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM
 from facexkit.faces.template import POLYGONS, svg_path
 from facexkit.show.pages import templates
-from facexkit.show.readings import Reading, difference, method_of, mirrored, names_of, ranked, read_regions
+from facexkit.show.readings import (
+    Reading,
+    difference,
+    each_class,
+    method_of,
+    mirrored,
+    names_of,
+    one_class,
+    ranked,
+    read_regions,
+)
 
 UP = ("#eef1f2", "#aedceb", "#7ac3e0", "#4da8d2", "#278cc3", "#0f70b1", "#0a549b", "#123a7c", "#152259")
 DOWN = ("#eef1f2", "#eecfad", "#e2ae7c", "#d28e51", "#be702b", "#a5540d", "#883b00", "#6b2200", "#4d0c00")
@@ -72,7 +82,7 @@ def face_map(scores: xr.Dataset, *, title: str | None = None, interactive: bool 
 
     Parameters
     ----------
-    scores : what `fx.score_regions` gives for one class.
+    scores : what `fx.score_regions` gives for one class, or one of several: `scores.sel(target_class=1)`.
     title : what the picture shows; the class and the model if None.
     interactive : regions are buttons for `face_map.js`, else the picture is one image.
 
@@ -80,13 +90,15 @@ def face_map(scores: xr.Dataset, *, title: str | None = None, interactive: bool 
     -------
     The SVG. Regions without data are hatched. Glasses and hat lie beside the face.
     """
+    scores = one_class(scores)
     title = " · ".join(names_of(scores)) if title is None else title
     return _picture(scores, title, method_of(scores).unit, scale_limit(scores), interactive=interactive)
 
 
-def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> list[Drawing]:
+def small_maps(results: xr.Dataset | Iterable[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> list[Drawing]:
     """Draw results without label columns, each with its `top` numbers; see `face_maps`."""
-    results, titles = list(results), list(titles or short_titles(results))
+    results = each_class(results)
+    titles = list(titles or short_titles(results))
     methods = [method_of(scores) for scores in results]
     labels = [method.unit for method in methods]
     scales = [scale_limit(*(s for s, other in zip(results, methods) if other == method)) for method in methods]
@@ -98,16 +110,18 @@ def small_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = 
     return [_picture(*each, listed=ranked(each[0], by="size")[:top]) for each in zip(results, titles, labels, scales)]
 
 
-def face_maps(results: Sequence[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> Drawing:
+def face_maps(results: xr.Dataset | Iterable[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> Drawing:
     """Draw several results side by side in one picture, those of one method on one colour scale.
 
     Parameters
     ----------
-    results : one-class results; with two of one method their difference is the third map. Of the two classes of a
-        two-class model, whose decision shares are the same, the first is drawn.
+    results : what `fx.score_regions` gave: one Dataset or several; with two classes or models by one method their
+        difference is the third map. Of the two classes of a two-class model, whose decision shares are the same, the
+        first is drawn.
     titles : one a result; what tells them apart if None.
     top : how many regions are listed with their numbers under each map.
     """
+    results = each_class(results)
     if titles is None:
         results = [scores for k, scores in enumerate(results) if not any(mirrored(r, scores) for r in results[:k])]
     drawings, step = small_maps(results, titles=titles, top=top), CARD + 30

@@ -83,9 +83,7 @@ class Reading:
 
 def read_regions(scores: xr.Dataset) -> dict[str, Reading]:
     """Return the reading of every region of a one-class result, in the order of `REGIONS`."""
-    if "target_class" in scores.dims:
-        raise FacexkitError("this result holds several classes; take one with split_classes(scores)")
-    return _readings(scores.reindex(region=list(REGIONS), fill_value={"images": 0}))
+    return _readings(one_class(scores).reindex(region=list(REGIONS), fill_value={"images": 0}))
 
 
 def _readings(scores: xr.Dataset) -> dict[str, Reading]:
@@ -100,6 +98,7 @@ def _readings(scores: xr.Dataset) -> dict[str, Reading]:
 
 def read_parts(scores: xr.Dataset) -> dict[str, Reading]:
     """Return the readings of what a sentence names: regions, and in the place of paired ones (both lips) their union."""
+    scores = one_class(scores)
     readings = read_regions(scores)
     if "union" not in scores.dims:
         return readings
@@ -126,25 +125,28 @@ def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False, parts: 
     return have + [r for r in readings if missing and not np.isfinite(r.value)]
 
 
-def split_classes(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
-    """Split results so that each Dataset is one class of one model by one method."""
-    split: list[xr.Dataset] = []
-    for scores in [results] if isinstance(results, xr.Dataset) else results:
-        if "target_class" not in scores.dims:
-            split.append(scores)
-            continue
-        targets = scores.target_class.values.tolist()
-        for place, (target, name) in enumerate(zip(targets, scores.attrs["class_names"], strict=True)):
-            one = scores.isel(target_class=place, drop=True)
-            split.append(one.assign_attrs(target_class=target, class_name=name))
-    if not split:
+def each_class(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
+    """Return every class of every result; target_class and class_name are scalar coordinates then."""
+    every = [results] if isinstance(results, xr.Dataset) else results
+    found = [one.isel(target_class=k) if one.target_class.ndim else one for one in every for k in range(one.target_class.size)]
+    if not found:
         raise FacexkitError("there are no results to show; pass what fx.score_regions returned")
-    return split
+    return found
+
+
+def one_class(scores: xr.Dataset) -> xr.Dataset:
+    """Return the only class of a result; see `each_class`."""
+    first, *more = each_class(scores)
+    if more:
+        raise FacexkitError(
+            f"this result holds {len(more) + 1} classes; take one with scores.sel(target_class={first.target_class.item()})"
+        )
+    return first
 
 
 def names_of(scores: xr.Dataset) -> tuple[str, str]:
     """Return what people read for the class and for the model."""
-    return legible(scores.attrs.get("class_name", "class")), model_name(scores.attrs.get("model", "model"))
+    return legible(scores.class_name.item()), model_name(scores.attrs.get("model", "model"))
 
 
 @dataclass
@@ -162,8 +164,8 @@ class Subject:
 def subjects(results: xr.Dataset | Iterable[xr.Dataset]) -> list[Subject]:
     """Group results by model and class, in the order in which they come."""
     groups: dict[tuple, Subject] = {}
-    for scores in split_classes(results):
-        key = tuple(scores.attrs.get(name) for name in ("model", "model_fingerprint", "target_class"))
+    for scores in each_class(results):
+        key = (*(scores.attrs.get(name) for name in ("model", "model_fingerprint")), scores.target_class.item())
         groups.setdefault(key, Subject(*names_of(scores)[::-1], [])).results.append(scores)
     order = list(METHODS)
     for subject in groups.values():
@@ -176,7 +178,7 @@ def mirrored(a: xr.Dataset | None, b: xr.Dataset | None) -> bool:
     if a is None or b is None:
         return False
     kind = [(scores.attrs.get("method"), scores.attrs.get("model")) for scores in (a, b)]
-    same = kind[0] == kind[1] and kind[0][0] == "share" and a.attrs.get("target_class") != b.attrs.get("target_class")
+    same = kind[0] == kind[1] and kind[0][0] == "share" and a.target_class.item() != b.target_class.item()
     return same and np.allclose(a.score, b.score, rtol=0, atol=5e-3, equal_nan=True)
 
 
@@ -184,5 +186,5 @@ def difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     """Return score(a) − score(b) region by region; a region that one of them lacks is NaN."""
     if a.attrs.get("method") != b.attrs.get("method"):
         raise FacexkitError("a difference needs two results of the same method")
-    return xr.Dataset({"score": a.score - b.score}, attrs={"method": a.attrs.get("method"), "difference": True})
+    return xr.Dataset({"score": a.score - b.score.reset_coords(drop=True)}, attrs={"method": a.attrs.get("method"), "difference": True})
 

@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from facexkit.faces.regions import UNIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.faces.spreadsheet import write_csv
 from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT, short_titles
@@ -20,17 +20,15 @@ from facexkit.show.figures import draw_dots, drawn
 from facexkit.show.readings import (
     METHODS,
     Subject,
+    each_class,
     method_of,
     mirrored,
     ranked,
     read_parts,
     read_regions,
-    split_classes,
     subjects,
 )  # fmt: skip
 from facexkit.show.words import NotMeasured, group_title, words
-
-_MADE_BY = ("model", "method", "layer", "target_class", "class_name")
 
 
 def region_findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
@@ -152,7 +150,7 @@ def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | Non
         share it, told apart by colour and mark.
     title : what the picture shows; the highest region, or two together such as the lips, if None.
     """
-    results = split_classes(results)
+    results = each_class(results)
     methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
     panels = [[scores for scores in results if scores.attrs.get("method") == method] for method in methods]
     order = ranked(panels[0][0], missing=True)
@@ -188,19 +186,30 @@ def write_score_tables(results: xr.Dataset | Iterable[xr.Dataset], folder: str |
 
     Parameters
     ----------
-    results : what `fx.score_regions` gave. `scores.csv` has a row a model, method, class and region: score, its 95 %
-        interval, number of images; `per_image.csv` a row a model, method, class and image: the model's output at the
-        class, and a column a region, empty where the image lacks it.
+    results : what `fx.score_regions` gave. `scores.csv` has a row a model, method, class and region, or union of regions:
+        score, its 95 % interval, number of images; `per_image.csv` a row a model, method, class and image: the model's
+        output at the class, and a column a region, empty where the image lacks it. What a method does not give is empty.
     """
-    results = split_classes(results)
-    scores = [_labelled(s, s[["score", "score_low", "score_high", "images"]].to_dataframe()) for s in results]
-    images = [_labelled(s, s.per_image.to_pandas().assign(output=s.output.to_pandas())) for s in results]
-    tables = {"scores.csv": scores, "per_image.csv": images}
+    results = each_class(results)
+    scores = [_labelled(s, _numbers(s, of)) for s in results for of in ("", "union_") if f"{of}score" in s]
+    tables = {"scores.csv": scores, "per_image.csv": [_labelled(s, _per_image(s)) for s in results]}
     return [write_csv(pd.concat(parts), Path(folder, name)) for name, parts in tables.items()]
 
 
+def _numbers(scores: xr.Dataset, of: str) -> pd.DataFrame:
+    """Return score, interval and images of the regions ("") or of their unions ("union_")."""
+    names = {f"{of}{name}": name for name in ("score", "score_low", "score_high", "images")}
+    table = scores[[name for name in names if name in scores]].to_dataframe().rename(columns=names)
+    return table.reindex(columns=[*names.values()]).rename_axis("region")
+
+
+def _per_image(scores: xr.Dataset) -> pd.DataFrame:
+    empty = pd.DataFrame(index=pd.Index([], name="image"), columns=[*REGIONS], dtype=float)
+    table = scores.per_image.to_pandas() if "per_image" in scores else empty
+    return table.assign(output=scores.output.to_pandas() if "output" in scores else np.nan)
+
+
 def _labelled(scores: xr.Dataset, table: pd.DataFrame) -> pd.DataFrame:
-    table = table.reset_index()
-    for place, name in enumerate(_MADE_BY):
-        table.insert(place, name, scores.attrs.get(name, ""))
-    return table
+    made_by = {name: scores.attrs.get(name, "") for name in ("model", "method", "layer")}
+    made_by |= {name: scores[name].item() for name in ("target_class", "class_name")}
+    return table.reset_index().assign(**made_by)[[*made_by, *table.index.names, *table]]

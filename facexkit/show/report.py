@@ -16,7 +16,7 @@ from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
 from facexkit.show.pages import templates
 from facexkit.show.pictures import Album
-from facexkit.show.readings import Subject, method_of, mirrored, ranked, read_regions, subjects
+from facexkit.show.readings import Subject, method_of, mirrored, one_class, ranked, read_regions, subjects
 from facexkit.show.regions import grouped_findings
 from facexkit.show.words import NotMeasured, words
 
@@ -74,6 +74,7 @@ def show_examples(scores: xr.Dataset, faces: FaceSet, region: str, patches: int 
     ----------
     scores : a one-class result of the method "facex".
     """
+    scores = one_class(scores)
     album, page = Album(faces), templates().get_template("gallery.html")
     shown = behind([scores], region, album, patches)
     return Drawing(page.render(shown, reading=read_regions(scores)[region], uris=album.uris))
@@ -131,8 +132,9 @@ def _table(subject: Subject) -> list[list[tuple]]:
 
 def _record(subject: Subject, scores: xr.Dataset) -> dict:
     """Return what made a result, for the page's end."""
-    hidden = {"skipped", "model", "class_name", "class_names", "unmasked", "unmasked_groups"}
+    hidden = {"skipped", "model", "unmasked", "unmasked_groups"}
     facts = {words(k): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)}
+    facts["target class"] = scores.target_class.item()
     return {
         "title": f"{subject.class_name} · {subject.model} · {method_of(scores).title}",
         "facts": {"images": scores.sizes.get("image", "unknown"), **facts},

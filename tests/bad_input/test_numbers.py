@@ -254,12 +254,12 @@ def scored(bare, method="facex", **options):
 @pytest.mark.parametrize("method", ["facex", "share"])
 def test_faces_without_a_mask_are_counted_by_group_and_told(method, tmp_path):
     found = scored(3, method)
-    assert found.images.sel(region=["nose", "background"]).values.tolist() == [9, 9]
+    assert found.images.sel(region=["nose", "background"]).values.tolist() == [[9, 9]]
     assert found.attrs["unmasked"] == ["0.png", "1.png", "2.png"]
     assert found.attrs["unmasked_groups"] == {"gender": {"female": 3}}
     said = "Left out of all regions: 3 images without a face mask (gender: 3 female)."
     assert fx.region_findings(found)[-1] == said
-    kept = fx.read_result(write_scores(found, tmp_path))
+    kept = fx.read_result(*write_scores(found, tmp_path))
     assert fx.region_findings([kept, found])[-1] == said
     page = fx.write_region_report(found, noses(3), tmp_path / "report.html").read_text(encoding="utf-8")
     assert said in page.replace("\N{NO-BREAK SPACE}", " ")

@@ -86,7 +86,7 @@ def test_the_keyboard_reaches_every_region_and_opens_it(page):
 def test_arrow_keys_walk_from_the_highest_region_down(page, report):
     region(page, "hair").focus()
     page.keyboard.press("Home")
-    order = fx.split_classes(report[0])[0].score.to_series().sort_values(ascending=False).index
+    order = report[0].score[0].to_series().sort_values(ascending=False).index
     assert page.evaluate("document.activeElement.dataset.region") == order[0]
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.dataset.region") == order[1]
@@ -109,7 +109,7 @@ def test_the_table_sorts_and_selects(page, report):
     table = page.locator("table:not([hidden])")
     table.get_by_role("button", name="FaceX score").click()
     first = table.locator("tbody tr").first
-    best = fx.split_classes(report[1])[0].score.to_series().idxmax()
+    best = report[1].score[0].to_series().idxmax()
     assert first.get_attribute("data-row") == best
     first.get_by_role("button").click()
     assert "selected" in first.get_attribute("class")

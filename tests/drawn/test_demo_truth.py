@@ -13,7 +13,7 @@ def test_the_lips_carry_the_largest_part_of_the_biased_model_and_little_of_the_f
     faces = demo_faces("biased", split="test")
     for name, model in demo_models.items():
         found = score_regions(model, faces, target_class="male", method="share", images=128, progress=False)
-        share = found.score.to_pandas()
+        share = found.score[0].to_pandas()
         lips = share.u_lip + share.l_lip
         others = share.drop(["u_lip", "l_lip"]).max()
         assert lips > others if name == "biased" else lips < 0.1 < others

@@ -20,15 +20,17 @@ def test_a_result_is_read_back_as_it_was_and_replaces_an_earlier_one(tmp_path):
 
 
 def test_scores_are_found_by_what_made_them_in_the_first_folder_that_has_them(tmp_path):
-    one = scores(model="a/b", method="share", class_name="male?", target_class=1)
-    other = scores(model="a/b", method="facex", class_name="male?", target_class=1)
-    paths = [write_scores(each, tmp_path / "run") for each in (one, other)]
-    assert paths[0].name == "a_b_share_male_.zarr"
+    one, other = (
+        scores(model="a/b", method=method).expand_dims(target_class=[1, 3]).assign_coords(class_name=("target_class", ["male?", "none"]))
+        for method in ("share", "facex")
+    )
+    paths = [path for each in (one, other) for path in write_scores(each, tmp_path / "run")]
+    assert [path.name for path in paths[:2]] == ["a_b_share_male_.zarr", "a_b_share_none.zarr"]
     folders = [tmp_path / "kept", tmp_path / "run", tmp_path / "none"]
     write_scores(one.assign_attrs(seed=3), tmp_path / "kept")
-    assert find_result(folders, {"method": "share", "target_class": 1}).attrs["seed"] == 3
-    xr.testing.assert_identical(find_result(folders, {"method": "facex"}), other)
-    assert find_result(folders, {"method": "facex", "target_class": 0}) is None
+    assert find_result(folders, {"method": "share"}, target_class=1).attrs["seed"] == 3
+    xr.testing.assert_equal(find_result(folders, {"method": "facex"}, target_class=3), other.sel(target_class=[3]))
+    assert find_result(folders, {"method": "facex"}, target_class=0) is None
 
 
 def test_a_folder_without_a_result_is_told_with_its_path(tmp_path):

@@ -84,7 +84,7 @@ class Maps(RegionScores):
 
 @pytest.mark.parametrize("column", [0, 1])
 def test_maps_scores_and_similarities_are_those_of_a_plain_loop(embedder, pairs, column):
-    found = explain_verification(embedder, pairs, "conv2", target=("difference", "similarity")[column], batch_size=4, **QUIET)
+    found = explain_verification(embedder, pairs, "conv2", target=("difference", "similarity")[column], batch_size=4, **QUIET).isel(target_class=0)
     paths, view = pairs.table.path.to_numpy(object), MaskView(REGIONS, 64, "antialias", through=32)
     with torch.no_grad():
         own = torch.cat([embedder(one_picture(embedder, pairs, name)) for name in pairs.table.reference])
@@ -104,9 +104,9 @@ def test_maps_scores_and_similarities_are_those_of_a_plain_loop(embedder, pairs,
 
 def test_both_targets_come_from_one_pass_and_are_opposite_in_value(embedder, pairs):
     both = explain_verification(embedder, pairs, "conv2", target=["difference", "similarity"], **QUIET)
-    assert both.attrs["class_names"] == ["different", "same"]
+    assert both.class_name.values.tolist() == ["different", "same"]
     np.testing.assert_allclose(both.output.sum("target_class"), 1, atol=1e-6)
-    alone = explain_verification(embedder, pairs, "conv2", **QUIET)
+    alone = explain_verification(embedder, pairs, "conv2", **QUIET).sel(target_class=1)
     np.testing.assert_allclose(both.sel(target_class=1).per_image, alone.per_image)
     np.testing.assert_allclose(both.similarity, alone.output, atol=1e-6)
 
@@ -146,7 +146,7 @@ def test_reports_tables_and_findings_take_images_that_come_twice(embedder, pairs
     assert (images.method == "facex").sum() == len(pairs)
     assert "same" in region_findings(found)[0]
     assert show_examples(found[0], pairs, "skin")
-    shown = found[0].sel(region="skin")
+    shown = found[0].sel(region="skin", target_class=1)
     np.testing.assert_allclose(shown.example_score[0], shown.per_image.max())
 
 
@@ -166,13 +166,13 @@ def test_share_is_one_where_a_single_region_makes_the_embedding(faces_of, model_
 def test_groups_are_scored_by_their_own_images(embedder, pairs):
     found = explain_verification(embedder, pairs, "conv2", **QUIET)
     parts = split_scores(found, "same")
-    for value, part in parts.items():
-        own = found.per_image.values[pairs.table.same == value]
+    for value, part in ((value, part.sel(target_class=1)) for value, part in parts.items()):
+        own = found.per_image[0].values[pairs.table.same == value]
         np.testing.assert_allclose(part.score, [c[np.isfinite(c)].mean() if np.isfinite(c).any() else np.nan for c in own.T])
-        assert (part.images == np.isfinite(own).sum(0)).all() and part.attrs["class_name"] == f"same, same {value}"
+        assert (part.images == np.isfinite(own).sum(0)).all() and part.class_name == f"same, same {value}"
     table = group_scores(found, ["same", "group"])
-    assert set(table.index.droplevel("region")) == {("same", 0), ("same", 1), ("group", "low"), ("group", "high")}
-    assert table.loc[("same", 1, "skin"), "score"] == pytest.approx(float(parts[1].score.sel(region="skin")))
+    assert set(table.index.droplevel(["target_class", "region"])) == {("same", 0), ("same", 1), ("group", "low"), ("group", "high")}
+    assert table.loc[("same", 1, 1, "skin"), "score"] == pytest.approx(parts[1].score.sel(region="skin").item())
     with pytest.raises(FacexkitError, match="are no means over images"):
         split_scores(explain_verification(embedder, pairs, method="share", images=14, **QUIET), "same")
     with pytest.raises(FacexkitError, match="unknown column of the images 'sane'; did you mean 'same'"):

@@ -58,8 +58,8 @@ def make_scores(odd_faces):
             "output": ("image", rng.normal(size=len(paths))),
         }
         attrs = {
-            "method": method, "layer": "layer4" if method == "facex" else "", "model": model, "class_name": class_name,
-            "target_class": target_class, "model_fingerprint": f"{model:*^16}"[:16], "faces": odd_faces.name,
+            "method": method, "layer": "layer4" if method == "facex" else "", "model": model,
+            "model_fingerprint": f"{model:*^16}"[:16], "faces": odd_faces.name,
             "faces_fingerprint": "0123456789abcdef", "image_size": 128, "version": "0.1.0", "seed": 0,
             "skipped": ["faces/<script>broken.png: cannot identify image file"],
         }  # fmt: skip
@@ -81,8 +81,9 @@ def make_scores(odd_faces):
                 "example_score": (("region", "example"), np.take_along_axis(found["per_image"][1], picks[:, :4].T, 0).T),
                 "example_map": (("region", "example", "y", "x"), lit),
             }
-        unions = {"union": list(UNIONS)} if method == "share" else {}
-        return xr.Dataset(found, {"region": list(REGIONS), "image": paths, **unions}, attrs)
+        coords = {"region": list(REGIONS), "image": paths, "target_class": target_class, "class_name": class_name}
+        coords |= {"union": list(UNIONS)} if method == "share" else {}
+        return xr.Dataset(found, coords, attrs)
 
     return make
 

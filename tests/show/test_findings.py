@@ -6,7 +6,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS
-from facexkit.show.readings import METHODS, ranked, read_regions, split_classes, subjects
+from facexkit.show.readings import METHODS, each_class, ranked, read_regions, subjects
 from facexkit.show.regions import region_findings
 
 SHARE, FACEX = METHODS["share"], METHODS["facex"]
@@ -83,13 +83,14 @@ def test_the_opposite_class_is_not_told_twice(make_scores):
 
 def test_a_result_of_several_classes_is_read_class_by_class(make_scores):
     one, two = make_scores(), make_scores(values=dict.fromkeys(REGIONS, 0.3))
-    both = xr.concat([one, two], dim=xr.Variable("target_class", [3, 5]), combine_attrs="override")
-    both = both.assign_attrs(class_names=["old", "young"])
-    first, second = split_classes(both)
-    assert (first.attrs["class_name"], second.attrs["target_class"]) == ("old", 5)
-    xr.testing.assert_equal(second.score, two.score)
+    parts = [one.drop_vars(["target_class", "class_name"]) for one in (one, two)]
+    both = xr.concat(parts, dim=xr.Variable("target_class", [3, 5]), combine_attrs="override")
+    both = both.assign_coords(class_name=("target_class", ["old", "young"]))
+    first, second = each_class(both)
+    assert (first.class_name, second.target_class) == ("old", 5)
+    np.testing.assert_array_equal(second.score, two.score)
     assert [subject.class_name for subject in subjects(both)] == ["old", "young"]
-    with pytest.raises(FacexkitError, match="several classes"):
+    with pytest.raises(FacexkitError, match=r"2 classes; take one with scores.sel\(target_class=3\)"):
         read_regions(both)
 
 

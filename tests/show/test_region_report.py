@@ -4,13 +4,14 @@ import json
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 
 from facexkit.faces.regions import REGIONS, TITLES
 from facexkit.show import report
 from facexkit.show.pages import templates
 from facexkit.show.readings import read_regions
-from facexkit.show.regions import plot_regions
+from facexkit.show.regions import plot_regions, write_score_tables
 from facexkit.show.report import write_region_report
 
 
@@ -127,3 +128,11 @@ def test_a_plot_has_a_panel_a_method_and_dots_at_the_scores(four_results):
     assert dots["demo:biased"][:2] == pytest.approx([0.41, 0.24]) and dots["demo:fair"][0] == pytest.approx(0.02)
     assert share.get_xlabel() and any(text.get_text().strip() == "no data" for text in share.texts)
     assert figure.get_suptitle() == "Lips first: 65 %"
+
+
+def test_what_a_method_does_not_give_is_an_empty_column(make_scores, tmp_path):
+    bare = make_scores().drop_dims("union")[["score", "images"]].assign_attrs(method="mean_area")
+    scores, images = (pd.read_csv(path) for path in write_score_tables([bare, make_scores()], tmp_path))
+    own = scores[scores.method == "mean_area"]
+    assert len(own) == len(REGIONS) and own.score_low.isna().all() and own.images.notna().all()
+    assert set(images.method) == {"share"} and images.output.notna().all()

@@ -62,7 +62,7 @@ def test_the_face_map_is_the_reports_drawing(small, drawn_faces):
     scores = fx.score_regions(small, drawn_faces, "3", 1, progress=False)
     live = fx.FaceMap(scores)
     assert live.svg == fx.face_map(scores, title="", interactive=True)
-    assert live.region == scores.score.idxmax().item()
+    assert live.region == scores.score.idxmax("region").item()
     assert live.svg in live._repr_mimebundle_()[0]["text/html"]
 
 
@@ -168,9 +168,9 @@ def test_the_gallery_shows_a_regions_best_patches_and_opens_a_face(small, drawn_
     scores = fx.score_regions(small, drawn_faces, "3", 1, progress=False)
     gallery = fx.PatchGallery(scores, drawn_faces, small, "hair")
     gallery.region = "nose"
-    names = [name for name in scores.patch_image.sel(region="nose").values if name]
+    names = [name for name in scores.patch_image.sel(region="nose", target_class=1).values if name]
     assert [one["name"] for one in gallery.shown["region"]["patches"]] == names
-    gallery.opened = str(scores.example_image.sel(region="nose").values[0])
+    gallery.opened = str(scores.example_image.sel(region="nose").values[0, 0])
     assert gallery.error == ""
     assert gallery.detail["name"] == gallery.opened and gallery.detail["outlines"].startswith("data:image/png")
     gallery.opened = "nobody.png"

@@ -100,7 +100,7 @@ class ClassExplorer(FaceMap):
         self.measured += 1
 
     def _of_run(self, name: str, target: int) -> xr.Dataset:
-        found = find_result(self.others[name], {"method": self.method, "target_class": target})
+        found = find_result(self.others[name], {"method": self.method}, target_class=target)
         if found is None:
             raise FacexkitError(f"run {name} has no {METHODS[self.method].title} of class “{self.target_class}”")
         return found.assign_attrs(model=f"run {name}")

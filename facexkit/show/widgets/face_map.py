@@ -6,7 +6,7 @@ import xarray as xr
 
 from facexkit.faces.regions import REGIONS
 from facexkit.show.face_map import face_map
-from facexkit.show.readings import names_of, ranked
+from facexkit.show.readings import names_of, one_class, ranked
 from facexkit.show.widgets.base import Widget, script, text
 
 
@@ -18,7 +18,7 @@ class FaceMap(Widget):
     shows = "svg"
 
     def __init__(self, scores: xr.Dataset) -> None:
-        super().__init__(title=" · ".join(names_of(scores)))
+        super().__init__(title=" · ".join(names_of(one_class(scores))))
         self.draw(scores)
 
     def draw(self, scores: xr.Dataset) -> None:

@@ -12,6 +12,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import Album
+from facexkit.show.readings import one_class
 from facexkit.show.report import behind, show_examples
 from facexkit.show.widgets.base import Widget, a_face, number, script, share, table, text
 from facexkit.show.widgets.face_view import look_at
@@ -40,8 +41,8 @@ class PatchGallery(Widget):
 
     def show(self, scores: xr.Dataset, beside: Sequence[xr.Dataset] = ()) -> None:
         """Show another result, with other methods' numbers `beside` it; pictures are cut out in the background."""
-        self.scores, self.behind, self.album = scores, {}, Album(self.faces)
-        self.numbered = [*(other for other in beside if other.attrs["method"] != scores.attrs["method"]), scores]
+        self.scores, self.behind, self.album = one_class(scores), {}, Album(self.faces)
+        self.numbered = [*(other for other in beside if other.attrs["method"] != scores.attrs["method"]), self.scores]
         self._fill()
         self.work("Cutting out patches …", self._cut, alone=False)
 
@@ -65,7 +66,7 @@ class PatchGallery(Widget):
     @t.observe("opened")
     def _open(self, _change: object) -> None:
         with self.in_words():
-            where = [self.scores.attrs[name] for name in ("layer", "target_class")] if self.opened else []
+            where = (self.scores.attrs["layer"], self.scores.target_class.item()) if self.opened else ()
             self.detail = look_at(self.model, self.faces, self.opened, *where) if where else {}
 
     def still(self) -> str:

@@ -46,15 +46,15 @@ class Scores:
             if found is None:
                 options = {"progress": progress, **QUICK.get(method, {})}
                 found = score_regions(model, self.of(group), layer or None, target, method, **options)
-                key = hashlib.sha256(json.dumps(found.attrs, default=str).encode()).hexdigest()[:16]
+                key = hashlib.sha256(json.dumps([found.attrs, target], default=str).encode()).hexdigest()[:16]
                 save_result(found, self.folder / f"{key}.zarr")
             self.known[asked] = found
         return self.known[asked]
 
     def find(self, model: FaceModel, method: str, layer: str, target: int, group: str = "") -> xr.Dataset | None:
         """Return the scores if they were measured before, else None."""
-        made = provenance(model, self.of(group), method=method, layer=layer, target_class=target)
-        return find_result(self.places, made)
+        made = provenance(model, self.of(group), method=method, layer=layer)
+        return find_result(self.places, made, target_class=target)
 
     def of(self, group: str) -> FaceSet:
         """Return the faces of a group."""
