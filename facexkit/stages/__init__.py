@@ -107,23 +107,31 @@ def _run_all(
     stages: Sequence[Stage], chosen: Mapping[str, object], folder: Path, manifest: dict, say: Callable[[str], object]
 ) -> None:
     """Run the stages that the manifest does not have, and write each into it when it is finished."""
-    from facexkit.stages.notebooks import run_notebook
+    from facexkit.stages.notebooks import Kernels, run_notebook
 
-    for place, stage in enumerate(stages, 1):
-        if any(entry["name"] == stage.name for entry in manifest["stages"]):
-            say(f"[{place}/{len(stages)}] {stage.title}: finished earlier, kept")
-            continue
-        say(f"[{place}/{len(stages)}] {stage.title} …")
-        start = time.perf_counter()
-        run_notebook(stage, chosen, folder)
-        seconds = round(time.perf_counter() - start, 1)
-        found = take_conclusion(folder, stage.name)
-        manifest.update({key: found[key] for key in ("faces", "model") if key in found})
-        _add_stage(manifest, stage, seconds, found)
-        manifest["headline"] = headlines(manifest)
-        write_manifest(folder, manifest)
-        shutil.rmtree(folder / PASSES, ignore_errors=True)
-        say(f"      {seconds:.0f} s")
+    finished = {entry["name"] for entry in manifest["stages"]}
+    kernels = Kernels(sum(stage.name not in finished for stage in stages))
+    try:
+        for place, stage in enumerate(stages, 1):
+            title = f"[{place}/{len(stages)}] {stage.title}"
+            if stage.name in finished:
+                say(f"{title}: finished earlier, kept")
+                continue
+            say(f"{title} …")
+            start = time.perf_counter()
+            run_notebook(stage, chosen, folder, kernels.take())
+            seconds = round(time.perf_counter() - start, 1)
+            found = take_conclusion(folder, stage.name)
+            manifest.update({key: found[key] for key in ("faces", "model") if key in found})
+            _add_stage(manifest, stage, seconds, found)
+            manifest["headline"] = headlines(manifest)
+            write_manifest(folder, manifest)
+            shutil.rmtree(folder / PASSES, ignore_errors=True)
+            say(f"      {seconds:.0f} s. {' '.join(found.get('findings', [])[:1])}".rstrip())
+            if place == 1:
+                say(f"      The page of this run, growing with each stage: {(folder / 'index.html').resolve()}")
+    finally:
+        kernels.end()
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.utils import run_sync
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import write_whole
@@ -22,6 +23,15 @@ STAGES: Registry[str | Path] = Registry("stage", "facexkit.stages")
 """Notebooks of other packages by the stage's name; the kit's own lie in its folder."""
 _NAME = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_LAUNCH = """import sys
+sys.path.remove("")
+import facexkit
+for name in facexkit.__all__:
+    getattr(facexkit, name)
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()
+"""
+"""What a kernel does before it listens: import the kit, and nothing from the folder in which it starts."""
 _NO_SCRIPTS_FROM_ELSEWHERE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
@@ -81,12 +91,36 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+        argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=CRITICAL"]
         return KernelSpec(argv=argv, display_name="Python 3 (facexkit)", language="python")
 
 
-def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -> None:
-    """Run a stage's notebook with papermill; leave it and its HTML in `folder`, or what was run of it on failure."""
+class Kernels:
+    """The Pythons of a run: the next stage's starts, and imports the kit, while this one's works."""
+
+    def __init__(self, count: int) -> None:
+        self._left, self._spare = count, []
+
+    def take(self) -> ThisPython:
+        """Return a started kernel, and start the one after it."""
+        while self._left and len(self._spare) < 2:
+            kernel = ThisPython(kernel_name="python3")
+            run_sync(kernel.start_kernel)()
+            self._spare.append(kernel)
+            self._left -= 1
+        return self._spare.pop(0)
+
+    def end(self) -> None:
+        """End the Pythons that nobody took."""
+        while self._spare:
+            run_sync(self._spare.pop().shutdown_kernel)(now=True)
+
+
+def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path, kernel: ThisPython | None = None) -> None:
+    """Run a stage's notebook with papermill; leave it and its HTML in `folder`, or what was run of it on failure.
+
+    A kernel that is given is ended with the notebook.
+    """
     from papermill import PapermillExecutionError, execute_notebook
 
     stem = stage.path.stem
@@ -98,6 +132,7 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -
             str(running).replace("{", "{{").replace("}", "}}"),
             dict(parameters),
             kernel_name="python3",
+            km=kernel,
             kernel_manager_class=ThisPython,
             shutdown_kernel="immediate",
             progress_bar=sys.stderr.isatty(),
@@ -113,6 +148,9 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path) -
     except RuntimeError as error:
         os.replace(running, failed)
         raise FacexkitError(f"stage {stage.name!r}: the notebook's Python stopped ({error}); see {failed}") from error
+    finally:
+        if kernel is not None:
+            run_sync(kernel.shutdown_kernel)(now=True)
     keep_static(notebook)
     write_whole(folder / f"{stem}.html", to_html(notebook, stage.title).encode())
     write_whole(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())

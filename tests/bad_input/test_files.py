@@ -245,7 +245,7 @@ def test_a_disk_that_fills_up_while_a_stage_runs_is_told_and_the_manifest_is_who
 
 
 def test_a_run_folder_that_vanishes_is_told_with_its_name(stage, tmp_path, monkeypatch):
-    vanish = lambda stage, parameters, folder: shutil.rmtree(folder) or folder.write_text("")  # noqa: E731
+    vanish = lambda stage, parameters, folder, kernel: shutil.rmtree(folder) or folder.write_text("")  # noqa: E731
     monkeypatch.setattr(notebooks, "run_notebook", vanish)
     with pytest.raises(FacexkitError, match="run.* cannot be made or written: Not a directory"):
         go(stage(), tmp_path / "run")
@@ -259,7 +259,7 @@ def test_a_read_only_folder_is_told(stage, tmp_path):
 
 
 def test_a_conclusion_of_another_shape_is_told(stage, tmp_path, monkeypatch):
-    conclude = lambda stage, parameters, folder: (folder / ".alpha.json").write_text("[1")  # noqa: E731
+    conclude = lambda stage, parameters, folder, kernel: (folder / ".alpha.json").write_text("[1")  # noqa: E731
     monkeypatch.setattr(notebooks, "run_notebook", conclude)
     with pytest.raises(FacexkitError, match=".alpha.json is no conclusion of a stage"):
         go(stage(), tmp_path / "run")
