@@ -49,6 +49,8 @@ _NAMES = {
     "show.dissection_report": "write_dissection_report",
     "show.audit": "plot_audit plot_confusion plot_effects audit_findings effects_findings write_audit",
     "systems.fineface_figures": "plot_attention plot_history",
+    "systems.face_dissect_figures": "plot_affinity plot_biased_units plot_probabilities count_concepts count_biased",
+    "systems.face_dissect_files": "read_face_dissect",
     "show.widgets.layer_picker": "LayerPicker",
     "show.widgets.class_explorer": "ClassExplorer",
     "show.widgets.face_map": "FaceMap",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Optional, Union
+from typing import Literal, Optional, Union
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +42,7 @@ class Parameters(BaseModel):
     target: Optional[Text] = Field(None, description="label column that the model predicts")
     protected: EachOnce = Field([], description="columns of the groups to compare")
     limit: Optional[Count] = Field(None, description="only the first so many images")
+    balance: bool = Field(False, description="as many random faces of every protected group, as FaceX takes")
     model: Text = Field("demo:biased", description="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")
     weights: Optional[Text] = Field(None, description="state dict of the model")
     num_classes: Optional[Outputs] = Field(None, description="outputs of the model")
@@ -55,8 +56,13 @@ class Parameters(BaseModel):
     target_class: TargetClass = Field(
         1, description="output or class name to explain, or a list of them"
     )
+    explain_on: Literal["all", "class"] = Field(
+        "all", description="the faces on which FaceX scores a class: all, or class for its own"
+    )
     quantile: Quantile = Field(0.005, description="share of a unit's values above its threshold")
     mask_size: Side = Field(112, description="side of the unit and concept masks in pixels")
+    crop: Optional[Text] = Field(None, description="mtcnn cuts the faces out before a dissection")
+    export: Optional[Text] = Field(None, description="another program's files too: face_dissect, fairface")
     device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     batch_size: BatchSize = Field(32, description="images at a time")
     client: Optional[Text] = Field(

@@ -9,6 +9,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.cropping import crop_faces
+from facexkit.faces.face_dictionary import ConceptMasks
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
@@ -42,7 +43,8 @@ def dissect(
     """Find which units of a layer detect which concepts (Face Dissect, stage 1).
 
     A unit's threshold T is the exact upper `quantile` of its activations over all images and places; its active area
-    is where the bilinearly upsampled map exceeds T; IoU = Σ intersection / Σ union with the concept's masks.
+    is where the bilinearly upsampled map exceeds T; IoU = Σ intersection / Σ union with the concept's masks. Of a
+    Face Dictionary only the faces that its label files list count, in thresholds too.
 
     Parameters
     ----------
@@ -70,6 +72,8 @@ def dissect(
     """
     _check(model, mask_size, union, top_images, crop)
     view = MaskView(concept_names(faces, concepts), mask_size)
+    if isinstance(faces.masks, ConceptMasks):  # faces by global group are no part of the dictionary of local concepts
+        faces = faces[faces.table.path.isin(faces.masks.files)]
     faces = crop_faces(faces, margin) if crop else faces
     paths = faces.table.path.to_numpy(object)
     cut = {"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}

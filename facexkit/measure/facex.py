@@ -10,10 +10,12 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import ratio_interval
+from facexkit.measure.predictions import true_classes
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed, Attribution, ProbedBatch
 from facexkit.probe.options import PassOptions
@@ -39,10 +41,13 @@ class RegionScores(Accumulator):
     paths : the face set's paths, by row.
     image_size : side length of the model's input.
     seed : of the bootstrap.
+    own : bool by row, which faces count; None for all.
     """
 
-    def __init__(self, key: Attributed, paths: np.ndarray, image_size: int, seed: int = 0) -> None:
-        self.key, self.paths, self.seed = key, paths, seed
+    def __init__(
+        self, key: Attributed, paths: np.ndarray, image_size: int, seed: int = 0, own: np.ndarray | None = None
+    ) -> None:
+        self.key, self.paths, self.seed, self.own = key, paths, seed, own
         self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
         self.attributions, self.masks, self.outputs = (key,), (self.view,), True
         self.counted = Rows()
@@ -51,7 +56,7 @@ class RegionScores(Accumulator):
     def update(self, batch: ProbedBatch) -> None:
         maps = scaled(batch.attributions[self.key])
         above = above_mean(F.interpolate(maps[:, None], (SIDE, SIDE), mode="bilinear")[:, 0])
-        masks = batch.masks[self.view].to(maps.device)
+        masks = own_masks(batch, self.view, self.own).to(maps.device)
         lit = torch.einsum("brp,bp->br", masks.flatten(2).float(), above.flatten(1).float()).long().cpu().numpy()
         area = masks.flatten(2).sum(2).cpu().numpy()
         output = batch.outputs[:, self.key.target].double().cpu().numpy()
@@ -85,6 +90,7 @@ class RegionScores(Accumulator):
                 "region": list(REGIONS),
                 "image": self.paths[rows],
                 "row": ("image", rows),
+                **({} if self.own is None else {"counts": ("image", self.own[rows])}),
             },
         )
 
@@ -96,8 +102,8 @@ class HighImpactPatches(Accumulator):
     region; per image the best tile, over the set the 20 highest above 0.
     """
 
-    def __init__(self, key: Attributed, paths: np.ndarray, image_size: int) -> None:
-        self.key, self.paths, self.view = key, paths, MaskView(REGIONS, image_size)
+    def __init__(self, key: Attributed, paths: np.ndarray, image_size: int, own: np.ndarray | None = None) -> None:
+        self.key, self.paths, self.view, self.own = key, paths, MaskView(REGIONS, image_size), own
         self.attributions, self.masks = (key,), (self.view,)
         self.across = math.ceil(image_size / TILE)
         place = np.arange(image_size) // TILE
@@ -107,7 +113,7 @@ class HighImpactPatches(Accumulator):
     def update(self, batch: ProbedBatch) -> None:
         full = F.interpolate(batch.attributions[self.key][:, None], (self.view.size,) * 2, mode="bilinear")
         full = full.flatten(1).cpu().numpy()
-        masks = batch.masks[self.view].flatten(2).cpu().numpy()
+        masks = own_masks(batch, self.view, self.own).flatten(2).cpu().numpy()
         values, tiles = np.full(masks.shape[:2], -np.inf), np.zeros(masks.shape[:2], int)
         for face, region in np.ndindex(values.shape):
             inside = np.flatnonzero(masks[face, region])
@@ -137,20 +143,39 @@ def facex_scores(
     targets: list[int],
     *,
     attribution: str | Attribution = "gradcam",
+    explain_on: str = "all",
     seed: int = 0,
     **how: object,
 ) -> list[xr.Dataset]:
     """Score regions and find patches for all target classes in one pass; see `score_regions`."""
     paths = faces.table.path.to_numpy(object)
+    check_known("choice of faces for explain_on", [explain_on], ("all", "class"))
     keys = [Attributed(layer, target, attribution) for target in targets]
-    scores = [RegionScores(key, paths, model.image_size, seed) for key in keys]
-    patches = [HighImpactPatches(key, paths, model.image_size) for key in keys]
+    own = [_labelled(model, faces, target) if explain_on == "class" else None for target in targets]
+    scores = [RegionScores(key, paths, model.image_size, seed, of) for key, of in zip(keys, own, strict=True)]
+    patches = [HighImpactPatches(key, paths, model.image_size, of) for key, of in zip(keys, own, strict=True)]
     skipped = run(model, faces, [*scores, *patches], PassOptions(**how))
-    attrs = {"attribution": getattr(attribution, "__name__", attribution), "tile": TILE, "skipped": skipped}
+    named = getattr(attribution, "__name__", attribution)
+    attrs = {"attribution": named, "explain_on": explain_on, "tile": TILE, "skipped": skipped}
     return [
         xr.merge([score.result(), patch.result()]).assign_attrs(attrs)
         for score, patch in zip(scores, patches, strict=True)
     ]
+
+
+def _labelled(model: FaceModel, faces: FaceSet, target: int) -> np.ndarray:
+    """Return which faces are labelled as a class, bool by row; an error where none is."""
+    own = true_classes(faces, model) == target
+    if not own.any():
+        name = model.class_names[target]
+        raise FacexkitError(f"no face of {faces.name!r} is labelled {name!r}; take explain_on='all'")
+    return own
+
+
+def own_masks(batch: ProbedBatch, view: MaskView, own: np.ndarray | None) -> Tensor:
+    """Return a batch's masks, empty for the faces that do not count: those outside of `own`, bool by row."""
+    masks = batch.masks[view]
+    return masks if own is None else masks & torch.from_numpy(own[batch.rows]).to(masks.device)[:, None, None, None]
 
 
 def scaled(maps: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def score_regions(
     layer : whose attribution map "facex" takes; "share" needs none.
     target_class : output column or class name; or a list of them, all from one pass.
     method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): option
-        `attribution`; "share", how far a region carries the decision when faces are exchanged region by region: options
+        `attribution`, `explain_on` ("all" faces, or as FaceX's code those labelled as the "class"); "share", how far a region carries the decision when faces are exchanged region by region: options
         `images`, `partners`, see `decision_shares`; or a registered one. All take the options of `PassOptions`.
     seed : of bootstrap and sampling.
 
@@ -109,7 +109,8 @@ def _left_out(scores: xr.Dataset, faces: FaceSet) -> dict[str, object]:
     listed = [line.removesuffix(NO_MASK) for line in scores.attrs.get("skipped", ()) if line.endswith(NO_MASK)]
     bare = listed
     if "per_image" in scores:
-        bare += scores.image.to_numpy()[np.isnan(scores.per_image.to_numpy()).all(1)].tolist()
+        counted = scores.counts.to_numpy() if "counts" in scores else True
+        bare += scores.image.to_numpy()[np.isnan(scores.per_image.to_numpy()).all(1) & counted].tolist()
     table = faces.table[faces.table.path.isin(bare)]
     groups = {name: {str(k): int(n) for k, n in table[name].value_counts().items()} for name in faces.protected}
     return {"unmasked": bare, "unmasked_groups": groups if bare else {}}

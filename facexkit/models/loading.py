@@ -52,7 +52,7 @@ class Made:
 
 SOURCES: Registry[Callable[[str, Wish], Made]] = Registry(
     "model source", "facexkit.sources", "facexkit.drawn.demo", "facexkit.systems.fairface_networks",
-    "facexkit.systems.fineface",
+    "facexkit.systems.fineface", "facexkit.systems.face_dissect_networks",
 )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def load_model(
     Parameters
     ----------
     source : `torchvision:NAME`; `path/to/file.py:NAME`, where NAME is a module, or a class or function that makes one
-        (needs `trust`); `onnx:PATH`; `fairface:7` or `fairface:4`; `facenet`; `demo:biased`, `demo:fair` or
+        (needs `trust`); `onnx:PATH`; `fairface:7` or `fairface:4`; `face_dissect:age`; `facenet`; `demo:biased`, `demo:fair` or
         `demo:embedder`.
     weights : a state dict; for torchvision also the name of its published weights ("imagenet" for the default ones),
         which it downloads. None: random, by `seed` (torchvision), as the file makes them, or the source's own.

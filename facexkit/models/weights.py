@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -29,8 +29,9 @@ def seeded(seed: int, cuda: bool = False) -> Iterator[None]:
 
 
 def load_weights(
-    network: nn.Module, path: str | Path, trust: bool = False, beside: tuple[str, ...] = ()
-) -> None:
+    network: nn.Module, path: str | Path, trust: bool = False, beside: tuple[str, ...] = (),
+    rename: Callable[[str], str] | None = None,
+) -> None:  # fmt: skip
     """Load a state dict into a network; every key and every shape must fit.
 
     Parameters
@@ -39,12 +40,13 @@ def load_weights(
         that DataParallel, torch.compile or Lightning put before its keys.
     trust : whether code in a pickle may run.
     beside : beginnings of keys that the file may hold and the network does without.
+    rename : the file's key → the network's, where they differ.
     """
     found, wanted = read_weights(path, trust), network.state_dict()
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in wanted):
             found = {key[len(prefix) :]: value for key, value in found.items()}
-    found = {key: value for key, value in found.items() if not key.startswith(beside)}
+    found = {rename(key) if rename else key: value for key, value in found.items() if not key.startswith(beside)}
     misfit = _misfit(found, wanted)
     if misfit:
         raise FacexkitError(f"the weights in {path} do not fit the network: {misfit}")

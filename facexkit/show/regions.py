@@ -99,24 +99,25 @@ def _on_facex(subject: Subject) -> list[str]:
     best = ranked(facex) if facex is not None else []
     if not best:
         return []
-    first = best[0]
+    first, own = best[0], facex.attrs.get("explain_on") == "class"
+    on = f" on the faces labelled “{subject.class_name}”" if own else ""
     if first.value == 0:
         return [
             NotMeasured(f"FaceX says nothing of {_named(subject)}: no attribution map rises above its threshold anywhere.")
         ]
     if share is None:
         return [
-            f"The attribution map of {_named(subject)} lies most on the {first.title}: FaceX score {first.sentence}. "
+            f"The attribution map of {_named(subject)}{on} lies most on the {first.title}: FaceX score {first.sentence}. "
             "It says where the map is high, which need not be what moves the decision."
         ]
     leader = next((reading.region for reading in ranked(share, parts=True)[:1] if reading.region in accused(share)), None)
     led = [reading for reading in best if reading.region in UNIONS.get(leader, (leader,))]
     if first in led:
-        return [f"FaceX agrees on the first place: the {first.title} scores {first.sentence}."]
+        return [f"FaceX agrees on the first place{on}: the {first.title} scores {first.sentence}."]
     beaten = led[0] if led else None
     beside = f"; the {beaten.title} has {beaten.text}" if beaten else ""
     return [
-        f"The methods disagree: FaceX scores the {first.title} highest ({first.text}{beside}). Rely on the decision "
+        f"The methods disagree: FaceX scores the {first.title} highest{on} ({first.text}{beside}). Rely on the decision "
         "share, which changes what the model sees."
     ]
 

@@ -87,7 +87,8 @@ def method_key(scores: xr.Dataset) -> str:
 
 def _title(scores: xr.Dataset) -> str:
     layer = scores.attrs.get("layer")
-    return f"{method_of(scores).title} · {layer}" if layer else method_of(scores).title
+    on = {"all": " · all faces", "class": " · faces of the class"}.get(scores.attrs.get("explain_on"), "")
+    return f"{method_of(scores).title}{f' · {layer}' if layer else ''}{on}"
 
 
 def _compared(people: list[Subject]) -> list[Drawing]:

@@ -73,10 +73,11 @@ class Run:
 
     @cached_property
     def faces(self) -> FaceSet:
-        """The faces that a model is judged on: the test part, where the set has one."""
+        """The faces that a model is judged on: the test part, where the set has one; balanced if asked."""
         faces = self.every_face
         test = faces.table.split == "test" if "split" in faces.table else None
-        return faces[test] if test is not None and test.any() else faces
+        faces = faces[test] if test is not None and test.any() else faces
+        return faces.balanced(seed=self.parameters.seed) if self.parameters.balance else faces
 
     @cached_property
     def models(self) -> list[FaceModel]:

@@ -119,3 +119,22 @@ def test_another_attribution_is_named_in_the_result(small_model, small_faces):
     found = scores(small_model, small_faces, attribution=top_left)
     assert found.attrs["attribution"] == "top_left"
     assert set(found.patch_y.values.ravel()) | set(found.patch_x.values.ravel()) <= {0}
+
+
+def test_a_class_may_be_explained_on_the_faces_that_are_labelled_so(small_model, small_faces):
+    faces = small_faces[:]
+    faces.table["label"], faces.target = np.arange(20) % 3, "label"
+    both = scores(small_model, faces, target_class=[0, 1], explain_on="class")
+    assert both.attrs["explain_on"] == "class" and both.attrs["unmasked"] == []
+    for target in (0, 1):
+        own = np.arange(target, 20, 3)
+        alone, found = scores(small_model, small_faces[own], target_class=target), both.sel(target_class=target)
+        for name in ("score", "images", "patch_value", "patch_image", "example_image", "example_map"):
+            np.testing.assert_array_equal(found[name].values, alone[name].values)
+        assert np.array_equal(found.counts.values, np.isin(np.arange(20), own))
+        np.testing.assert_array_equal(found.per_image.values[own], alone.per_image.values)
+        assert np.isnan(found.per_image.values[~found.counts.values]).all()
+    with pytest.raises(FacexkitError, match="no face of 'small' is labelled 'class 2'; take explain_on='all'"):
+        scores(small_model, faces[faces.table.label < 2], target_class=2, explain_on="class")
+    with pytest.raises(FacexkitError, match="explain_on"):
+        scores(small_model, faces, explain_on="own")

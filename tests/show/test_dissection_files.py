@@ -22,7 +22,6 @@ from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.saved import read_result
 from facexkit.models.face_model import FaceModel
 from facexkit.models.small_network import SmallNetwork
-from facexkit.probe.hooks import capture
 from facexkit.show.dissection import (
     bias_findings,
     dissection_findings,
@@ -87,36 +86,6 @@ def test_a_saved_dissection_is_read_again_but_not_for_other_parameters(model, fa
     other = dissect(model, faces, **how | {"quantile": 0.1})
     assert other.attrs["quantile"] == 0.1 and not other.threshold.equals(first.threshold)
     assert [path.name for path in tmp_path.iterdir()] == ["d.zarr"]
-
-
-def test_face_dissects_own_files(model, faces, results, tmp_path):
-    write_dissection(tmp_path, **results, export="face_dissect", model=model, faces=faces)
-    found, units, concepts = results["found"], results["found"].sizes["unit"], results["found"].concept.to_numpy()
-    shape = np.load(tmp_path / "layer2_feature_size.npy")
-    maps = np.memmap(tmp_path / "layer2.mmap", np.float64, "r", shape=tuple(shape))
-    images = next(faces.batches(64, 24, workers=0)).images
-    with torch.no_grad(), capture(model, ["layer2"]) as captured:
-        model(model.prepare(images))
-    assert tuple(shape) == captured["layer2"].shape
-    np.testing.assert_allclose(maps, captured["layer2"].numpy(), atol=1e-4)
-    np.testing.assert_allclose(np.load(tmp_path / "layer2_quantile.npy"), found.threshold)
-    tally = np.load(tmp_path / "layer2_tally.npz")
-    assert tally["tally"].shape == (units, len(concepts))
-    assert tally["maps"].shape == tally["scores"].shape == (units, len(concepts), 20)
-    best = found.isel(unit=3, concept=2)
-    named = [faces.table.path[place] if place >= 0 else "" for place in tally["maps"][3, 2]]
-    assert named == best.top_image.to_numpy().tolist()
-    assert (np.diff(tally["scores"]) <= 0).all() and tally["scores"].min() >= 0
-    bias = np.load(tmp_path / "layer2_model_bias(age).npz")
-    assert bias["probability"].shape == (units, len(bias["groups"])) and bias["images"].sum() == 24
-    for name, lines in (("top", None), ("NL", 2 + len(bias["groups"]) + 2)):
-        blocks = (tmp_path / f"layer2_{name}_concept_probs.txt").read_text().strip().split("\n\n")
-        assert len(blocks) == units and blocks[5].startswith("unit 5\n")
-        pairs = [re.fullmatch(r"(.+) : (\d\.\d{6})", line).groups() for line in blocks[5].splitlines()[1:]]
-        assert len(pairs) == (lines or (results["ranked"].concept_area == results["ranked"].area[5]).sum())
-        assert sum(float(p) for _, p in pairs) == pytest.approx(1 if name == "top" else 3, abs=1e-4)
-    assert (tmp_path / "layer2_conv.pdf").read_bytes().startswith(b"%PDF")
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_face_dissects_files_need_twenty_images(model, faces, results, tmp_path):
