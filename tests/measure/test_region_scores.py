@@ -128,7 +128,8 @@ def test_a_class_may_be_explained_on_the_faces_that_are_labelled_so(small_model,
     assert both.attrs["explain_on"] == "class" and both.attrs["unmasked"] == []
     for target in (0, 1):
         own = np.arange(target, 20, 3)
-        alone, found = scores(small_model, small_faces[own], target_class=target), both.sel(target_class=target)
+        alone = scores(small_model, small_faces[own], target_class=target).sel(target_class=target)
+        found = both.sel(target_class=target)
         for name in ("score", "images", "patch_value", "patch_image", "example_image", "example_map"):
             np.testing.assert_array_equal(found[name].values, alone[name].values)
         assert np.array_equal(found.counts.values, np.isin(np.arange(20), own))
