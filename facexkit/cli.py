@@ -44,6 +44,9 @@ def run(
     client: Annotated[
         Optional[str], typer.Option("--client", metavar="ADDRESS", help="A Dask scheduler for the passes, or: local.")
     ] = None,
+    jobs: Annotated[
+        Optional[int], typer.Option("--jobs", min=1, help="Stages side by side; two on the built-in faces, else one.")
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Run stage notebooks and write their results, findings and an index page into a folder.
@@ -63,7 +66,7 @@ def run(
     if client is not None:
         given["client"] = client
     command = shlex.join(["facexkit", *_typed])
-    manifest = run_stages(stages or [], given, out, trust=trust, resume=resume, command=command, say=typer.echo)
+    manifest = run_stages(stages or [], given, out, trust=trust, resume=resume, jobs=jobs, command=command, say=typer.echo)
     typer.echo("")
     for finding in manifest["headline"]:
         typer.echo(f"• {finding}")

@@ -6,6 +6,7 @@ import os
 import sys
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -18,10 +19,11 @@ from facexkit.stages.notebooks import choose_stages, keep_static, list_stages, t
 PARAMETERS = 'limit: int = 5  # images\nseed: int = 0  # of everything\nout: str = "x"  # folder'
 
 
-def write_stage(folder, name, *code, title="A stage"):
+def write_stage(folder, name, *code, title="A stage", after=()):
     cells = [new_markdown_cell(f"# {title}"), new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = new_notebook(cells=[*cells, *map(new_code_cell, code)], metadata={"kernelspec": kernel})
+    metadata = {"kernelspec": kernel, "facexkit": {"after": [*after]}}
+    notebook = new_notebook(cells=[*cells, *map(new_code_cell, code)], metadata=metadata)
     folder.mkdir(exist_ok=True)
     nbformat.write(notebook, folder / name)
 
@@ -41,7 +43,7 @@ def two_stages(tmp_path):
 
 
 def quiet(*names, nb, run, **parameters):
-    return run_stages(names, parameters, run, notebooks=nb, say=lambda line: None)
+    return run_stages(names, parameters, run, jobs=1, notebooks=nb, say=lambda line: None)
 
 
 def test_stages_are_found_in_running_order_by_either_name(two_stages):
@@ -163,6 +165,31 @@ def test_a_run_that_begins_afresh_forgets_its_stages_and_shards_before_the_first
     with pytest.raises(FacexkitError, match="gone"):
         quiet("alpha", nb=two_stages, run=tmp_path / "run")
     assert [stage["name"] for stage in json.loads((tmp_path / "run/manifest.json").read_text())["stages"]] == ["beta"]
+
+
+MEETS = """import pathlib, time
+pathlib.Path(out, "{own}").touch()
+while not pathlib.Path(out, "{other}").exists(): time.sleep(0.05)"""
+
+
+def test_two_stages_run_side_by_side_and_one_that_takes_up_another_waits_for_it(tmp_path):
+    write_stage(tmp_path / "nb", "01_gamma.ipynb", 'assert (pathlib := __import__("pathlib")).Path(out, "b").exists()', after=["beta"])
+    write_stage(tmp_path / "nb", "02_alpha.ipynb", MEETS.format(own="a", other="b"))
+    write_stage(tmp_path / "nb", "03_beta.ipynb", MEETS.format(own="b", other="a"))
+    said = []
+    run_stages((), {}, tmp_path / "run", jobs=2, notebooks=tmp_path / "nb", say=said.append)
+    started = [line for line in said if line.startswith("[")]
+    assert started == ["[2/3] A stage …", "[3/3] A stage …", "[1/3] A stage …"]
+    assert said[3].startswith("      The page of this run, which grows with each stage: /")
+
+
+def test_a_stage_that_fails_ends_the_one_beside_it_and_leaves_its_own_notebook_alone(tmp_path):
+    write_stage(tmp_path / "nb", "01_alpha.ipynb", MEETS.format(own="a", other="never"))
+    write_stage(tmp_path / "nb", "02_beta.ipynb", MEETS.format(own="b", other="a"), "1 / 0")
+    with pytest.raises(FacexkitError, match="stage 'beta', cell"):
+        run_stages((), {}, tmp_path / "run", jobs=2, notebooks=tmp_path / "nb", say=lambda line: None)
+    assert [path.name for path in (tmp_path / "run").glob("*.ipynb")] == ["02_beta.failed.ipynb"]
+    assert not [each for each in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(each.cmdline())]
 
 
 def test_a_failing_notebook_names_the_cell_the_error_and_the_half_run_notebook(two_stages, tmp_path):

@@ -6,17 +6,19 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facexkit.errors import FacexkitError, Stopped
 from facexkit.faces.cache import writing
+from facexkit.faces.cores import cores
 from facexkit.parameters import PASSES, check
 from facexkit.stages.run_folder import save_findings, take_conclusion, versions, write_manifest
 
 if TYPE_CHECKING:
-    from facexkit.stages.notebooks import Stage
+    from facexkit.stages.notebooks import Kernels, Stage
 
 __all__ = ["run_stages", "save_findings"]
 
@@ -28,6 +30,7 @@ def run_stages(
     *,
     trust: bool = False,
     resume: bool = False,
+    jobs: int | None = None,
     command: str = "",
     notebooks: Path | None = None,
     say: Callable[[str], object] = print,
@@ -42,6 +45,7 @@ def run_stages(
     trust : whether code in a model's file may run.
     resume : whether to keep the stages that are finished with these parameters, and to go on in the middle of the one
         that is not; else all begin afresh.
+    jobs : stages that run side by side; None: two on the built-in faces and models where there are two cores, else one.
     command : what the user typed, for the records.
     notebooks : folder of the notebooks, if not the kit's own.
     say : told in a line what goes on.
@@ -69,10 +73,12 @@ def run_stages(
     chosen = {name: value for name, value in wanted.model_dump().items() if name in given} | {"out": str(folder)}
     with writing(folder), stoppable():
         folder.mkdir(parents=True, exist_ok=True)
-        with held(folder, say), _environment(folder, trust):
+        builtin = wanted.data == "synthetic" and wanted.model.startswith("demo:")
+        jobs = jobs or min(2 if builtin else 1, cores())
+        with held(folder, say), _environment(folder, trust, jobs):
             manifest = _begin(folder, stages, wanted.model_dump(), command, resume)
             try:
-                _run_all(stages, chosen, folder, manifest, say)
+                _run_all(stages, chosen, folder, manifest, say, jobs)
             except KeyboardInterrupt:
                 raise Stopped(f"stopped; the same command with --resume goes on from here, see {folder}") from None
     return manifest
@@ -104,34 +110,58 @@ def _begin(folder: Path, stages: Sequence[Stage], parameters: dict, command: str
 
 
 def _run_all(
-    stages: Sequence[Stage], chosen: Mapping[str, object], folder: Path, manifest: dict, say: Callable[[str], object]
+    stages: Sequence[Stage], chosen: Mapping[str, object], folder: Path, manifest: dict, say: Callable, jobs: int
 ) -> None:
-    """Run the stages that the manifest does not have, and write each into it when it is finished."""
-    from facexkit.stages.notebooks import Kernels, run_notebook
+    """Run the stages that the manifest does not have, `jobs` side by side, each into it as it is finished."""
+    from facexkit.stages.notebooks import Kernels
 
     finished = {entry["name"] for entry in manifest["stages"]}
-    kernels = Kernels(sum(stage.name not in finished for stage in stages))
+    titles = {stage.name: f"[{place}/{len(stages)}] {stage.title}" for place, stage in enumerate(stages, 1)}
+    for name in finished & titles.keys():
+        say(f"{titles[name]}: finished earlier, kept")
+    waiting, running = [stage for stage in stages if stage.name not in finished], {}
     try:
-        for place, stage in enumerate(stages, 1):
-            title = f"[{place}/{len(stages)}] {stage.title}"
-            if stage.name in finished:
-                say(f"{title}: finished earlier, kept")
-                continue
-            say(f"{title} …")
-            start = time.perf_counter()
-            run_notebook(stage, chosen, folder, kernels.take())
-            seconds = round(time.perf_counter() - start, 1)
-            found = take_conclusion(folder, stage.name)
-            manifest.update({key: found[key] for key in ("faces", "model") if key in found})
-            _add_stage(manifest, stage, seconds, found)
-            manifest["headline"] = headlines(manifest)
-            write_manifest(folder, manifest)
-            shutil.rmtree(folder / PASSES, ignore_errors=True)
-            say(f"      {seconds:.0f} s. {' '.join(found.get('findings', [])[:1])}".rstrip())
-            if place == 1:
-                say(f"      The page of this run, growing with each stage: {(folder / 'index.html').resolve()}")
+        with ThreadPoolExecutor(jobs) as pool, Kernels(len(waiting)) as kernels:
+            while waiting or running:
+                unfinished = {stage.name for stage in [*waiting, *running.values()]}
+                ready = [stage for stage in waiting if not unfinished & set(stage.after)]
+                for stage in ready[: jobs - len(running)]:
+                    say(f"{titles[stage.name]} …")
+                    running[pool.submit(_run_timed, stage, chosen, folder, kernels)] = stage
+                    waiting.remove(stage)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    stage, seconds = running.pop(future), future.result()
+                    finding = _conclude(stage, seconds, folder, manifest)
+                    say(f"      {stage.name}, {seconds:.0f} s. {finding}".rstrip())
+                    if len(manifest["stages"]) == 1:
+                        say(f"      The page of this run, which grows with each stage: {(folder / 'index.html').resolve()}")
+                    if not running:
+                        shutil.rmtree(folder / PASSES, ignore_errors=True)
     finally:
-        kernels.end()
+        for stage in running.values():  # stopped, not failed
+            (folder / f"{stage.path.stem}.failed.ipynb").unlink(missing_ok=True)
+
+
+def _run_timed(stage: Stage, chosen: Mapping[str, object], folder: Path, kernels: Kernels) -> float:
+    """Run a stage's notebook and return the seconds that it took."""
+    from facexkit.stages.notebooks import run_notebook
+
+    start, kernel = time.perf_counter(), kernels.take()
+    try:
+        run_notebook(stage, chosen, folder, kernel)
+    finally:
+        kernels.end(kernel)
+    return round(time.perf_counter() - start, 1)
+
+
+def _conclude(stage: Stage, seconds: float, folder: Path, manifest: dict) -> str:
+    """Write a finished stage into the manifest and the page, and return its first finding."""
+    found = take_conclusion(folder, stage.name)
+    manifest.update({key: found[key] for key in ("faces", "model") if key in found})
+    _add_stage(manifest, stage, seconds, found)
+    manifest["headline"] = headlines(manifest)
+    write_manifest(folder, manifest)
+    return next(iter(found.get("findings", [])), "")
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
@@ -158,13 +188,14 @@ def _add_stage(manifest: dict, stage: Stage, seconds: float, found: dict) -> Non
 
 
 @contextmanager
-def _environment(folder: Path, trust: bool) -> Iterator[None]:
+def _environment(folder: Path, trust: bool, jobs: int) -> Iterator[None]:
     """Set for the time of a run the environment variables that the notebooks' kernels inherit."""
     values = {
         "FACEXKIT_CACHE": os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"),
         "FACEXKIT_TRUST": str(int(trust)),
         "TQDM_DISABLE": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # not that of an editor, which a kernel does not have
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs)),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
     }
     before = {name: os.environ.get(name) for name in values}

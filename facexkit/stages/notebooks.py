@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ STAGES: Registry[str | Path] = Registry("stage", "facexkit.stages")
 """Notebooks of other packages by the stage's name; the kit's own lie in its folder."""
 _NAME = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_SILENT = logging.NullHandler()
 _LAUNCH = """import sys
 sys.path.remove("")
 import facexkit
@@ -55,6 +58,11 @@ class Stage:
             if heading:
                 return heading[1].strip()
         return self.name
+
+    @property
+    def after(self) -> list[str]:
+        """The stages whose files it takes up, where they run too: `facexkit.after` in the notebook's metadata."""
+        return nbformat.read(self.path, as_version=4).metadata.get("facexkit", {}).get("after", [])
 
 
 def notebook_folder() -> Path:
@@ -96,33 +104,42 @@ class ThisPython(AsyncKernelManager):
 
 
 class Kernels:
-    """The Pythons of a run: the next stage's starts, and imports the kit, while this one's works."""
+    """The Pythons of a run, which none outlives: the next stage's starts, and imports the kit, while others work."""
 
     def __init__(self, count: int) -> None:
-        self._left, self._spare = count, []
+        self._left, self._started, self._spare, self._one = count, [], [], threading.Lock()
+
+    def __enter__(self) -> Kernels:
+        return self
 
     def take(self) -> ThisPython:
         """Return a started kernel, and start the one after it."""
-        while self._left and len(self._spare) < 2:
-            kernel = ThisPython(kernel_name="python3")
-            run_sync(kernel.start_kernel)()
-            self._spare.append(kernel)
-            self._left -= 1
-        return self._spare.pop(0)
+        with self._one:
+            while self._left and len(self._spare) < 2:
+                kernel = ThisPython(kernel_name="python3")
+                run_sync(kernel.start_kernel)()
+                self._started.append(kernel)
+                self._spare.append(kernel)
+                self._left -= 1
+            return self._spare.pop(0)
 
-    def end(self) -> None:
-        """End the Pythons that nobody took."""
-        while self._spare:
-            run_sync(self._spare.pop().shutdown_kernel)(now=True)
+    def end(self, kernel: ThisPython) -> None:
+        """End a kernel now."""
+        with self._one:
+            if kernel in self._started:
+                self._started.remove(kernel)
+                run_sync(kernel.shutdown_kernel)(now=True)
+
+    def __exit__(self, *_error: object) -> None:
+        for kernel in [*self._started]:
+            self.end(kernel)
 
 
 def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path, kernel: ThisPython | None = None) -> None:
-    """Run a stage's notebook with papermill; leave it and its HTML in `folder`, or what was run of it on failure.
-
-    A kernel that is given is ended with the notebook.
-    """
+    """Run a stage's notebook with papermill; leave it and its HTML in `folder`, or what was run of it on failure."""
     from papermill import PapermillExecutionError, execute_notebook
 
+    logging.getLogger("papermill").addHandler(_SILENT)  # what it logs is told by the errors below
     stem = stage.path.stem
     running, failed = folder / f"{stem}.running.ipynb", folder / f"{stem}.failed.ipynb"
     failed.unlink(missing_ok=True)
@@ -148,9 +165,6 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path, k
     except RuntimeError as error:
         os.replace(running, failed)
         raise FacexkitError(f"stage {stage.name!r}: the notebook's Python stopped ({error}); see {failed}") from error
-    finally:
-        if kernel is not None:
-            run_sync(kernel.shutdown_kernel)(now=True)
     keep_static(notebook)
     write_whole(folder / f"{stem}.html", to_html(notebook, stage.title).encode())
     write_whole(folder / f"{stem}.ipynb", nbformat.writes(notebook).encode())
