@@ -60,7 +60,7 @@ def model_of() -> FaceModel:
 
 def thresholds(model: FaceModel, faces: FaceSet) -> None:
     tail = TailQuantile("layer4", faces.table.path.to_numpy(object))
-    run(model, faces, [tail], PassOptions.of(HOW))
+    run(model, faces, [tail], PassOptions(**HOW))
     tail.result()
 
 

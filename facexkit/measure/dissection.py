@@ -55,7 +55,8 @@ def dissect(
     union : "labelled" or "active", see `IoUTally`.
     top_images : how many images to name for each unit and concept.
     crop, margin : "mtcnn" cuts out the faces first, see `crop_faces`; attrs["uncropped"] counts those used whole.
-    memory : bytes for the maps that may still count, in a file of the cache; where they do not suffice, the faces pass twice.
+    memory : bytes for the maps that may still count, in a file of the cache. Where they do not suffice the faces pass twice,
+        and where they do not even for the values in the tails, three times; on a cluster so much may come to the client.
     saved : a .zarr folder. Where one lies there that the same model, faces and parameters gave, it is read; else the
         result is written there.
     how : options of the pass, see `PassOptions`.
@@ -63,7 +64,7 @@ def dissect(
     Returns
     -------
     Dataset: threshold, minimum (unit); maximum (image, unit); images (concept); has_concept (image, concept); and all
-    of `IoUTally.result`. attrs["forward_passes"] says whether one pass sufficed.
+    of `IoUTally.result`. attrs["forward_passes"] says how many passes it took.
 
     Raises
     ------
@@ -86,14 +87,16 @@ def dissect(
     how = PassOptions(**how)
     candidates = Candidates(layer, paths, quantile, view, memory)
     skipped = run(model, faces, [candidates], how)
-    seen = candidates.result()
+    if second := candidates.second():
+        run(model, faces, [second], how)
+    seen = candidates.result(second and second.counts)
     tally = IoUTally(layer, seen.threshold.to_numpy(), view, paths, union, top_images)
-    once = not candidates.tail.given_up
-    if once:
+    passes = 3 - candidates.tail.level
+    if passes == 1:
         candidates.replay(tally)
     else:
         run(model, faces, [tally], how)
-    found = seen.merge(tally.result()).assign_attrs(made_by, skipped=skipped, forward_passes=1 if once else 2)
+    found = seen.merge(tally.result()).assign_attrs(made_by, skipped=skipped, forward_passes=passes)
     if saved is not None:
         save_result(found, saved)
     return found

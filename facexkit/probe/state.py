@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from fractions import Fraction
 
 import numpy as np
 
@@ -16,7 +15,13 @@ class State(ABC):
 
     Merging is commutative and associative to the last bit, so that neither the cut into shards nor the order in which
     they are merged can be seen in a result.
+
+    Attributes
+    ----------
+    informed : whether an empty one, made by `fresh`, knows something of what was seen before that spares it work.
     """
+
+    informed = False
 
     @abstractmethod
     def fresh(self) -> State:
@@ -206,74 +211,3 @@ class TopK(State):
 
     def load(self, arrays: Arrays) -> None:
         self.values, self.rows, self.payload = arrays["values"], arrays["rows"], arrays.get("payload")
-
-
-class Tail(State):
-    """The largest values of each of U subjects, as many as can still matter.
-
-    Parameters
-    ----------
-    share : of all values that are seen, which part is kept.
-
-    Attributes
-    ----------
-    seen : how many values of each subject were seen.
-    """
-
-    def __init__(self, share: float) -> None:
-        self.share, self.seen, self.most = share, 0, 0
-        self.largest: np.ndarray | None = None
-        self.waiting: list[np.ndarray] = []
-
-    @property
-    def capacity(self) -> int:
-        """How many of each subject's largest values can matter."""
-        return place_of(self.share, self.most) + 1
-
-    def take(self, values: np.ndarray, most: int) -> None:
-        """Take in values (U, n); there will be at most `most` of each subject in all."""
-        self.seen += values.shape[1]
-        self._hold(values, most)
-
-    def kept(self) -> np.ndarray:
-        """Return the largest values (U, n), in no order."""
-        if self.waiting:
-            self.largest = np.concatenate([self.largest, *self.waiting], 1)
-            self.waiting = []
-        if self.largest.shape[1] > self.capacity:
-            self.largest = np.partition(self.largest, -self.capacity, axis=1)[:, -self.capacity :].copy()
-        return self.largest
-
-    def bound(self) -> np.ndarray:
-        """Return float32 (U,), what the value at the end of the tail cannot lie below; −inf while too few are in."""
-        full = self.largest.shape[1] == self.capacity
-        return self.largest.min(1) if full else np.full(len(self.largest), -np.inf, np.float32)
-
-    def _hold(self, values: np.ndarray, most: int) -> None:
-        if self.largest is None:
-            self.most, self.largest = most, np.empty((len(values), 0), values.dtype)
-        self.waiting.append(values)
-        if sum(part.shape[1] for part in self.waiting) > max(self.capacity, 4096):
-            self.kept()
-
-    def fresh(self) -> Tail:
-        return Tail(self.share)
-
-    def merge(self, other: Tail) -> None:
-        if other.largest is not None:
-            self.seen += other.seen
-            self._hold(other.kept(), other.most)
-
-    def arrays(self) -> Arrays:
-        if self.largest is None:
-            return {}
-        return {"largest": np.sort(self.kept(), 1), "counts": np.array([self.seen, self.most])}
-
-    def load(self, arrays: Arrays) -> None:
-        self.largest, self.waiting = arrays.get("largest"), []
-        self.seen, self.most = arrays["counts"].tolist() if arrays else (0, 0)
-
-
-def place_of(share: float, count: int) -> int:
-    """Return ⌊share·count⌋ of the decimal number that `share` was written as: 0.29·100 is 29, in binary 28.999…"""
-    return int(Fraction(repr(float(share))) * count)

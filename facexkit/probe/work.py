@@ -16,7 +16,7 @@ from facexkit.probe.exchange import FacePairs, walk
 from facexkit.probe.look import check_finite, probed
 from facexkit.probe.options import PassOptions
 from facexkit.probe.shards import Shard, states_of, take_states
-from facexkit.probe.state import Arrays, Rows
+from facexkit.probe.state import Arrays, Rows, State
 
 REMEMBERED = 512
 """Decoded faces that are kept where each comes in several pairs."""
@@ -26,7 +26,7 @@ class Work:
     """What a shard needs to be run anywhere: the model, the faces, empty accumulators and the options."""
 
     def __init__(
-        self, model: FaceModel, faces: FaceSet, accumulators: Sequence[Accumulator], how: PassOptions,
+        self, model: FaceModel | None, faces: FaceSet, accumulators: Sequence[Accumulator], how: PassOptions,
         pairs: FacePairs | None, images: int,
     ) -> None:  # fmt: skip
         self.model, self.faces, self.accumulators, self.how = model, faces, accumulators, how
@@ -44,16 +44,19 @@ class Work:
         return [str(part) for part in (*parts, self.how.precision, described([rows, self.pairs]), *own)]
 
     def shipped(self) -> Work:
-        """Return what a worker elsewhere needs of it: nothing that has been seen yet, and decoding in its own thread."""
+        """Return what a worker elsewhere needs of it beside the model: nothing that was seen, decoding in its own thread."""
         how = replace(self.how, workers=0, progress=False, client=None, folder=None)
-        return Work(self.model, self.faces, [a.fresh() for a in self.accumulators], how, self.pairs, self.images)
+        return Work(None, self.faces, [a.fresh() for a in self.accumulators], how, self.pairs, self.images)
 
-    def __getstate__(self) -> dict[str, object]:
-        return vars(self) | {"model": self.model.on("cpu")}
+    def known(self) -> dict[tuple[int, str], State]:
+        """Return of the empty states those that know something of what was seen before, by accumulator and name."""
+        every = ((k, name, state) for k, a in enumerate(self.accumulators) for name, state in a.states().items())
+        return {(k, name): state.fresh() for k, name, state in every if state.informed}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
-        self.model = self.model.on(self.model.wanted)  # a worker's own device, where any will do
+    def learn(self, known: dict[tuple[int, str], State]) -> None:
+        """Begin with what `known` gave elsewhere."""
+        for (k, name), state in known.items():
+            setattr(self.accumulators[k], name, state)
 
     def batches(self, shards: Sequence[Shard]) -> Iterator:
         """Yield the decoded batches of shards, one after the other."""

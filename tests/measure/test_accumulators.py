@@ -21,7 +21,7 @@ from facexkit.measure.global_bias import UnitRange
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import UnitSummary
-from facexkit.measure.tail_quantile import TailQuantile
+from facexkit.measure.tail_quantile import LowerBits, TailQuantile
 from facexkit.measure.unit_effects import UnitEffects
 from facexkit.probe.accumulator import Accumulator, Attributed, ProbedBatch, Walk
 from facexkit.probe.shards import Shard, ShardFiles, states_of, take_states
@@ -85,6 +85,7 @@ KINDS = {
     RegionScores: lambda _: RegionScores(KEY, PATHS, 16),
     HighImpactPatches: lambda _: HighImpactPatches(KEY, PATHS, 16),
     TailQuantile: lambda _: TailQuantile("layer", PATHS, 0.07),
+    LowerBits: lambda _: LowerBits("layer", THRESHOLDS - 1, THRESHOLDS),
     Candidates: lambda _: Candidates("layer", PATHS, 0.07, VIEW, 1 << 20),
     IoUTally: lambda _: IoUTally("layer", THRESHOLDS, VIEW, PATHS, "labelled", 4),
     Outputs: lambda _: Outputs(),

@@ -20,10 +20,11 @@ from facexkit.measure.candidates import Candidates
 from facexkit.measure.dissection import dissect
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.iou_tally import IoUTally
+from facexkit.measure.kept_tail import COUNTED, MAPS, VALUES
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
-from facexkit.probe.state import place_of
+from facexkit.probe.tail import place_of
 
 CONCEPTS = ("left", "small", "rare")
 
@@ -99,17 +100,21 @@ def slow_tally(maps, masks, thresholds, size, concepts, rule="labelled"):
     return intersection, union, unsure
 
 
-def run(maps, masks, q, size, sizes, rule="labelled", memory=1 << 30):
+def run(maps, masks, q, size, sizes, rule="labelled", level=MAPS, room=1 << 30):
     """What `dissect` does, on given maps."""
     view = MaskView(CONCEPTS, size)
     paths = np.array([f"{n}.png" for n in range(len(maps))], object)
-    candidates = Candidates("layer", paths, q, view, memory)
+    candidates = Candidates("layer", paths, q, view, room)
+    candidates.tail.level = min(level, candidates.tail.level)
     batches = batches_of(maps, masks, view, sizes)
     for batch in batches:
         candidates.update(batch)
-    seen = candidates.result()
+    if second := candidates.second():
+        for batch in batches:
+            second.update(batch)
+    seen = candidates.result(second and second.counts)
     tally = IoUTally("layer", seen.threshold.to_numpy(), view, paths, rule, 3)
-    if candidates.tail.given_up:
+    if candidates.tail.level < MAPS:
         for batch in batches:
             tally.update(batch)
     else:
@@ -132,12 +137,12 @@ def special_maps(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.nd
 
 @pytest.mark.parametrize("rule", ["labelled", "active"])
 @pytest.mark.parametrize("shape", [(9, 7, 7), (9, 1, 1), (8, 5, 3), (6, 16, 16), (5, 40, 40)])
-@pytest.mark.parametrize("memory", [1 << 30, 0])
-def test_dissection_equals_the_slow_version(shape, rule, memory):
+@pytest.mark.parametrize("level", [MAPS, VALUES, COUNTED])
+def test_dissection_equals_the_slow_version(shape, rule, level):
     rng = np.random.default_rng(3)
     maps, masks, q, size = special_maps(rng, shape), masks_of(shape[0], 50, rng), 0.15, 28
-    found, candidates = run(maps, masks, q, size, [4] * 3, rule, memory)
-    assert candidates.tail.given_up == (memory == 0)
+    found, candidates = run(maps, masks, q, size, [4] * 3, rule, level)
+    assert candidates.tail.level == level
     thresholds = slow_thresholds(maps, q)
     np.testing.assert_array_equal(found.threshold, thresholds)
     intersection, union, unsure = slow_tally(maps, masks, thresholds, size, CONCEPTS, rule)
@@ -165,6 +170,15 @@ def test_threshold_leaves_at_most_q_above(q, values):
     threshold = quantile.result().threshold.item()
     assert threshold == sorted(values, reverse=True)[place_of(q, len(values))]
     assert (maps > threshold).sum() <= place_of(q, len(values))
+
+
+@pytest.mark.parametrize("room", [0, 20_000, 60_000, 200_000, 1 << 30])
+def test_thresholds_are_the_same_however_much_room_there_is(room):
+    rng = np.random.default_rng(8)
+    maps, masks = special_maps(rng, (24, 6, 6)), masks_of(24, 10, rng)
+    found, candidates = run(maps, masks, 0.05, 16, [4] * 6, room=room)
+    assert (candidates.tail.level == MAPS) == (room == 1 << 30) and (candidates.tail.level == COUNTED) <= (room <= 20_000)
+    np.testing.assert_array_equal(found.threshold, slow_thresholds(maps, 0.05))
 
 
 def test_maps_that_cannot_matter_are_dropped_on_the_way():
@@ -239,7 +253,7 @@ def small() -> tuple[FaceModel, FaceSet]:
 def test_dissect_says_how_often_the_faces_passed(small, memory):
     model, faces = small
     found = dissect(model, faces, "1", quantile=0.02, mask_size=24, memory=memory, batch_size=4, progress=False)
-    assert found.attrs["forward_passes"] == (1 if memory else 2)
+    assert found.attrs["forward_passes"] == (1 if memory else 3)
     with torch.no_grad():
         inputs = torch.stack([torch.from_numpy(np.array(faces.images.read(p))).permute(2, 0, 1) for p in faces.table.path])
         maps = model.network[:2](model.prepare(inputs)).numpy()

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facexkit.probe.state import Sum, Tail, TopK, place_of
+from facexkit.probe.state import Sum, TopK
+from facexkit.probe.tail import Counts, Tail, lower_bits, place_of, settled
 
 VALUES = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5000001, 2.0])  # few, so that ties are common
 
@@ -66,15 +67,29 @@ def test_a_place_is_counted_in_the_decimals_that_people_write(share, count):
     assert place_of(share / 100, count) == share * count // 100  # int(0.29 * 100) is 28
 
 
-@given(data=st.data(), share=st.sampled_from([0.01, 0.29, 0.5]))
-def test_a_tail_holds_the_largest_values_and_its_bound_is_never_too_high(data, share):
-    values = np.array(data.draw(st.lists(st.integers(-9, 9), min_size=1, max_size=60)), np.float32)[None]
-    tail = Tail(share)
+NUMBERS = st.one_of(st.sampled_from([0.0, -0.0, 1.0]), st.floats(-2, 2, width=32), st.floats(1, 1.0078125, width=32))
+
+
+@given(data=st.data(), share=st.sampled_from([0.01, 0.29, 0.5, 0.9]))
+def test_leading_bits_then_lower_bits_find_the_value_that_a_sort_finds(data, share):
+    size = data.draw(st.integers(1, 60))
+    values = np.array(data.draw(st.lists(st.lists(NUMBERS, min_size=size, max_size=size), min_size=2, max_size=2)), np.float32)
+    expected = -np.sort(-values, 1)[:, place_of(share, size)]
+    total, lower = Tail(share), Counts()
     for part in np.array_split(values, data.draw(st.integers(1, 5)), axis=1):
-        tail.take(part, values.shape[1])
-    kept, place = np.sort(tail.kept()[0])[::-1], place_of(share, values.shape[1])
-    assert kept.tolist() == np.sort(values[0])[::-1][: place + 1].tolist()
-    assert tail.bound()[0] <= kept[place]
+        shard = total.fresh()
+        shard.begin(2, size + 3)  # some will not come
+        for batch in np.array_split(part, data.draw(st.integers(1, 3)), axis=1):
+            unit, place = np.nonzero(batch > shard.floor[:, None])
+            shard.take(unit, batch[unit, place], batch.shape[1])
+        again = total.fresh()
+        again.load(shard.arrays())
+        total.merge(again)
+        assert (total.floor <= expected).all()
+    found = total.found()
+    unit, place = np.nonzero(values > -np.inf)
+    lower.take(lower_bits(unit, values[unit, place], *found[:2]))
+    np.testing.assert_array_equal(settled(lower, *found), expected)
 
 
 def test_a_sum_of_floating_point_numbers_is_refused():
