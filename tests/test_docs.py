@@ -10,7 +10,8 @@ import yaml
 import facexkit as fx
 from facexkit.probe.options import PassOptions
 
-DOCS = sorted(Path(__file__).parents[1].glob("docs/*.md"))
+ROOT = Path(__file__).parents[1]
+DOCS = sorted(ROOT.glob("docs/*.md"))
 BLOCKS = [(file.name, *found) for file in DOCS for found in re.findall(r"```(yaml|python)\n(.*?)```", file.read_text(), re.DOTALL)]
 
 
@@ -33,3 +34,9 @@ def test_a_cluster_of_the_operator_has_a_scheduler_that_its_service_finds():
     (scheduler,), (worker,) = (spec[part]["spec"]["containers"] for part in ("scheduler", "worker"))
     assert spec["scheduler"]["service"]["ports"][0]["targetPort"] == scheduler["ports"][0]["name"]
     assert worker["args"][0] == "dask-worker" and worker["image"] == scheduler["image"]
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *DOCS], ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    assert not [link for link in links if ":" not in link and not (page.parent / link).exists()]
