@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
@@ -12,7 +16,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.margins import are_probabilities, margin
 from facexkit.measure.predictions import Outputs
-from facexkit.measure.share_interval import share_interval
+from facexkit.measure.share_interval import known_well, placebo, share_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.exchange import FacePairs
@@ -24,40 +28,47 @@ ROUNDING = 1e-6
 """Margins that differ by a smaller share than this differ by float32 rounding alone."""
 SHARD = 64
 """Pairs in a shard: each costs the model as much as a dozen faces."""
+LEAST, QUICK = 128, 96
+"""Pairs before it may stop; pairs and faces of a quick answer."""
 
 
 def decision_shares(
-    model: FaceModel, faces: FaceSet, layer: str | None, targets: list[int], *, seed: int = 0, images: int = 256,
-    partners: int = 4, **how: object,
+    model: FaceModel, faces: FaceSet, layer: str | None, targets: list[int], *, seed: int = 0, images: int = 1024,
+    partners: int = 4, walks: int = 1024, half_width: float = 0.02, quick: bool = False, seam: int = 0,
+    **how: object,
 ) -> list[xr.Dataset]:  # fmt: skip
     """Measure how much of the decision each region carries, by exchanging faces region by region.
 
     The regions of a pair (i, j) are exchanged one after another in a random order π: x_0 = x_i, x_k = x_{k−1} with the
     pixels of π(k) taken from x_j, until x_R = x_j. With f = the target's margin, c(i, j, r) = f(x_k) − f(x_{k−1}) for
     r = π(k), and d = f(x_j) − f(x_i): share(r) = Σ c·d / Σ d², both sums over all pairs. The shares add up to 1, as each
-    pair's changes add up to d; the expectation of c is the region's Shapley value in the exchange (Shapley 1953). Every
-    pair is walked from both ends in one order, which is one way and its reverse (antithetic orders, less variance).
+    pair's changes add up to d; the expectation of c is the region's Shapley value in the exchange (Shapley 1953). The
+    mirror of a pair, walked from the other end, has its order and so goes the same way backwards (antithetic orders).
 
     Of the two regions that the masks of i and j have at a pixel, the upper one owns it, so the regions partition the
     image. Faces must be aligned. Where a row asks its own question (a pair of faces), all of a walk answer that of its
     first face: its reference stays.
 
-    The interval counts that each face is in several pairs: with e_p = (c·d − share·d²) / Σ d² the influence of the pair p,
-    both its walks together, and S_m the change of the share when all pairs that touch face m are left out (the
-    jackknife, which for few faces covers better than the sum of their e_p), V = Σ_m S_m² − Σ_p e_p² (dyadic clustering;
-    Fafchamps & Gubert 2007), and the quantiles of t for (faces − 1) degrees of freedom.
+    Pairs come shard by shard, first such as share no face, until the three largest shares (a union's, such as the lips',
+    in the place of its regions') are known to ± `half_width`, or the pairs are used up. The interval is that of
+    `share_interval`.
 
     Parameters
     ----------
-    images : how many faces to draw from the set.
-    partners : with how many others each of them is paired, on average half of them drawn for it.
+    images : how many faces to draw from the set at most.
+    partners : with how many others each of them is paired at most; each pair is there from both ends.
+    walks : how many walks from one face to another there are at most.
+    half_width : half the width of the 95 % interval with which a share is known well enough; 0 takes all pairs.
+    quick : whether 96 pairs of 96 faces are all: an answer within a minute, with a wider interval.
+    seam : pixels over which the edge of what is exchanged is blended, on either side.
     how : options of the pass, see `PassOptions`; `max_skipped` is a share of the drawn faces.
 
     Returns
     -------
-    one Dataset a target, see `score_regions`. `per_image` (image, region) is the part of each sampled image, scaled
-    so that its mean over the images is the share. `union_score` (union) is the sum over the regions of brows, eyes,
-    ears and lips.
+    one Dataset a target, see `score_regions`. `per_image` (image, region) is the part of each face that came in a pair,
+    half of each of its pairs', scaled so that its mean over the images is the share. `union_score` (union) is the sum
+    over the regions of brows, eyes, ears and lips. `placebo`, with its interval: see `share_interval.placebo`.
+    attrs["walks"] is how many pairs were walked.
 
     Raises
     ------
@@ -66,36 +77,92 @@ def decision_shares(
     """
     if images < 2 or partners < 1:
         raise FacexkitError(f"decision share compares pairs of faces: images={images}, partners={partners} give none")
-    options, view = PassOptions(**how), MaskView(REGIONS, model.image_size)
+    images, walks = (min(images, QUICK), min(walks, QUICK)) if quick else (images, walks)
+    sample = draw_sample(model, faces, targets, images, seed, PassOptions(**how))
+    drawn, orders = (part[:walks] for part in draw_pairs(len(sample.rows), partners, seed))
+    view = MaskView(REGIONS, model.image_size)
+    way = Walks(view, targets, sample.likely, sample.margins[drawn[:, 0]], sample.second(drawn))
+
+    def enough() -> bool:
+        moved, _, _ = way.result()
+        return len(moved) >= LEAST and known_well(drawn[: len(moved)], moved, half_width)
+
+    asked = FacePairs(sample.rows[drawn], orders, seam=seam)
+    note = sample.longest(len(drawn))
+    run(model, faces, [way], sample.how, pairs=asked, shard=SHARD, enough=enough, note=note)
+    moved, exchanged, off = way.result()
+    walked, results = drawn[: len(moved)], []
+    for k, target in enumerate(targets):
+        found = _shares(walked, moved[..., k], exchanged, sample, target)
+        found = found.assign(placebo(walked, moved[..., k], off[:, k], sample.margins[:, k]))
+        results.append(found.assign_attrs(partners=partners, walks=len(walked), skipped=sample.skipped))
+    return results
+
+
+@dataclass
+class Sample:
+    """The drawn faces that have a mask, and what the model says of each.
+
+    Attributes
+    ----------
+    rows, outputs, margins : (N,), (N, classes) and (N, targets).
+    likely, own_question : whether outputs are probabilities, and whether each row asks the model its own question.
+    seconds : that the model needs for a face.
+    """
+
+    model: FaceModel
+    faces: FaceSet
+    rows: np.ndarray
+    outputs: Tensor
+    targets: list[int]
+    how: PassOptions
+    skipped: list[str]
+    seconds: float
+
+    def __post_init__(self) -> None:
+        self.own_question = self.model.at(self.rows) is not self.model
+        self.likely = are_probabilities(self.outputs) and not self.own_question
+        self.margins = np.stack([margin(self.outputs, target, self.likely).numpy() for target in self.targets], 1)
+
+    def second(self, pairs: np.ndarray) -> np.ndarray | None:
+        """Return the margins (P, targets) of pairs' second faces, None where these answer the first ones' questions."""
+        return None if self.own_question else self.margins[pairs[:, 1]]
+
+    def longest(self, pairs: int) -> str:
+        """Return in words how long so many walks take at most, where the model runs here."""
+        seconds = pairs * (len(REGIONS) - 4) * self.seconds  # a face has about 15 regions
+        longest = f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(seconds, 1):.0f} s"
+        return "" if self.how.client else f", about {longest} at most"
+
+
+def draw_sample(
+    model: FaceModel, faces: FaceSet, targets: list[int], images: int, seed: int, how: PassOptions
+) -> Sample:
+    """Draw faces and ask the model about each."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
-    said, masked = Outputs(), MaskedFaces(view)
-    skipped = run(model, faces, [said, masked], options, rows=chosen)
+    said, masked = Outputs(), MaskedFaces(MaskView(REGIONS, model.image_size))
+    skipped = run(model, faces, [said, masked], how, rows=chosen)
     rows, outputs = said.result()
     has = masked.result()
-    paths = faces.table.path.to_numpy(object)
-    skipped += [f"{paths[row]}: it has no region mask" for row in rows[~has]]
+    skipped += [f"{path}: it has no region mask" for path in faces.table.path.to_numpy(object)[rows[~has]]]
     rows, outputs = rows[has], torch.from_numpy(outputs[has])
     if len(rows) < 2:
         lacking = f"{faces.name!r} has {len(rows)} of {len(chosen)}"
         raise FacexkitError(f"decision share needs two faces with masks at least; {lacking}")
-    own_question = model.at(rows) is not model
-    likely = are_probabilities(outputs) and not own_question
-    margins = np.stack([margin(outputs, target, likely).numpy() for target in targets], 1)
-    if (np.ptp(margins, axis=0) <= ROUNDING * abs(margins).max(0)).any():
+    seconds = 0.0 if how.client else _seconds(model, faces, rows[: how.batch_size])
+    sample = Sample(model, faces, rows, outputs, targets, how, skipped, seconds)
+    if (np.ptp(sample.margins, axis=0) <= ROUNDING * abs(sample.margins).max(0)).any():
         raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
+    return sample
 
-    pairs, orders = draw_pairs(len(rows), partners, seed)
-    walks = Walks(view, targets, likely, margins[pairs[:, 0]], None if own_question else margins[pairs[:, 1]])
-    run(model, faces, [walks], options, pairs=FacePairs(rows[pairs], orders), shard=SHARD)
-    moved, exchanged = walks.result()
-    found = {"image": paths[rows], "row": ("image", rows)}
-    return [
-        _shares(pairs, moved[..., k], exchanged, len(rows))
-        .assign(output=("image", outputs[:, target].numpy()))
-        .assign_coords(found)
-        .assign_attrs(partners=partners, skipped=skipped)
-        for k, target in enumerate(targets)
-    ]
+
+def _seconds(model: FaceModel, faces: FaceSet, rows: np.ndarray) -> float:
+    """Return how long the model takes for a face, measured on a first batch."""
+    (batch,) = faces.batches(model.image_size, len(rows), workers=0, rows=[rows])
+    start = time.perf_counter()
+    with torch.no_grad():
+        model.at(rows)(model.prepare(batch.images)).cpu()
+    return (time.perf_counter() - start) / len(rows)
 
 
 class MaskedFaces(Accumulator):
@@ -133,59 +200,65 @@ class Walks(Accumulator):
     def update(self, batch: ProbedBatch) -> None:
         regions, outputs = batch.walk.regions.numpy(), batch.walk.outputs
         reached = np.stack([margin(outputs, target, self.likely).numpy() for target in self.targets], 2)
-        last = (regions >= 0).sum(1) - 1
+        first, last, every = self.first[batch.rows], (regions >= 0).sum(1) - 1, np.arange(len(regions))
         if self.second is not None:
-            reached[np.arange(len(last)), last] = self.second[batch.rows]
-        changes = np.diff(reached, axis=1, prepend=self.first[batch.rows][:, None])
+            reached[every, last] = self.second[batch.rows]
+        changes = np.diff(reached, axis=1, prepend=first[:, None])
         moved = np.zeros(changes.shape)
         pair, step = np.nonzero(regions >= 0)
         moved[pair, regions[pair, step]] = changes[pair, step]
         has = np.zeros(regions.shape, bool)
         has[pair, regions[pair, step]] = True
-        self.kept.take(batch.rows, moved=moved, has=has)
+        between = np.arange(regions.shape[1]) < last[:, None]
+        middle = np.where(between[..., None], reached, 0).sum(1) / np.maximum(last, 1)[:, None]
+        off = np.where(last[:, None] > 0, middle - (first + reached[every, last]) / 2, 0)
+        self.kept.take(batch.rows, moved=moved, has=has, off=off)
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return c (P, regions, targets), 0 where a pair lacks the region, and which pairs have which region."""
-        return self.kept.by_row("moved", "has")
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return of the pairs so far c (P, regions, targets), 0 where a pair lacks the region; which have which region; and
+        how far the margins between the two faces lie off the middle of the two, on average (P, targets)."""
+        return self.kept.by_row("moved", "has", "off")
 
 
 def draw_pairs(count: int, partners: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pair each of `count` faces with others.
+    """Pair each of `count` faces with others, again and again.
 
     Returns
     -------
-    pairs : int64 (P, 2); half of `partners` are drawn for each face, and each of these pairs is there from both ends; of
-        an odd number one more from one end.
+    pairs : int64 (P, 2): all faces two by two, in random order (of an odd number one is left out); the same pairs from
+        the other end; then others, as often as each has `partners`.
     orders : int64 (P, regions), random permutations, the same for both ends.
     """
-    rng = np.random.default_rng([seed, 1])
-    drawn = min(-(-partners // 2), count - 1)
-    second = np.stack([rng.permutation(count - 1)[:drawn] for _ in range(count)])
-    second += second >= np.arange(count)[:, None]
-    one_way = np.stack([np.repeat(np.arange(count), drawn), second.ravel()], 1)
-    orders = rng.permuted(np.tile(np.arange(len(REGIONS)), (len(one_way), 1)), axis=1)
-    back = np.arange(len(one_way)) % drawn < min(partners // 2, drawn)
-    return np.concatenate([one_way, one_way[back][:, ::-1]]), np.concatenate([orders, orders[back]])
+    rng, pairs, orders = np.random.default_rng([seed, 1]), [], []
+    for _ in range(min(partners, count - 1)):
+        two = rng.permutation(count)[: count // 2 * 2].reshape(-1, 2)
+        order = rng.permuted(np.tile(np.arange(len(REGIONS)), (len(two), 1)), axis=1)
+        pairs += [two, two[:, ::-1]]
+        orders += [order, order]
+    return np.concatenate(pairs), np.concatenate(orders)
 
 
-def _shares(pairs: np.ndarray, moved: np.ndarray, exchanged: np.ndarray, count: int) -> xr.Dataset:
-    """Sum up pairs of `count` faces: `moved` (P, regions) = c, and which of them have which region."""
-    away = moved.sum(1)
-    toward, square = moved * away[:, None], away**2
-    known = exchanged.any(0)
+def _shares(pairs: np.ndarray, moved: np.ndarray, exchanged: np.ndarray, sample: Sample, target: int) -> xr.Dataset:
+    """Sum up pairs: `moved` (P, regions) = c, and which of them have which region."""
+    used, ends = np.unique(pairs, return_inverse=True)
+    count, ends = len(used), ends.reshape(pairs.shape)
+    toward, square, known = moved * moved.sum(1)[:, None], moved.sum(1) ** 2, exchanged.any(0)
     members = np.array([[region in parts for parts in UNIONS.values()] for region in REGIONS])
-    share, low, high = share_interval(pairs, np.column_stack([toward, toward @ members]), square, count)
+    share, low, high = share_interval(ends, np.column_stack([toward, toward @ members]), square)
     part, has = np.zeros((count, len(REGIONS))), np.zeros((count, len(REGIONS)), bool)
-    np.add.at(part, pairs[:, 0], toward)
-    np.logical_or.at(has, pairs[:, 0], exchanged)
+    for end in ends.T:
+        np.add.at(part, end, toward / 2)
+        np.logical_or.at(has, end, exchanged)
     values: dict[str, object] = {
         "images": ("region", has.sum(0)),
         "union_images": ("union", np.stack([has[:, own].any(1).sum() for own in members.T])),
         "per_image": (("image", "region"), np.where(known, part * count / square.sum(), np.nan)),
+        "output": ("image", sample.outputs[used, target].numpy()),
     }
     for end, row in (("", share), ("_low", low), ("_high", high)):
         own, union = np.split(row, [len(REGIONS)])
         values[f"score{end}"] = ("region", np.where(known, own, np.nan))
         values[f"union_score{end}"] = ("union", np.where(known @ members, union, np.nan))
-    return xr.Dataset(values, {"region": list(REGIONS), "union": list(UNIONS)})
-
+    paths = sample.faces.table.path.to_numpy(object)[sample.rows[used]]
+    names = {"region": list(REGIONS), "union": list(UNIONS), "image": paths, "row": ("image", sample.rows[used])}
+    return xr.Dataset(values, names)

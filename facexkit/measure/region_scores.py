@@ -67,8 +67,9 @@ def score_regions(
     target_class : output column or class name; or a list of them, all from one pass.
     method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): option
         `attribution`, and `explain_on`, the faces: "all", or as in FaceX's code those labelled as the "class"; "share",
-        how far a region carries the decision when faces are exchanged region by region: options
-        `images`, `partners`, see `decision_shares`; or a registered one. All take the options of `PassOptions`.
+        how far a region carries the decision when faces are exchanged region by region: options `half_width`, `quick`,
+        `images`, `partners`, `walks`, `seam`, `interactions`, see `decision_shares`; or a registered one. All take the
+        options of `PassOptions`.
     seed : of bootstrap and sampling.
 
     Returns

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import xarray as xr
 
-from facexkit.faces.regions import UNIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 
 LEVEL = 0.95
 CARRIES = 0.02
@@ -36,21 +36,25 @@ def accused(scores: xr.Dataset) -> list[str]:
     return clear.sort_values(ascending=False, kind="stable").index.tolist()
 
 
-def share_interval(
-    pairs: np.ndarray, toward: np.ndarray, square: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Σ toward / Σ square and its 95 % interval, which counts that pairs share faces; see `decision_shares`.
+def share_interval(pairs: np.ndarray, toward: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Σ toward / Σ square over pairs of faces, and its 95 % interval.
+
+    The interval counts that each face is in several pairs: with e_p = (toward − share·square) / Σ square the influence of
+    the pair p, both its walks together, and S_m the change of the share when all pairs that touch face m are left out (the
+    jackknife, which for few faces covers better than the sum of their e_p), V = Σ_m S_m² − Σ_p e_p² (dyadic clustering;
+    Fafchamps & Gubert 2007), and the quantiles of t for (faces − 1) degrees of freedom.
 
     Parameters
     ----------
-    pairs : int64 (P, 2), places of the pairs' faces among `count`. toward : (P, K). square : (P,).
+    pairs : int64 (P, 2), the pairs' faces. toward : (P, K). square : (P,).
     """
     from scipy.stats import t  # here, as its import takes a second
 
     whole = square.sum()
     share = toward.sum(0) / whole
     influence = (toward - share * square[:, None]) / whole
-    ends = np.sort(pairs, 1)
+    faces, ends = np.unique(np.sort(pairs, 1), return_inverse=True)
+    count, ends = len(faces), ends.reshape(pairs.shape)
     _, dyad = np.unique(ends, axis=0, return_inverse=True)
     both = np.zeros((dyad.max() + 1, toward.shape[1]))
     np.add.at(both, dyad.ravel(), influence)
@@ -63,3 +67,39 @@ def share_interval(
     known = variance > 1e-18  # below, all pairs agree, and nothing is known of a spread
     reach = t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(np.where(known, variance, np.nan))
     return share, share - reach, share + reach
+
+
+def known_well(pairs: np.ndarray, moved: np.ndarray, half_width: float, largest: int = 3) -> bool:
+    """Whether the largest shares of every target are known to ± `half_width`; `moved` (P, regions, targets) = c.
+
+    Unions, such as the lips, stand in the place of their regions.
+    """
+    parts = {region: (region,) for region in REGIONS if not any(region in own for own in UNIONS.values())} | UNIONS
+    members = np.array([[region in own for own in parts.values()] for region in REGIONS])
+    for own in np.moveaxis(moved, 2, 0):
+        way = own.sum(1)
+        share, low, _ = share_interval(pairs, (own @ members) * way[:, None], way**2)
+        first = np.argsort(-share)[:largest]
+        if (share[first] - low[first] > half_width).any():
+            return False
+    return True
+
+
+def placebo(pairs: np.ndarray, moved: np.ndarray, off: np.ndarray, margins: np.ndarray) -> dict[str, float]:
+    """Return how far exchanges between two faces of one decision move it, which on average should be nowhere.
+
+    With sign = that of the two faces' margins, and off = the mean margin of what lies between them on the walk less the
+    middle of the two: placebo = mean(sign · off) / √mean(d²), the mean over pairs of one decision, with its 95 %
+    interval. Below 0 composites of two faces that agree look less like that decision than either does.
+
+    Parameters
+    ----------
+    pairs : int64 (P, 2), places in `margins` (N,). moved : (P, regions). off : (P,).
+    """
+    sign = np.sign(margins[pairs])
+    same = (sign[:, 0] == sign[:, 1]) & (sign[:, 0] != 0)
+    if same.sum() < 3:
+        return dict.fromkeys(("placebo", "placebo_low", "placebo_high"), np.nan)
+    lost = (sign[:, 0] * off / np.sqrt((moved.sum(1) ** 2).mean()))[same]
+    ends = share_interval(pairs[same], lost[:, None], np.ones(len(lost)))
+    return {f"placebo{end}": float(value[0]) for end, value in zip(("", "_low", "_high"), ends, strict=True)}

@@ -41,13 +41,14 @@ class Edited(NamedTuple):
 
 @dataclass
 class Walk:
-    """The way of pairs from the first face to the second, a region a step.
+    """The way of pairs from the first face to the second, a region a step; or what sets of regions do, a set a step.
 
     Attributes
     ----------
-    regions : int64 (B, R), the position in `REGIONS` that each step exchanges, −1 beyond a pair's own steps.
+    regions : int64 (B, R), the position in `REGIONS` that each step exchanges, −1 beyond a pair's own steps; (B, 0) of sets.
     outputs : float64 (B, R, classes), after each step but the last, which gives the second face; NaN beyond. Where a row
-        asks its own question the last step's output is there too: the second face, asked the first one's question.
+        asks its own question the last step's output is there too: the second face, asked the first one's question. Of
+        sets (B, S, classes), after each.
     """
 
     regions: Tensor

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from facexkit.faces.faceset import FaceBatch
@@ -20,30 +21,35 @@ FROM_TOP = [REGIONS.index(name) for name in TOP_TO_BOTTOM]
 
 @dataclass(frozen=True)
 class FacePairs:
-    """Pairs of faces of a set, by their row numbers, and in which order their regions are exchanged.
+    """Pairs of faces of a set, by their row numbers, and which regions are exchanged between them.
 
     Attributes
     ----------
     rows : int64 (P, 2), the first face of each pair and the second.
-    orders : int64 (P, R), for each pair a permutation of the positions in `REGIONS`.
+    orders : int64 (P, R), for each pair the order, a permutation of the positions in `REGIONS`, of a walk; or
+    sets : bool (S, R), sets of regions, each exchanged for itself in every pair.
+    seam : pixels over which the edge of what is exchanged is blended, on either side; 0 for a hard edge.
     """
 
     rows: np.ndarray
-    orders: np.ndarray
+    orders: np.ndarray | None = None
+    sets: np.ndarray | None = None
+    seam: int = 0
 
 
 @torch.no_grad()
-def walk(model: FaceModel, faces: FaceBatch, view: MaskView, orders: np.ndarray, batch_size: int) -> Walk:
-    """Exchange the regions of pairs one after another and ask the model after every step.
+def exchanged(
+    model: FaceModel, faces: FaceBatch, view: MaskView, pairs: FacePairs, numbers: np.ndarray, batch_size: int
+) -> Walk:
+    """Exchange regions between the faces of some pairs and ask the model after each exchange.
 
     Of the two regions that the masks of a pair have at a pixel, the upper one owns it, so the regions partition the
     image; a region that owns no pixel is no step. x_k = the first face with the pixels of the first k regions taken from
-    the second.
+    the second, or with those of the k-th set.
 
     Parameters
     ----------
-    faces : 2·B faces, first and second of each pair in turn, with their masks in `view`.
-    orders : int64 (B, R), positions in `REGIONS`.
+    faces : 2·B faces, first and second of each of the pairs `numbers` in turn, with their masks in `view`.
     batch_size : how many composites the model sees at a time.
     """
     device, rows = model.device, faces.rows[0::2]
@@ -51,24 +57,28 @@ def walk(model: FaceModel, faces: FaceBatch, view: MaskView, orders: np.ndarray,
     first, second = (faces.images[k::2].to(device) for k in (0, 1))
     owner = _uppermost(faces.masks[view].to(device))
     owner = torch.minimum(owner[0::2], owner[1::2])
-    height_of = torch.tensor([FROM_TOP.index(region) for region in range(len(REGIONS))], device=device)
-    heights = height_of[torch.as_tensor(orders, device=device)]
-    present = torch.zeros_like(heights, dtype=torch.bool).scatter_(1, owner.flatten(1), True)
-    step = _steps(heights, present)
-    regions = torch.full_like(heights, -1)
-    own = present.gather(1, heights)
-    pair, place = own.nonzero(as_tuple=True)
-    regions[pair, step.gather(1, heights)[pair, place]] = torch.as_tensor(orders, device=device)[pair, place]
-    asked = torch.arange(len(REGIONS), device=device) < own.sum(1, keepdim=True) - int(not last)
+    if pairs.sets is None:
+        regions, taken, asked = _steps(owner, torch.as_tensor(pairs.orders[numbers], device=device), last)
+    else:
+        taken = torch.as_tensor(pairs.sets[:, FROM_TOP], device=device).expand(len(rows), -1, -1)
+        regions, asked = torch.empty(len(rows), 0), torch.ones(taken.shape[:2], dtype=torch.bool, device=device)
     outputs = None
-    for pairs, taken in zip(*(part.split(batch_size) for part in asked.nonzero(as_tuple=True)), strict=True):
-        reached = step[pairs].gather(1, owner[pairs].flatten(1)).view(len(pairs), *owner.shape[1:]) <= taken[:, None, None]
-        composites = torch.where(reached[:, None], second[pairs], first[pairs])
-        said = model.at(rows[pairs.cpu().numpy()])(model.prepare(composites)).double()
+    for pair, step in zip(*(part.split(batch_size) for part in asked.nonzero(as_tuple=True)), strict=True):
+        other = taken[pair, step].gather(1, owner[pair].flatten(1)).view(len(pair), 1, *owner.shape[1:])
+        composites = _blended(first[pair], second[pair], other, pairs.seam)
+        said = model.at(rows[pair.cpu().numpy()])(model.prepare(composites)).double()
         if outputs is None:
             outputs = said.new_full((*asked.shape, said.shape[1]), torch.nan)
-        outputs[pairs, taken] = said
+        outputs[pair, step] = said
     return Walk(regions.cpu(), outputs.cpu())
+
+
+def _blended(first: Tensor, second: Tensor, other: Tensor, seam: int) -> Tensor:
+    """Return uint8 images (B, 3, S, S): the second where `other` (B, 1, S, S), else the first, over a seam a mixture."""
+    if not seam:
+        return torch.where(other, second, first)
+    part = F.avg_pool2d(other.float(), 2 * seam + 1, 1, seam, count_include_pad=False)
+    return (first + part * (second.float() - first)).round().to(first.dtype)
 
 
 def _uppermost(masks: Tensor) -> Tensor:
@@ -78,7 +88,23 @@ def _uppermost(masks: Tensor) -> Tensor:
     return ordered.to(torch.uint8).argmax(1)
 
 
-def _steps(heights: Tensor, present: Tensor) -> Tensor:
-    """Return at which step each height is exchanged, int64 (B, R): those that are present, in the order of `heights`."""
-    counted = present.gather(1, heights).cumsum(1) - 1
-    return torch.empty_like(heights).scatter_(1, heights, counted)
+def _steps(owner: Tensor, orders: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut walks in the order `orders` (B, R) into steps, one for each region that owns a pixel.
+
+    Returns
+    -------
+    regions : int64 (B, R), the region of each step, −1 beyond. taken : bool (B, step, height), what is exchanged by then.
+    asked : bool (B, R), the steps after which the model is asked: without the last one, unless `last`.
+    """
+    height_of = torch.tensor([FROM_TOP.index(region) for region in range(len(REGIONS))], device=owner.device)
+    heights = height_of[orders]
+    present = torch.zeros_like(heights, dtype=torch.bool).scatter_(1, owner.flatten(1), True)
+    own = present.gather(1, heights)
+    counted = own.cumsum(1) - 1
+    step = torch.empty_like(heights).scatter_(1, heights, counted)
+    regions = torch.full_like(heights, -1)
+    pair, place = own.nonzero(as_tuple=True)
+    regions[pair, counted[pair, place]] = orders[pair, place]
+    steps = torch.arange(len(REGIONS), device=owner.device)
+    asked = steps < (own.sum(1, keepdim=True) - int(not last)).clamp(min=1)
+    return regions, step[:, None] <= steps[:, None], asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,6 +27,8 @@ def run(
     rows: np.ndarray | None = None,
     pairs: FacePairs | None = None,
     shard: int = SHARD,
+    enough: Callable[[], bool] = lambda: False,
+    note: str = "",
 ) -> list[str]:
     """Show every face to the model once and hand the batches to the accumulators.
 
@@ -39,6 +41,8 @@ def run(
     rows : the row numbers to show, ascending; all by default. Batches carry the numbers of `faces`.
     pairs : pairs of rows to exchange regions between, instead; batches carry the pairs' numbers.
     shard : rows in a shard.
+    enough : asked after each shard, once its states are merged; the pass ends where it says so.
+    note : what else the bar says.
 
     Returns
     -------
@@ -55,10 +59,12 @@ def run(
     work = Work(model, faces, [Skipped(), *accumulators], how, pairs, len(rows))
     shards = cut(rows, how.batch_size if pairs is None else max(1, how.batch_size // 4), shard)
     files = ShardFiles(how.folder, work.made_by(rows, shard)) if how.folder is not None else None
-    about = {"total": len(rows), "unit": "face" if pairs is None else "pair", "desc": f"{model.name} on {faces.name}"}
+    about = {"total": len(rows), "unit": "face" if pairs is None else "pair", "desc": f"{model.name} on {faces.name}{note}"}
     with progress_bar(how.progress, **about) as bar:
         for states in _states(work, shards, files, bar):
             work.merge(states)
+            if enough():
+                break
     return work.skipped.result()
 
 

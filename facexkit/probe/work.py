@@ -12,7 +12,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceBatch, FaceSet
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch, described
-from facexkit.probe.exchange import FacePairs, walk
+from facexkit.probe.exchange import FacePairs, exchanged
 from facexkit.probe.look import check_finite, probed
 from facexkit.probe.options import PassOptions
 from facexkit.probe.shards import Shard, states_of, take_states
@@ -92,7 +92,7 @@ class Work:
         if batch.skipped:
             raise FacexkitError(f"an image that was read before cannot be read any more: {batch.skipped[0][1:]}")
         (view,) = {a.exchanges for a in self.accumulators} - {None}
-        way = walk(self.model, batch, view, self.pairs.orders[numbers], self.how.batch_size)
+        way = exchanged(self.model, batch, view, self.pairs, numbers, self.how.batch_size)
         return ProbedBatch(numbers, batch.images[0::2], walk=way)
 
     def merge(self, states: Arrays) -> None:

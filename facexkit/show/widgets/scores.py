@@ -17,7 +17,7 @@ from facexkit.measure.saved import find_result, save_result
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.progress import Progress
 
-QUICK = {"facex": {}, "share": {"images": 96, "partners": 2}}
+QUICK = {"facex": {}, "share": {"quick": True}}
 """Options of each method while somebody waits."""
 
 
