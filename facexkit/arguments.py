@@ -97,7 +97,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "mask_size": Side, "permutations": Count, "replicates": Count, "epochs": Count, "chunk": Count,
         "min_images": Count, "images": Count, "partners": Count, "walks": Count, "count": Count, "size": Side,
         "workers": Optional[Annotated[Whole, Field(ge=0, le=1024)]],
-        "seam": Annotated[Whole, Field(ge=0, le=64)],
+        **dict.fromkeys(("seam", "interactions"), Annotated[Whole, Field(ge=0, le=64)]),
     },
     "float": {
         "": Number, "quantile": Quantile, "alpha": Quantile,

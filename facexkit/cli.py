@@ -1,4 +1,4 @@
-"""The command line: `facexkit run`, `facexkit stages`, `facexkit layers`."""
+"""The command line: `facexkit run`, `facexkit stages`, `facexkit layers`, `facexkit benchmark`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from facexkit.errors import FacexkitError, Stopped
+from facexkit.errors import FacexkitError, Stopped, check_known, told
 
 app = typer.Typer(
     add_completion=False,
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 
 Trust = Annotated[bool, typer.Option("--trust", help="Let the code in a model's own file run.")]
+
+BENCHMARKS = ("shortcuts", "accusations", "together", "coverage", "honest")
 
 OWN_DATA = """On your own data (a CSV with an image column; `facexkit run --help` has more):
   facexkit run faces model regions audit -p data csv -p data_root FOLDER -p annotations FILE.csv -p masks landmarks \\
@@ -103,6 +106,16 @@ def layers(
     loaded = fx.load_model(model, device="cpu", **given)
     table = fx.list_layers(loaded).drop(columns="depth")
     typer.echo(table.reset_index().to_string(index=False))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def benchmark(name: Annotated[str, typer.Argument(help=", ".join(BENCHMARKS))], given: typer.Context) -> None:
+    """Measure how far the kit's own numbers can be relied on, on drawn faces whose truth is known; see docs/trust.md."""
+    check_known("benchmark", [name], BENCHMARKS)
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # they lie beside the package
+    with told("the benchmarks are not installed", "run this in a checkout of the repository", ImportError):
+        module = import_module(f"benchmarks.{name}")
+    module.main(given.args)
 
 
 @app.command("app")

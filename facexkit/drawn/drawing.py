@@ -40,16 +40,22 @@ class Layer:
 
 def picture_of(layers: Sequence[Layer], face: Face) -> np.ndarray:
     """Return the layers painted over each other, with light, the cohort's look and grain: uint8 (S, S, 3)."""
-    canvas, picture = layers[0].colour.copy(), face.picture
+    canvas = layers[0].colour.copy()
     for layer in layers[1:]:
         canvas[layer.box] += layer.alpha[..., None] * (layer.colour - canvas[layer.box])
-    place = np.linspace(-1, 1, len(canvas), dtype=np.float32)
+    gain, more = light_of(face, len(canvas))
+    return np.clip(canvas * gain + more, 0, 255).astype(np.uint8)
+
+
+def light_of(face: Face, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return by what light and the cohort's look multiply the colours, float32 (S, S, 3), and what, with grain, they add."""
+    picture = face.picture
+    place = np.linspace(-1, 1, size, dtype=np.float32)
     light = picture["gain"] * (1 + picture["light_x"] * place[None, :] + picture["light_y"] * place[:, None])
     tint, contrast, lift = _COHORTS[face.labels["cohort"]]
-    canvas *= light[..., None] * np.array(tint, np.float32) * 255 * contrast
     grain = np.random.default_rng(picture["noise"]).standard_normal(light.shape, np.float32)
-    canvas += (2.5 * grain + (127.5 * (1 - contrast) + 255 * lift + 0.5))[..., None]
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    more = 2.5 * grain + (127.5 * (1 - contrast) + 255 * lift + 0.5)
+    return light[..., None] * np.array(tint, np.float32) * 255 * contrast, more[..., None]
 
 
 def masks_of(layers: Sequence[Layer]) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.measure.interactions import interactions_of, largest_parts, turned_by
 from facexkit.measure.margins import are_probabilities, margin
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.share_interval import known_well, placebo, share_interval
@@ -35,7 +36,7 @@ LEAST, QUICK = 128, 96
 def decision_shares(
     model: FaceModel, faces: FaceSet, layer: str | None, targets: list[int], *, seed: int = 0, images: int = 1024,
     partners: int = 4, walks: int = 1024, half_width: float = 0.02, quick: bool = False, seam: int = 0,
-    **how: object,
+    interactions: int = 0, **how: object,
 ) -> list[xr.Dataset]:  # fmt: skip
     """Measure how much of the decision each region carries, by exchanging faces region by region.
 
@@ -61,6 +62,7 @@ def decision_shares(
     half_width : half the width of the 95 % interval with which a share is known well enough; 0 takes all pairs.
     quick : whether 96 pairs of 96 faces are all: an answer within a minute, with a wider interval.
     seam : pixels over which the edge of what is exchanged is blended, on either side.
+    interactions : of how many of the largest parts to measure what two do only together, see `interactions_of`.
     how : options of the pass, see `PassOptions`; `max_skipped` is a share of the drawn faces.
 
     Returns
@@ -68,6 +70,7 @@ def decision_shares(
     one Dataset a target, see `score_regions`. `per_image` (image, region) is the part of each face that came in a pair,
     half of each of its pairs', scaled so that its mean over the images is the share. `union_score` (union) is the sum
     over the regions of brows, eyes, ears and lips. `placebo`, with its interval: see `share_interval.placebo`.
+    `turned_…` (turn): see `turned_by`. `interaction`, `interaction_low`, `interaction_high` (together): see `interactions_of`.
     attrs["walks"] is how many pairs were walked.
 
     Raises
@@ -78,7 +81,7 @@ def decision_shares(
     if images < 2 or partners < 1:
         raise FacexkitError(f"decision share compares pairs of faces: images={images}, partners={partners} give none")
     images, walks = (min(images, QUICK), min(walks, QUICK)) if quick else (images, walks)
-    sample = draw_sample(model, faces, targets, images, seed, PassOptions(**how))
+    sample = draw_sample(model, faces, targets, images, seed, seam, PassOptions(**how))
     drawn, orders = (part[:walks] for part in draw_pairs(len(sample.rows), partners, seed))
     view = MaskView(REGIONS, model.image_size)
     way = Walks(view, targets, sample.likely, sample.margins[drawn[:, 0]], sample.second(drawn))
@@ -88,13 +91,19 @@ def decision_shares(
         return len(moved) >= LEAST and known_well(drawn[: len(moved)], moved, half_width)
 
     asked = FacePairs(sample.rows[drawn], orders, seam=seam)
-    note = sample.longest(len(drawn))
-    run(model, faces, [way], sample.how, pairs=asked, shard=SHARD, enough=enough, note=note)
+    about = {"shard": SHARD, "enough": enough, "note": sample.longest(len(drawn))}
+    run(model, faces, [way], sample.how, pairs=asked, **about)
     moved, exchanged, off = way.result()
-    walked, results = drawn[: len(moved)], []
+    walked = drawn[: len(moved)]
+    _, once = np.unique(np.sort(walked, 1), axis=0, return_index=True)
+    results = []
     for k, target in enumerate(targets):
         found = _shares(walked, moved[..., k], exchanged, sample, target)
         found = found.assign(placebo(walked, moved[..., k], off[:, k], sample.margins[:, k]))
+        parts = largest_parts(found, max(1, interactions))
+        found = found.merge(turned_by(parts[0], sample, walked, moved[..., k], k))
+        if interactions > 1:
+            found = found.merge(interactions_of(parts, sample, walked[np.sort(once)], k))
         results.append(found.assign_attrs(partners=partners, walks=len(walked), skipped=sample.skipped))
     return results
 
@@ -115,6 +124,7 @@ class Sample:
     rows: np.ndarray
     outputs: Tensor
     targets: list[int]
+    seam: int
     how: PassOptions
     skipped: list[str]
     seconds: float
@@ -136,7 +146,7 @@ class Sample:
 
 
 def draw_sample(
-    model: FaceModel, faces: FaceSet, targets: list[int], images: int, seed: int, how: PassOptions
+    model: FaceModel, faces: FaceSet, targets: list[int], images: int, seed: int, seam: int, how: PassOptions
 ) -> Sample:
     """Draw faces and ask the model about each."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
@@ -150,7 +160,7 @@ def draw_sample(
         lacking = f"{faces.name!r} has {len(rows)} of {len(chosen)}"
         raise FacexkitError(f"decision share needs two faces with masks at least; {lacking}")
     seconds = 0.0 if how.client else _seconds(model, faces, rows[: how.batch_size])
-    sample = Sample(model, faces, rows, outputs, targets, how, skipped, seconds)
+    sample = Sample(model, faces, rows, outputs, targets, seam, how, skipped, seconds)
     if (np.ptp(sample.margins, axis=0) <= ROUNDING * abs(sample.margins).max(0)).any():
         raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
     return sample

@@ -5,11 +5,14 @@ from __future__ import annotations
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from facexkit.faces.regions import REGIONS, UNIONS
 
 LEVEL = 0.95
+PARTS = {name: (name,) for name in REGIONS if not any(name in own for own in UNIONS.values())} | UNIONS
+"""What a sentence names, and its regions: unions, such as the lips, in the place of theirs."""
 CARRIES = 0.02
 """The least share that is worth a sentence."""
 
@@ -25,11 +28,12 @@ def accused(scores: xr.Dataset) -> list[str]:
     ----------
     scores : what `score_regions` gave for one class by the method "share".
     """
-    pairs = {region for parts in UNIONS.values() for region in parts} if "union" in scores.dims else ()
-    score, low = scores.score.to_series().drop([*pairs]), scores.score_low.to_series().drop([*pairs])
-    if "union" in scores.dims:
-        score = score.combine_first(scores.union_score.to_series())
-        low = low.combine_first(scores.union_score_low.to_series())
+    scores = scores.squeeze("target_class") if "target_class" in scores.dims else scores
+    ends = {}
+    for end in ("score", "score_low"):
+        of = scores[end].to_series()
+        ends[end] = pd.concat([of, scores[f"union_{end}"].to_series()]).reindex([*PARTS]) if "union" in scores.dims else of
+    score, low = ends.values()
     normal = NormalDist()
     wider = normal.inv_cdf(1 - (1 - LEVEL) / max(score.count(), 1)) / normal.inv_cdf((1 + LEVEL) / 2)
     clear = score[score - wider * (score - low) > CARRIES]
@@ -74,8 +78,7 @@ def known_well(pairs: np.ndarray, moved: np.ndarray, half_width: float, largest:
 
     Unions, such as the lips, stand in the place of their regions.
     """
-    parts = {region: (region,) for region in REGIONS if not any(region in own for own in UNIONS.values())} | UNIONS
-    members = np.array([[region in own for own in parts.values()] for region in REGIONS])
+    members = np.array([[region in own for own in PARTS.values()] for region in REGIONS])
     for own in np.moveaxis(moved, 2, 0):
         way = own.sum(1)
         share, low, _ = share_interval(pairs, (own @ members) * way[:, None], way**2)

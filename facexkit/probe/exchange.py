@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +55,7 @@ def exchanged(
     """
     device, rows = model.device, faces.rows[0::2]
     last = model.at(rows) is not model
-    first, second = (faces.images[k::2].to(device) for k in (0, 1))
-    owner = _uppermost(faces.masks[view].to(device))
-    owner = torch.minimum(owner[0::2], owner[1::2])
+    first, second, owner = _ends(faces, view, device)
     if pairs.sets is None:
         regions, taken, asked = _steps(owner, torch.as_tensor(pairs.orders[numbers], device=device), last)
     else:
@@ -71,6 +70,20 @@ def exchanged(
             outputs = said.new_full((*asked.shape, said.shape[1]), torch.nan)
         outputs[pair, step] = said
     return Walk(regions.cpu(), outputs.cpu())
+
+
+def composed(faces: FaceBatch, view: MaskView, regions: Sequence[str]) -> Tensor:
+    """Return the first face of each pair with some regions of the second, uint8 (B, 3, S, S); see `exchanged`."""
+    first, second, owner = _ends(faces, view, faces.images.device)
+    taken = torch.tensor([REGIONS[place] in regions for place in FROM_TOP], device=owner.device)
+    return _blended(first, second, taken[owner][:, None], 0)
+
+
+def _ends(faces: FaceBatch, view: MaskView, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first faces of pairs, the second ones, and how far from the top each pixel's owner lies (B, S, S)."""
+    first, second = (faces.images[k::2].to(device) for k in (0, 1))
+    owner = _uppermost(faces.masks[view].to(device))
+    return first, second, torch.minimum(owner[0::2], owner[1::2])
 
 
 def _blended(first: Tensor, second: Tensor, other: Tensor, seam: int) -> Tensor:

@@ -12,8 +12,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.errors import FacexkitError
+from facexkit.faces.regions import REGIONS, TITLES, UNIONS
 from facexkit.faces.spreadsheet import write_csv
+from facexkit.measure.groups import CROSS
 from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT, short_titles
 from facexkit.show.figures import draw_dots, drawn
@@ -23,12 +25,17 @@ from facexkit.show.readings import (
     each_class,
     method_of,
     mirrored,
+    one_class,
     ranked,
     read_parts,
     read_regions,
     subjects,
 )  # fmt: skip
 from facexkit.show.words import NotMeasured, group_title, words
+
+
+TOGETHER, DAMAGED = 0.2, 0.1
+"""Of the way to the other face's decision: what two parts do together that is worth a sentence; what a placebo may do."""
 
 
 def region_findings(results: xr.Dataset | Iterable[xr.Dataset]) -> list[str]:
@@ -91,7 +98,35 @@ def _on_share(subject: Subject) -> list[str]:
         together = method.say(sum(reading.value for reading in (first, *rest)))
         come = "comes" if len(rest) == 1 else "come"
         said.append(f"Next {come} {named}; with the first, their shares add up to {together}.")
-    return said
+    return said + _on_pairs(share) + _on_placebo(share)
+
+
+def _on_pairs(share: xr.Dataset) -> list[str]:
+    """Say which two parts decide most together, if any do beyond doubt."""
+    if "interaction" not in share:
+        return []
+    best = share.isel(together=int(np.argmax(share.interaction.to_numpy())))
+    if not best.interaction_low > TOGETHER:
+        return ["No two of the largest can be shown to do much only together."]
+    first, second = (TITLES[part] for part in str(best.together.values).split(CROSS))
+    say = METHODS["share"].say
+    return [
+        f"The {first} and the {second} decide together: what they do only together is {say(best.interaction)} of the way from "
+        f"one face's decision to another's (95 % interval {METHODS['share'].interval(best.interaction_low, best.interaction_high)})."
+    ]
+
+
+def _on_placebo(share: xr.Dataset) -> list[str]:
+    """Warn where exchanges between faces of one decision, which on average should do nothing, move it."""
+    if not share.get("placebo_high", 0) < -DAMAGED:
+        return []
+    lost = METHODS["share"].say(-share.placebo.item())
+    return [
+        NotMeasured(
+            f"Read these shares with care: exchanges between two faces of one decision take {lost} of the way off it, where they "
+            "should do nothing on average; to this model exchanged faces look unlike faces."
+        )
+    ]
 
 
 def _on_facex(subject: Subject) -> list[str]:
@@ -139,6 +174,25 @@ def _contrast(a: Subject, b: Subject) -> str:
 
 def _named(subject: Subject) -> str:
     return f"“{subject.class_name}” of {subject.model}"
+
+
+@drawn
+def plot_interactions(scores: xr.Dataset) -> Figure:
+    """Plot what two parts do only together, the largest on top; `scores` has one class and `interactions=`."""
+    scores = one_class(scores)
+    if "interaction" not in scores:
+        raise FacexkitError('interactions are measured by score_regions(..., method="share", interactions=4)')
+    scores = scores.sortby("interaction", ascending=False)
+    figure, ax = plt.subplots(figsize=(7, 1.4 + 0.4 * scores.sizes["together"]), layout="constrained")
+    draw_dots(ax, [("", *(scores[f"interaction{end}"].to_numpy() for end in ("", "_low", "_high")))])
+    pairs = [[TITLES[part] for part in str(name).split(CROSS)] for name in scores.together.values]
+    ax.set_yticks(range(len(pairs)), [CROSS.join(two) for two in pairs])
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    ax.set_xlabel("what two do only together, beside the way from one face's decision to another's")
+    figure.suptitle(_on_pairs(scores)[0].partition(":")[0].rstrip("."), color=INK, fontsize=12)
+    return figure
 
 
 @drawn

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
+from facexkit.show.exchanges import show_exchanges
 from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
 from facexkit.show.pages import templates
 from facexkit.show.pictures import Album
@@ -50,6 +51,7 @@ def write_region_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceS
         "explanations": {method_key(s): method_of(s).explanation for s in every},
         "findings": told,
         "headline": "" if isinstance(first, NotMeasured) else first,
+        "exchanges": _exchanges(people, faces),
         "tables": [_table(subject) for subject in people],
         "records": [_record(subject, scores) for subject in people for scores in subject.results],
         "today": date.today().isoformat(),
@@ -89,6 +91,12 @@ def _title(scores: xr.Dataset) -> str:
     layer = scores.attrs.get("layer")
     on = {"all": " · all faces", "class": " · faces of the class"}.get(scores.attrs.get("explain_on"), "")
     return f"{method_of(scores).title}{f' · {layer}' if layer else ''}{on}"
+
+
+def _exchanges(people: list[Subject], faces: FaceSet) -> dict[int, Markup]:
+    """Return by the subject's number the exchanges that turned a decision most, of those that have a decision share."""
+    shares = {number: subject.by("share") for number, subject in enumerate(people) if faces.masks is not None}
+    return {k: Markup(show_exchanges(s, faces)) for k, s in shares.items() if s is not None and "turned_output" in s}
 
 
 def _compared(people: list[Subject]) -> list[Drawing]:

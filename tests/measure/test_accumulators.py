@@ -18,6 +18,7 @@ from facexkit.measure.candidates import Candidates
 from facexkit.measure.decision_share import MaskedFaces, Walks
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.global_bias import UnitRange
+from facexkit.measure.interactions import Exchanged
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import UnitSummary
@@ -90,6 +91,7 @@ KINDS = {
     IoUTally: lambda _: IoUTally("layer", THRESHOLDS, VIEW, PATHS, "labelled", 4),
     Outputs: lambda _: Outputs(),
     MaskedFaces: lambda _: MaskedFaces(VIEW),
+    Exchanged: lambda _: Exchanged(REGION_VIEW),
     Walks: lambda _: Walks(REGION_VIEW, [0, 2], False, margins(1), margins(2)),
     UnitSummary: lambda _: UnitSummary("layer", TABLE),
     UnitRange: lambda _: UnitRange("layer", TABLE),

@@ -246,7 +246,7 @@ def test_several_classes_equal_separate_runs(small_model, small_faces):
     both = share(small_model, small_faces, target=[2, 0], images=6, partners=2)
     for target in (0, 2):
         alone = share(small_model, small_faces, target=target, images=6, partners=2)
-        for name in alone.data_vars:
+        for name in alone.drop_vars([name for name in alone if alone[name].dtype == object]):
             np.testing.assert_allclose(both[name].sel(target_class=[target]), alone[name], atol=1e-9)
 
 
@@ -266,7 +266,8 @@ def test_faces_without_masks_and_undecodable_ones_are_left_out_and_listed(faces_
     assert found.image.values.tolist() == ["0.png", "2.png", "3.png", "5.png", "6.png"]
     kept = [0, 2, 3, 5, 6]
     alone = share(model, faces_of([images[k] for k in kept], [masks[k] for k in kept]))
-    assert found.equals(alone.assign_coords(image=found.image))
+    same = alone.assign_coords(image=found.image).drop_vars(names := ["turned_image", "turned_other"])
+    assert found.drop_vars(names).equals(same) and "5.png" in found.turned_image
     with pytest.raises(FacexkitError, match="1 of 7 images cannot be decoded, max_skipped=0.01"):
         share(model, faces_of(images, masks))
 

@@ -34,7 +34,8 @@ def odd_faces(drawn_faces) -> FaceSet:
     """The drawn faces, one of them with a name that is markup."""
     first = drawn_faces.table.path[0]
     table = drawn_faces.table.assign(path=drawn_faces.table.path.replace(first, ODD))
-    return FaceSet(table, Renamed(drawn_faces.images, first), name="drawn <i>faces</i>")
+    sources = (Renamed(source, first) for source in (drawn_faces.images, drawn_faces.masks))
+    return FaceSet(table, *sources, name="drawn <i>faces</i>")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,118 @@
+"""What sets of regions do to a decision: what two do only together, and the exchanges that turn it most."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+
+from facexkit.faces.mask_view import MaskView
+from facexkit.faces.regions import REGIONS
+from facexkit.measure.groups import CROSS
+from facexkit.measure.margins import margin, probabilities
+from facexkit.measure.share_interval import PARTS, share_interval
+from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.exchange import FacePairs
+from facexkit.probe.run import run
+from facexkit.probe.state import Rows
+
+if TYPE_CHECKING:
+    from facexkit.measure.decision_share import Sample
+
+TURNED, TRIED = 4, 24
+"""Pairs whose decision turned most: how many are kept, of how many that are tried."""
+
+
+class Exchanged(Accumulator):
+    """The model's outputs after each of some sets of regions was exchanged, float64 (P, S, classes)."""
+
+    def __init__(self, view: MaskView) -> None:
+        self.exchanges, self.masks = view, (view,)
+        self.kept = Rows()
+
+    def update(self, batch: ProbedBatch) -> None:
+        self.kept.take(batch.rows, outputs=batch.walk.outputs.numpy())
+
+    def result(self) -> np.ndarray:
+        """Return the outputs by pair."""
+        return self.kept.by_row("outputs")[0]
+
+
+def largest_parts(found: xr.Dataset, most: int) -> list[str]:
+    """Return the parts with the largest shares: regions, and unions, such as the lips, in the place of theirs."""
+    shares = {**found.score.to_series(), **found.union_score.to_series()}
+    known = {part: shares[part] for part in PARTS if np.isfinite(shares[part])}
+    return sorted(known, key=known.__getitem__, reverse=True)[:most]
+
+
+def interactions_of(parts: list[str], sample: Sample, pairs: np.ndarray, place: int) -> xr.Dataset:
+    """Return what two parts do only together, for every two of `parts`.
+
+    With f(·) = the margin of x_i with those parts taken from x_j, I(r, s) = f(r and s) − f(r) − f(s) + f(neither), and
+    interaction(r, s) = √(Σ I² / Σ d²): what the two do only together, beside the way from one face's decision to another's.
+    (Σ I·d would not show it: I is the same from both ends of a pair, and d its opposite.)
+
+    Parameters
+    ----------
+    pairs : int64 (P, 2), places in the sample; each is asked from its first end.
+    place : of the target among the sample's.
+
+    Returns
+    -------
+    Dataset: interaction, interaction_low, interaction_high (together), the 95 % interval of the ratio under the root.
+    """
+    two = list(combinations(range(len(parts)), 2))
+    asked = [(k,) for k in range(len(parts))] + two
+    sets = np.array([np.any([np.isin(REGIONS, PARTS[parts[k]]) for k in own], 0) for own in asked])
+    outputs = torch.from_numpy(ask(sample, pairs, sets))
+    f = margin(outputs, sample.targets[place], sample.likely).numpy()
+    first = sample.margins[pairs[:, 0], place]
+    alone, both = f[:, : len(parts)], f[:, len(parts) :]
+    r, s = np.array(two).T
+    excess = both - alone[:, r] - alone[:, s] + first[:, None]
+    way = sample.margins[pairs[:, 1], place] - first
+    ends = (np.sqrt(np.clip(end, 0, None)) for end in share_interval(pairs, excess**2, way**2))
+    names = [f"{parts[a]}{CROSS}{parts[b]}" for a, b in two]
+    values = {f"interaction{end}": ("together", own) for end, own in zip(("", "_low", "_high"), ends, strict=True)}
+    return xr.Dataset(values, {"together": names})
+
+
+def turned_by(part: str, sample: Sample, pairs: np.ndarray, moved: np.ndarray, place: int) -> xr.Dataset:
+    """Return the pairs whose decision one part, taken from the other face, turned most.
+
+    Parameters
+    ----------
+    pairs, moved : the walks, (P, 2), and c (P, regions) of the target at `place`.
+
+    Returns
+    -------
+    Dataset: turned_region (turn), turned_image and turned_other (turn), paths; turned_output (turn, shown), what the
+    model says of the class for the face, the other face, and the face with the part of the other: a probability where
+    its outputs are some. Empty and NaN where there are fewer.
+    """
+    own, paths = np.isin(REGIONS, PARTS[part]), sample.faces.table.path.to_numpy(object)
+    best = np.argsort(-abs(moved[:, own].sum(1)), kind="stable")
+    _, firsts = np.unique(pairs[best, 0], return_index=True)
+    tried = pairs[np.sort(best[np.sort(firsts)][:TRIED])]
+    outputs = torch.from_numpy(ask(sample, tried, np.stack([np.ones(len(REGIONS), bool), own])))
+    shown = torch.cat([sample.outputs[tried[:, 0]][:, None], outputs], 1)
+    f = margin(shown, sample.targets[place], sample.likely).numpy()
+    best = np.argsort(-abs(f[:, 2] - f[:, 0]), kind="stable")[:TURNED]
+    said = shown if sample.own_question else probabilities(shown.flatten(0, 1)).view(shown.shape)
+    kept, names = np.full((TURNED, 3), np.nan), np.full((2, TURNED), "", object)
+    kept[: len(best)] = said[best, :, sample.targets[place]].numpy()
+    names[:, : len(best)] = paths[sample.rows[tried[best]]].T
+    values = {"turned_image": ("turn", names[0]), "turned_other": ("turn", names[1])}
+    values |= {"turned_region": ("turn", np.full(TURNED, part, object)), "turned_output": (("turn", "shown"), kept)}
+    return xr.Dataset(values, {"shown": ["face", "other", "exchanged"]})
+
+
+def ask(sample: Sample, pairs: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Return the outputs (P, S, classes) after each of the sets of regions was exchanged in each pair of the sample."""
+    asked = Exchanged(MaskView(REGIONS, sample.model.image_size))
+    exchange = FacePairs(sample.rows[pairs], sets=sets, seam=sample.seam)
+    run(sample.model, sample.faces, [asked], sample.how, pairs=exchange)
+    return asked.result()
