@@ -37,7 +37,7 @@ the same function holds: the middle of an eye's six, the tip of the nose (30) an
 """
 
 Detector = Callable[[list[Image.Image]], list[np.ndarray]]
-"""Images → of each the five points of all its faces, float (F, 5, 2) in pixels."""
+"""Images → of each all its faces, float (F, 7, 2) in pixels: two corners of the box, and five points."""
 
 
 def align_faces(
@@ -58,8 +58,9 @@ def align_faces(
 
     Returns
     -------
-    the aligned faces; table: `path`, `photograph` (its path), `photograph_row` and the photograph's labels. The last
-    note names photographs without a face.
+    the aligned faces; table: `path`, `photograph` (its path), `photograph_row`, `bbox` (where the face was found there,
+    as dlib prints it: [(left, top) (right, bottom)]) and the photograph's labels. The last note names photographs
+    without a face.
 
     Raises
     ------
@@ -119,17 +120,19 @@ def _save_faces(
             without |= broken
             for (path, image), faces in zip(images.items(), detect([*images.values()]) if images else (), strict=True):
                 without |= {} if len(faces) else {path: ""}
-                for number, points in enumerate(faces):
-                    rows.append((f"{stems[path]}_face{number}.jpg", path, row_of[path]))
-                    saved.append(pool.submit(save, rows[-1][0], image, points))
+                for number, face in enumerate(faces):
+                    left, top, right, bottom = (face[:2] * image.info["size"] / image.size).astype(int).ravel()
+                    box = f"[({left}, {top}) ({right}, {bottom})]"
+                    rows.append((f"{stems[path]}_face{number}.jpg", path, row_of[path], box))
+                    saved.append(pool.submit(save, rows[-1][0], image, face[2:]))
     for each in saved:
         each.result()
-    return pd.DataFrame(rows, columns=["path", "photograph", "photograph_row"]), without
+    return pd.DataFrame(rows, columns=["path", "photograph", "photograph_row", "bbox"]), without
 
 
 def _mtcnn(smallest: float) -> Detector:
     parser, side = LandmarkParser(), max(DETECTION_SIDE, math.ceil(FACE_SIDES[-1] / smallest))
-    return lambda images: [faces[:, 2:] for faces in parser.every_face(images, side, [round(side * smallest)])]
+    return lambda images: parser.every_face(images, side, [round(side * smallest)])
 
 
 def _dlib(_smallest: float) -> Detector:
@@ -144,8 +147,9 @@ def _dlib(_smallest: float) -> Detector:
     def five_points(image: Image.Image) -> np.ndarray:
         scale = DLIB_SIDE / max(image.size)
         pixels = np.array(image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR))
-        shapes = [predict(pixels, found.rect).parts() for found in find(pixels, 1)]
-        return np.array([[(point.x, point.y) for point in shape] for shape in shapes]).reshape(-1, 5, 2) / scale
+        found = [(each.rect, predict(pixels, each.rect).parts()) for each in find(pixels, 1)]
+        shapes = [[box.tl_corner(), box.br_corner(), *points] for box, points in found]
+        return np.array([[(point.x, point.y) for point in shape] for shape in shapes]).reshape(-1, 7, 2) / scale
 
     return lambda images: [five_points(image) for image in images]
 

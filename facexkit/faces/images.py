@@ -80,7 +80,8 @@ def decoded(
 ) -> Iterator[tuple[dict[str, Image.Image], dict[str, str]]]:
     """Yield the images of `at_once` paths at a time, by path, and why others cannot be decoded; with a progress bar.
 
-    The next ones are decoded in threads meanwhile; `most_side` shrinks what has a longer side.
+    The next ones are decoded in threads meanwhile; `most_side` shrinks what has a longer side, and `image.info["size"]`
+    keeps the size from before.
     """
 
     def read(path: str) -> tuple[Image.Image | None, str]:
@@ -88,6 +89,7 @@ def decoded(
             image = images.read(path)
         except OSError as error:
             return None, str(error) or type(error).__name__
+        image.info["size"] = image.size
         if most_side:
             image.thumbnail((most_side, most_side))
         return image, ""

@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from safetensors import safe_open
@@ -72,7 +73,8 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             loaded = load_file(path)
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=not trust)
+            how = {"weights_only": False, "pickle_module": _ANY_MODULE} if trust else {"weights_only": True}
+            loaded = torch.load(path, map_location="cpu", **how)
     except Exception as error:  # a damaged file fails in as many ways as there are readers
         if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise FacexkitError(
@@ -83,6 +85,19 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
         reason = f": {said}" if said and not isinstance(error, pickle.UnpicklingError) else ""
         raise FacexkitError(f"weights: {path} cannot be read; it is damaged or no file of weights{reason}") from error
     return _unwrap(loaded, path)
+
+
+class _Reader(pickle.Unpickler):
+    """Opens a network that was saved whole although its classes are not here; its weights are all that is wanted."""
+
+    def find_class(self, module: str, name: str) -> object:
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            return type(name, (nn.Module,), {})
+
+
+_ANY_MODULE = SimpleNamespace(**{**vars(pickle), "Unpickler": _Reader, "load": lambda file, **how: _Reader(file, **how).load()})
 
 
 def weights_file(network: nn.Module, **metadata: str) -> bytes:

@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 4096
 
 def fairface(
     faces: FaceSet, seven: FaceModel | None = None, four: FaceModel | None = None, *, out: str | Path,
-    layers: str | Sequence[str] = (), pooled: bool = True, **how: object,
+    layers: str | Sequence[str] = (), pooled: bool = True, as_script: bool = False, **how: object,
 ) -> pd.DataFrame:
     """Ask FairFace's two models about every face in one pass over the images, and write what its own script writes.
 
@@ -49,6 +49,9 @@ def fairface(
         `fairface_activations_LAYER`. All are written to the side and put there at the end.
     layers : layers to record: NAME of the first model given, or "7.NAME" and "4.NAME".
     pooled : whether a column is the mean of a unit's map; else maps are flattened (unit, row, column).
+    as_script : whether images are named as the scripts have them, `detected_faces/NAME`, the CSV of activations begins
+        with a column that counts the rows, and `test_outputs.csv` ends with the column `bbox` of `predict_bbox.py`, where
+        the faces have one (those of `align_faces` do).
     how : options of the pass, see `PassOptions`.
 
     Returns
@@ -63,18 +66,20 @@ def fairface(
     pair, races = both_models(seven, four)
     layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     paths, outputs, tables = faces.table.path.to_numpy(object), Outputs(), []
+    paths = "detected_faces/" + paths if as_script else paths
     Path(out).mkdir(parents=True, exist_ok=True)
     with side_folder(Path(out, "fairface")) as side, ExitStack() as opened:
         for layer in layers:
             stem = Path(side, "fairface_activations" + (f"_{layer}" if tables else ""))
             layer = layer if layer[:2] in ("7.", "4.") else f"{races[0]}.{layer}"
-            files = ActivationFiles(stem)
+            files = ActivationFiles(stem, as_script)
             opened.callback(files.close)
             tables.append(Activations(layer, paths, pooled, files.write))
         skipped = run(pair, faces, [outputs, *tables], PassOptions(**how))
         said = predictions(*outputs.result(), races, paths)
         said.attrs = provenance(pair, faces, layers=layers, pooled=pooled, skipped=skipped)
-        write_predictions(said, Path(side, "test_outputs"))
+        boxes = faces.table.bbox.loc[said.index] if as_script and "bbox" in faces.table else None
+        write_predictions(said, Path(side, "test_outputs"), boxes)
         opened.close()
         for file in Path(side).iterdir():
             os.replace(file, Path(out, file.name))
@@ -115,7 +120,7 @@ def predictions(rows: np.ndarray, outputs: np.ndarray, models: Sequence[str], pa
     return pd.DataFrame(table, index=rows)
 
 
-def write_predictions(said: pd.DataFrame, stem: Path) -> None:
+def write_predictions(said: pd.DataFrame, stem: Path, boxes: pd.Series | None = None) -> None:
     """Write the table as `STEM.parquet`, and as `STEM.csv` with a block's probabilities as numpy prints them."""
     said.to_parquet(f"{stem}.parquet", index=False)
     for start in range(0, len(said), ROWS_AT_ONCE):
@@ -124,24 +129,29 @@ def write_predictions(said: pd.DataFrame, stem: Path) -> None:
         for block in table.columns[1:]:
             values = part.filter(regex=f"^{block} ").to_numpy()
             table[SCORES[block]] = [np.array2string(row, max_line_width=75, precision=8) for row in values]
+        table = table if boxes is None else table.assign(bbox=boxes)
         with open(f"{stem}.csv", "ab") as file:
             file.write(csv_bytes(table, header=not start))
 
 
 class ActivationFiles:
-    """A layer's activations as `STEM.csv` and `STEM.parquet`, written while the model runs; memory does not grow."""
+    """A layer's activations as `STEM.csv`, its rows `counted` or not, and `STEM.parquet`, written while the model runs."""
 
-    def __init__(self, stem: Path) -> None:
-        self.stem, self.writers = stem, []
+    def __init__(self, stem: Path, counted: bool = False) -> None:
+        self.stem, self.writers, self.counted, self.rows = stem, [], counted, 0
 
     def write(self, paths: np.ndarray, values: np.ndarray) -> None:
         """Append rows."""
         table = pa.table({"image_paths": pa.array(paths, pa.string()), **{str(u): v for u, v in enumerate(values.T)}})
+        cells = table.set_column(0, "image_paths", pa.array(map(as_text, paths), pa.string()))
+        if self.counted:
+            cells = cells.add_column(0, "", pa.array(range(self.rows, self.rows + len(paths))))
+        self.rows += len(paths)
         if not self.writers:
             parquet = pa_parquet.ParquetWriter(f"{self.stem}.parquet", table.schema, use_dictionary=False)
-            self.writers = [parquet, pa_csv.CSVWriter(f"{self.stem}.csv", table.schema)]
+            self.writers = [parquet, pa_csv.CSVWriter(f"{self.stem}.csv", cells.schema)]
         self.writers[0].write_table(table)
-        self.writers[1].write_table(table.set_column(0, "image_paths", pa.array(map(as_text, paths), pa.string())))
+        self.writers[1].write_table(cells)
 
     def close(self) -> None:
         """Finish the files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,7 +208,7 @@ def _from_fineface(name: str, wish: Wish) -> Made:
     widths, classes, path = WIDTHS, wish.num_classes or 2, Path(wish.weights or "").expanduser()
     told = metadata_of(path)
     if wish.weights is not None:
-        found = read_weights(path, wish.trust)
+        found = {published(key): value for key, value in read_weights(path, wish.trust).items()}
         if not {"expert1.block.3.weight", "concat.4.weight"} <= found.keys():
             raise FacexkitError(f"{path} holds no weights of a FineFACE network; see fx.train_fineface")
         widths = [len(found[key]) for key in ("expert1.block.0.weight", "expert1.block.3.weight", "concat.1.weight")]
@@ -215,9 +216,21 @@ def _from_fineface(name: str, wish: Wish) -> Made:
     with seeded(wish.seed):
         network = FineFace(backbone_network(name, None, wish.seed), classes, widths=widths)
     if wish.weights is not None:
-        load_weights(network, path, wish.trust)
+        load_weights(network, path, wish.trust, rename=published)
     names = told["class_names"].split("\n") if "class_names" in told else None
     return Made(network, int(told.get("image_size", IMAGE_SIZE)), "half", names, "sum")
+
+
+def published(key: str) -> str:
+    """Return the kit's name of a weight that FineFACE's or CMAL's own script saved; other names stay as they are."""
+    key = key.removeprefix("module.")
+    children = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    key = re.sub(r"^Features\.net_layer_([01])\.0\.", lambda found: f"{children[int(found[1])]}.", key)
+    key = re.sub(r"^Features\.net_layer_([4-7])\.", lambda found: f"{children[int(found[1])]}.", key)
+    place = {("0", "conv"): 0, ("0", "bn"): 1, ("1", "conv"): 3, ("1", "bn"): 4}
+    block = r"^conv_block(\d)\.([01])\.(conv|bn)\."
+    key = re.sub(block, lambda found: f"expert{found[1]}.block.{place[found[2], found[3]]}.", key)
+    return re.sub(r"^classifier(\d)\.", r"expert\1.classifier.", key).replace("classifier_concat.", "concat.")
 
 
 def backbone_network(name: str, weights: str | Path | None, seed: int) -> nn.Module:

@@ -57,7 +57,8 @@ def train_fineface(
     """Teach FineFACE a label on the split "train"; return the epoch with the best prediction on validation faces.
 
     SGD with momentum 0.9 and weight decay 5e-4; the five steps of `five_steps` on views of `augment`. Validation faces
-    are the split "val" of a set that has a "test" too, else a tenth of the training faces. In `out`: `history.csv` and
+    are the split "val" of a set that has a "test" too, else a tenth of the training faces. In `out`: `history.csv`, the
+    same as the authors' script writes it (`results_train.txt`, and `results_test.txt` of the validation faces), and
     `best.safetensors`; until the end `checkpoint.pt`, from which the same call goes on after an interruption, to the
     same result. The same call after the end returns that; another call starts afresh.
     Mixed precision on CUDA devices with bfloat16; under `torchrun` one process a device.
@@ -242,14 +243,18 @@ class _Training:
         for pictures, labels in self._lessons(examinees, np.arange(len(examinees))[self.rank :: self.world], 1):
             out = ask(_inputs(pictures))
             right = ((logits.argmax(1) == labels).sum() for logits in out.values())
-            counts += torch.stack([*right, (labels >= 0).sum()])
+            loss = F.cross_entropy([*out.values()][0], labels, reduction="sum")
+            counts += torch.stack([*right, loss, (labels >= 0).sum()]).double()
         if self.world > 1:
             dist.all_reduce(counts)
-        return {f"validation {name}": int(n) / int(counts[-1]) for name, n in zip(out, counts, strict=False)}
+        *right, loss, faces = counts.tolist()
+        return {"validation loss": loss / faces} | {f"validation {n}": k / faces for n, k in zip(out, right, strict=True)}
 
     def _keep(self, best: Path) -> None:
         """Write the history, and the weights if they are the best yet, each whole or not at all."""
         write_csv(history := pd.DataFrame(self.checkpoint.history), best.with_name("history.csv"))
+        for part, text in zip(("train", "test"), published_results(history) if self.fine else (), strict=False):
+            write_whole(best.with_name(f"results_{part}.txt"), text.encode())
         if history.iloc[:, -1].argmax() == len(history) - 1:
             self._write(best)
 
@@ -267,6 +272,19 @@ class _Training:
                 raise FacexkitError(f"{len(skipped)} or more of {len(order)} images do not decode; {path}: {reason}")
             labels = torch.from_numpy(faces.table[faces.target].to_numpy()[order[batch.rows]])
             yield batch.images.to(self.device), labels.to(self.device)
+
+
+def published_results(history: pd.DataFrame) -> tuple[str, str]:
+    """Return a training's history as the lines of `results_train.txt` and `results_test.txt` of the authors' script."""
+    train = test = ""
+    for row in history.to_dict("records"):
+        third, second, first, crops, concat = (row[f"loss {step}"] for step in STEPS)
+        each = f"Loss1: {first:.3f} | Loss2: {second:.5f} | Loss3: {third:.5f} | Loss_ATT: {crops:.5f} | Loss_concat: {concat:.5f} |"
+        train += f"Iteration {row['epoch'] - 1} | train_acc = {100 * row['accuracy']:.5f} | train_loss = "
+        train += f"{first + second + third + concat:.5f} | {each}\n"
+        test += f"Iteration {row['epoch'] - 1}, test_acc_combined = {100 * row['validation eight']:.5f}, "
+        test += f"test_loss = {row['validation loss']:.6f}\n"
+    return train, test
 
 
 def _splits(faces: FaceSet, target: str | None, how: SimpleNamespace) -> tuple[FaceSet, FaceSet, list[str]]:

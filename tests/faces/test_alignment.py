@@ -1,6 +1,7 @@
 """Faces found in photographs: which are found, where their points come to lie, and what is said of the rest."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,10 @@ def test_every_face_of_a_photograph_is_saved_the_largest_first_with_the_way_back
     assert table.photograph.tolist() == ["one.jpg", "town/both.png", "town/both.png"]
     assert table.photograph_row.tolist() == [1, 2, 2] and table.place.tolist() == ["home", "town", "town"]
     assert all(Image.open(out / path).size == (300, 300) for path in table.path)
+    boxes = [[*map(int, re.fullmatch(r"\[\((\d+), (\d+)\) \((\d+), (\d+)\)\]", box).groups())] for box in table.bbox]
+    pasted = [(20, 100, 180, 260), (10, 20, 160, 170), (220, 60, 330, 170)]
+    for (left, top, right, bottom), (x0, y0, x1, y1) in zip(boxes, pasted, strict=True):
+        assert x0 <= left < (x0 + x1) / 2 < right <= x1 and y0 <= top < (y0 + y1) / 2 < bottom <= y1
     assert [faces.images.read(path).size for path in table.path] == [(300, 300)] * 3
 
 

@@ -235,3 +235,21 @@ def test_wrong_models_are_told(faces, models, tmp_path):
     other = load_model("torchvision:resnet18", num_classes=18, image_size=64, device="cpu")
     with pytest.raises(FacexkitError, match="load them alike"):
         fairface(faces, models[0], other, out=tmp_path)
+
+
+def test_on_request_the_files_are_those_of_fairface_activations_and_predict_bbox(faces, models, tmp_path):
+    boxed = faces[:3]
+    boxed.table["bbox"] = [f"[({k}, 1) (20, 30)]" for k in range(3)]
+    fairface(boxed, *models, out=tmp_path, layers="avgpool", as_script=True, progress=False, workers=0)
+    names = [f"detected_faces/photo{row}_face0.jpg" for row in range(3)]
+    with open(tmp_path / "fairface_activations.csv") as file:
+        rows = [*csv.reader(file)]
+    assert rows[0] == ["", "image_paths", *map(str, range(512))]  # as pandas writes a frame with its index
+    assert [row[:2] for row in rows[1:]] == [[str(k), name] for k, name in enumerate(names)]
+    said = pd.read_csv(tmp_path / "test_outputs.csv")
+    assert [*said] == [*COLUMNS, "bbox"] and said.bbox.tolist() == boxed.table.bbox.tolist()
+    assert said.face_name_align.tolist() == names
+    plain = tmp_path / "plain"
+    fairface(boxed, *models, out=plain, layers="avgpool", progress=False, workers=0)
+    assert [*pd.read_csv(plain / "test_outputs.csv")] == COLUMNS
+    assert pd.read_csv(plain / "fairface_activations.csv").columns[0] == "image_paths"
