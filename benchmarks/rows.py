@@ -23,6 +23,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.iou_tally import IoUTally
+from facexkit.measure.mask_exchange import MaskExchange
 from facexkit.measure.predictions import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed
@@ -103,8 +104,9 @@ def dissection(setting: Setting) -> Callable[[], object]:
     def work() -> None:
         candidates = first_pass()
         run(setting.model, decoded, [candidates], QUIET)
-        thresholds = candidates.result().threshold.to_numpy()
-        tally = IoUTally("layer4", thresholds, view, paths, "labelled", top_images=4)
+        seen = candidates.result()
+        exchange = MaskExchange.among(setting.faces, view, np.arange(len(paths)), seen.has_concept.to_numpy(), 0)
+        tally = IoUTally("layer4", seen.threshold.to_numpy(), view, paths, "labelled", 4, exchange)
         candidates.replay(tally)
         tally.result()
 

@@ -91,7 +91,7 @@ def global_bias(
         ranges = UnitRange(layer, faces.table)
         skipped = run(model, faces, [ranges], how)
         found = ranges.result()
-    _check_found(found, layer, faces)
+    _check_found(found, model, layer, faces)
     rows = pd.Index(faces.table.path).get_indexer(found.image.to_numpy())
     maximum, minimum = found.maximum.to_numpy(), found.minimum.to_numpy()
     permutations = permutations or max(1000, -int(-len(minimum) // alpha))
@@ -114,9 +114,13 @@ def _every_label(faces: FaceSet, attributes: Sequence[str]) -> dict[str, np.ndar
     return {name: group_labels(faces.table, name) for name in attributes}
 
 
-def _check_found(found: xr.Dataset, layer: str, faces: FaceSet) -> None:
-    if found.attrs.get("layer", layer) != layer or not set(found.image.to_numpy()) <= set(faces.table.path):
-        raise FacexkitError(f"found= is not of layer {layer!r} of {faces.name!r}; leave it out, or dissect these")
+def _check_found(found: xr.Dataset, model: FaceModel, layer: str, faces: FaceSet) -> None:
+    asked = {"layer": layer, "model_fingerprint": model.fingerprint()}
+    wrong = any(found.attrs.get(name, own) != own for name, own in asked.items())
+    if wrong or not set(found.image.to_numpy()) <= set(faces.table.path):
+        raise FacexkitError(
+            f"found= is not of layer {layer!r} of the model {model.name!r} on {faces.name!r}; leave it out, or dissect these"
+        )
 
 
 def _lean(

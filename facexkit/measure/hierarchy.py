@@ -17,7 +17,7 @@ AREAS = {
 """The concepts of the Face Dictionary and the regions, by face area."""
 
 OTHER = "other"
-KEPT = ("best_concept", "best_iou", "interpretable", "iou", "images")
+KEPT = ("best_concept", "best_iou", "interpretable", "supported", "iou", "position_iou", "q_value", "images")
 
 
 def rank_concepts(
@@ -39,7 +39,8 @@ def rank_concepts(
     Returns
     -------
     Dataset: probability (unit, concept), 0 outside the unit's area; is_concept (unit, concept); area (unit), "" for a
-    unit that is dead or meets no concept; and of `found` best_concept, best_iou, interpretable, iou, images. Coordinates along concept: concept_area, concept_type.
+    unit that is dead or meets no concept; and of `found` best_concept, best_iou, interpretable, supported, iou,
+    position_iou, q_value, images. Coordinates along concept: concept_area, concept_type.
     """
     concepts = found.concept.to_numpy().astype(str)
     area_of = {concept: area for area, members in (areas or AREAS).items() for concept in members}
@@ -104,7 +105,7 @@ def concept_types(concepts: Sequence[str], types: Mapping[str, str] | None = Non
 
 
 def count_units(ranked: Mapping[str, xr.Dataset], by: str = "concept") -> pd.DataFrame:
-    """Count the interpretable units of models or layers side by side, by their best concept.
+    """Count the detectors of models or layers side by side, interpretable units whose label is supported, by their concept.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def count_units(ranked: Mapping[str, xr.Dataset], by: str = "concept") -> pd.Dat
     for name, result in ranked.items():
         kind = result.concept if by == "concept" else result[f"concept_{by}"]
         of_best = dict(zip(result.concept.to_numpy(), kind.to_numpy(), strict=True))
-        best = [of_best[concept] for concept in result.best_concept.to_numpy()[result.interpretable.to_numpy()]]
+        best = [of_best[c] for c in result.best_concept.to_numpy()[(result.interpretable & result.supported).to_numpy()]]
         counts = pd.Series(best, dtype=object).value_counts()
         columns[name] = counts.reindex(dict.fromkeys(kind.to_numpy()), fill_value=0)
     table = pd.DataFrame(columns).fillna(0).astype(int)

@@ -18,6 +18,7 @@ from PIL import Image
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import count_units, rank_concepts
 from facexkit.measure.iou_tally import INTERPRETABLE
+from facexkit.measure.mask_exchange import ALPHA
 from facexkit.measure.saved import save_result, write_table
 from facexkit.models.face_model import FaceModel
 from facexkit.registry import Registry
@@ -26,6 +27,7 @@ from facexkit.show.figures import MARKS, drawn
 from facexkit.show.pictures import lit_face, of_best, seen_faces
 from facexkit.show.words import group_title, headed, model_name, model_of, title_of, words
 
+PAIRS = ("intersection", "union", "iou", "position_iou", "gain", "gain_low", "gain_high", "q_value", "could_be_best")
 BAR_WIDTH = 0.6
 BAR, PALE = MARKS[0][0], "#a9b4c2"
 ROW, WIDTH = 1.2, 8.27  # inches
@@ -45,14 +47,17 @@ def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str]
     """
     said = []
     for name, result in found.items():
-        known, best = result.interpretable.to_numpy(), result.best_concept.to_numpy()
+        known, best = (result.interpretable & result.supported).to_numpy(), result.best_concept.to_numpy()
+        unsure = int((result.interpretable & ~result.supported).sum())
         of = f" of {model_name(name)}" if name else ""
         detect = "detects" if known.sum() == 1 else "detect"
         units = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of}"
-        sentence = f"{units} {detect} a concept (IoU above {INTERPRETABLE:g})"
+        sentence = f"{units} {detect} a concept (IoU above {INTERPRETABLE:g}, and more than by place alone, q < {ALPHA:g})"
         values, counts = np.unique(best[known].astype(str), return_counts=True)
         most = [f"{title_of(values[k])} ({counts[k]})" for k in np.argsort(-counts, kind="stable")[:4]]
         said.append(sentence + (f": {', '.join(most)}." if most else "."))
+        if unsure:
+            said[-1] += f" {unsure} more {'has' if unsure == 1 else 'have'} such an IoU, but may know a place only: not supported."
         if concepts:
             own = np.flatnonzero(known & np.isin(best, concepts))
             listed = ", ".join(map(str, result.unit.to_numpy()[own][:12])) + (", …" if len(own) > 12 else "")
@@ -100,7 +105,7 @@ def plot_units(
     Parameters
     ----------
     found : what `dissect` gave.
-    units : positions of units, or how many of those with the highest IoU.
+    units : positions of units, or how many of those with the highest IoU, supported ones first.
     ranked : what `rank_concepts` gave; made from `found` if None.
     """
     ranked = rank_concepts(found) if ranked is None else ranked
@@ -113,8 +118,8 @@ def plot_units(
     best = found.isel(unit=order[0])
     figure.suptitle(
         f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} "
-        f"{'detects' if best.interpretable else 'is no detector; it meets'} {title_of(best.best_concept.item())} best "
-        f"(IoU {best.best_iou.item():.3f})",
+        f"{'detects' if best.interpretable & best.supported else 'is no detector; it meets'} "
+        f"{title_of(best.best_concept.item())} best ({_iou_of(ranked.isel(unit=order[0]))})",
         color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
     )  # fmt: skip
     draw_units(page_axes(figure), found, ranked, seen, order, top=figure.get_figheight() - 0.5)
@@ -122,10 +127,15 @@ def plot_units(
 
 
 def by_iou(found: xr.Dataset) -> np.ndarray:
-    """Return the positions of the units that meet a concept, highest IoU first."""
+    """Return the positions of the units that meet a concept, supported ones first, then the highest IoU."""
     best = found.best_iou.to_numpy()
-    order = np.argsort(-best, kind="stable")
+    order = np.lexsort((-best, ~found.supported.to_numpy()))
     return order[best[order] > 0]
+
+
+def _iou_of(unit: xr.Dataset) -> str:
+    place = float(unit.position_iou.sel(concept=unit.best_concept.item()))
+    return f"IoU {unit.best_iou.item():.3f}, by place {place:.3f}"
 
 
 def page_axes(figure: Figure) -> Axes:
@@ -157,10 +167,10 @@ def draw_units(
 
 
 def _draw_words(ax: Axes, unit: xr.Dataset, y: float) -> None:
-    known = bool(unit.interpretable)
+    known = bool(unit.interpretable & unit.supported)
     ax.text(0.3, y - 0.02, f"unit {unit.unit.item()}", va="top", fontweight="bold", fontsize=10, color=INK)
-    said = [shorten(title_of(unit.best_concept.item()), 26, placeholder="…"), f"IoU {unit.best_iou.item():.3f}"]
-    said += [f"area: {unit.area.item() or 'none'}", "" if known else "not interpretable"]
+    said = [shorten(title_of(unit.best_concept.item()), 26, placeholder="…"), _iou_of(unit), f"area: {unit.area.item() or 'none'}"]
+    said += [] if known else ["not supported" if unit.interpretable else "not interpretable"]
     ax.text(0.3, y - 0.24, "\n".join(said), va="top", fontsize=8, color=INK if known else SOFT, linespacing=1.35)
 
 
@@ -177,24 +187,25 @@ def _draw_bars(ax: Axes, unit: xr.Dataset, x: float, y: float, most: int = 6) ->
 
 @drawn
 def plot_counts(ranked: Mapping[str, xr.Dataset]) -> Figure:
-    """Plot how many interpretable units each concept, area and type has, for models or layers side by side.
+    """Plot how many detectors each concept, area and type has, for models or layers side by side; see `count_units`.
 
     Parameters
     ----------
     ranked : what `rank_concepts` gave, by the name in the legend.
     """
-    counts = [f"{int(r.interpretable.sum())} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
+    known = {name: int((r.interpretable & r.supported).sum()) for name, r in ranked.items()}
+    counts = [f"{known[name]} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
     figure = plt.figure(figsize=(10.5, 1.3 + 0.3 * max(3, len(count_units(ranked)[:15]))), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     draw_counts(axes, ranked, most=15)
     if len(ranked) > 1 and axes[0].patches:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ranked))
-    figure.suptitle(f"Interpretable units: {', '.join(counts)}", color=INK)
+    figure.suptitle(f"Units that detect a concept: {', '.join(counts)}", color=INK)
     return figure
 
 
 def draw_counts(axes: Sequence[Axes], ranked: Mapping[str, xr.Dataset], most: int) -> None:
-    """Draw how many interpretable units each concept, area and type has, on axes of their own."""
+    """Draw how many detectors each concept, area and type has, on axes of their own."""
     for ax, by in zip(axes, ("concept", "area", "type"), strict=True):
         table = count_units(ranked, by)[:most]
         for place, name in enumerate(table):
@@ -204,7 +215,7 @@ def draw_counts(axes: Sequence[Axes], ranked: Mapping[str, xr.Dataset], most: in
             ax.bar_label(bars, fontsize=8, padding=2, color=INK)
         ax.set_yticks(range(len(table)), [title_of(value) for value in table.index], fontsize=9)
         ax.set_ylim(max(len(table), most // 4) - 0.4, -0.6)
-        ax.set(xlabel="interpretable units", title=f"by {by}")
+        ax.set(xlabel="units that detect it", title=f"by {by}")
         ax.xaxis.get_major_locator().set_params(integer=True)
         if table.empty:
             ax.set_xlim(0, 1)
@@ -271,7 +282,7 @@ def write_dissection(
     write_export = EXPORTS.find(export) if export is not None else None
     folder, files = Path(folder), []
     if found is not None:
-        pairs = found[["intersection", "union", "iou", "images"]].to_dataframe().reset_index()
+        pairs = found[[*PAIRS, "images"]].to_dataframe().reset_index()
         files += write_table(unit_table(found, ranked).reset_index(), folder / "units")
         files += write_table(pairs, folder / "concepts")
         files.append(save_result(found, folder / "dissection.zarr"))
@@ -289,7 +300,8 @@ def write_dissection(
 
 
 def unit_table(found: xr.Dataset, ranked: xr.Dataset | None = None) -> pd.DataFrame:
-    """Return a row a unit, best first: what it detects, how well, its area, its concepts there, its strongest images.
+    """Return a row a unit, supported ones first, then by IoU: what it detects, how well and whether that is more than by
+    place alone, its area, its concepts there, those that could be its best one, its strongest images.
 
     Parameters
     ----------
@@ -302,9 +314,12 @@ def unit_table(found: xr.Dataset, ranked: xr.Dataset | None = None) -> pd.DataFr
         ", ".join(f"{names[c]} {p[c]:.2f}" for c in (-p).argsort(kind="stable") if own[c])
         for p, own in zip(ranked.probability.to_numpy(), ranked.is_concept.to_numpy(), strict=True)
     ]
-    table = found[["best_concept", "best_iou", "interpretable", "threshold"]].to_dataframe()
-    table.insert(3, "area", ranked.area.to_numpy())
-    table.insert(4, "concepts", concepts)
+    table = found[["best_concept", "best_iou", "interpretable", "supported", "threshold"]].to_dataframe()
+    table.insert(4, "area", ranked.area.to_numpy())
+    table.insert(5, "concepts", concepts)
+    for place, name in enumerate(("position_iou", "gain_low", "gain_high", "q_value"), 6):
+        table.insert(place, name, of_best(found, name))
+    table.insert(10, "could_be_best", [", ".join(names[own]) for own in found.could_be_best.to_numpy()])
     for place, name in enumerate(found.strongest_image.to_numpy().T[:4], 1):
         table[f"strongest_image_{place}"] = name
-    return table.sort_values("best_iou", ascending=False, kind="stable")
+    return table.sort_values(["supported", "best_iou"], ascending=False, kind="stable")

@@ -28,7 +28,7 @@ HEIGHT, UNITS_A_PAGE = 11.69, 9
 def write_dissection_report(
     found: xr.Dataset, faces: FaceSet, path: str | Path, ranked: xr.Dataset | None = None
 ) -> Path:
-    """Write a PDF: counts and histograms, then the units by IoU with their best images and the concepts of their area.
+    """Write a PDF: counts and histograms, then the units, supported ones first, with their best images and concepts.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def _page_of_units(
 ) -> Figure:
     figure = plt.figure(figsize=(WIDTH, HEIGHT))
     ax = page_axes(figure)
-    heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, {place}"
+    heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, those with a supported label first, {place}"
     ax.text(0.3, HEIGHT - 0.45, heading, color=SOFT, fontsize=9)
     draw_units(ax, found, ranked, seen, units, top=HEIGHT - 0.6)
     return figure

@@ -100,7 +100,8 @@ def bias_of(label, attribute):
 
 
 def ranked_of(label):
-    values = {"interpretable": ("unit", [True, True]), "best_concept": ("unit", np.array([label, "nose"], object))}
+    values = {name: ("unit", [True, True]) for name in ("interpretable", "supported")}
+    values |= {"best_concept": ("unit", np.array([label, "nose"], object))}
     kinds = {"concept_area": ("concept", np.array([label, "nose"], object)), "concept_type": ("concept", np.array(["part"] * 2, object))}
     return xr.Dataset(values, {"unit": [0, 1], "concept": np.array([label, "nose"], object), **kinds})
 

@@ -20,6 +20,7 @@ from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.global_bias import UnitRange
 from facexkit.measure.interactions import Exchanged
 from facexkit.measure.iou_tally import IoUTally
+from facexkit.measure.mask_exchange import MaskExchange
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import UnitSummary
 from facexkit.measure.tail_quantile import LowerBits, TailQuantile
@@ -60,6 +61,8 @@ def batch_of(place):
     )  # fmt: skip
 
 
+PARTNER = np.where(np.arange(ROWS)[:, None] % 4 < 3, (np.arange(ROWS)[:, None] + [1, 2, 3]) % 7, -1)
+EXCHANGE = MaskExchange(PARTNER, np.random.default_rng(0).integers(0, 256, (3, 7, 32), np.uint8), 16, 5)
 SEEN = [batch_of(place) for place in range(BATCHES)]
 
 
@@ -88,7 +91,7 @@ KINDS = {
     TailQuantile: lambda _: TailQuantile("layer", PATHS, 0.07),
     LowerBits: lambda _: LowerBits("layer", THRESHOLDS - 1, THRESHOLDS),
     Candidates: lambda _: Candidates("layer", PATHS, 0.07, VIEW, 1 << 20),
-    IoUTally: lambda _: IoUTally("layer", THRESHOLDS, VIEW, PATHS, "labelled", 4),
+    IoUTally: lambda _: IoUTally("layer", THRESHOLDS, VIEW, PATHS, "labelled", 4, EXCHANGE),
     Outputs: lambda _: Outputs(),
     MaskedFaces: lambda _: MaskedFaces(VIEW),
     Exchanged: lambda _: Exchanged(REGION_VIEW),
@@ -130,7 +133,7 @@ def summed_up(kind, folder, shards, write):
         take_states([own], states)
         total.merge(own)
     if isinstance(total, Candidates):
-        tally = IoUTally("layer", total.result().threshold.to_numpy(), VIEW, PATHS, "active", 3)
+        tally = IoUTally("layer", total.result().threshold.to_numpy(), VIEW, PATHS, "active", 3, EXCHANGE)
         total.replay(tally)
         return total.result(), tally.result()
     return total.result()

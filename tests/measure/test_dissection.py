@@ -21,6 +21,7 @@ from facexkit.measure.dissection import dissect
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.kept_tail import COUNTED, MAPS, VALUES
+from facexkit.measure.mask_exchange import MaskExchange
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
@@ -113,7 +114,9 @@ def run(maps, masks, q, size, sizes, rule="labelled", level=MAPS, room=1 << 30):
         for batch in batches:
             second.update(batch)
     seen = candidates.result(second and second.counts)
-    tally = IoUTally("layer", seen.threshold.to_numpy(), view, paths, rule, 3)
+    faces = FaceSet(pd.DataFrame({"path": paths}), None, Arrays(dict(zip(paths, masks, strict=True))), name="arrays")
+    exchange = MaskExchange.among(faces, view, np.arange(len(maps)), seen.has_concept.to_numpy(), 0)
+    tally = IoUTally("layer", seen.threshold.to_numpy(), view, paths, rule, 3, exchange)
     if candidates.tail.level < MAPS:
         for batch in batches:
             tally.update(batch)

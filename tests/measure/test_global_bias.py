@@ -141,10 +141,11 @@ def test_a_column_that_makes_no_groups_is_refused(attributes, message):
         bias_of(faces, found, attributes)
 
 
-def test_a_dissection_of_another_layer_is_refused():
+@pytest.mark.parametrize(("layer", "model"), [("other", "0" * 16), ("layer", "1" * 16)])
+def test_a_dissection_of_another_layer_or_model_is_refused(layer, model):
     faces, found = activations()
     with pytest.raises(FacexkitError, match="dissect these"):
-        global_bias(Named(), faces, "other", ["gender"], found=found)
+        global_bias(Named(), faces, layer, ["gender"], found=found.assign_attrs(model_fingerprint=model))
 
 
 SIDE = 64

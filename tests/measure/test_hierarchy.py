@@ -31,6 +31,9 @@ def found_of(seed: int = 0, images: int = 40, units: int = 12) -> xr.Dataset:
             "best_concept": ("unit", np.array(CONCEPTS, object)[best]),
             "best_iou": ("unit", iou.max(1)),
             "interpretable": ("unit", iou.max(1) > 0.04),
+            "supported": ("unit", np.arange(units) % 3 > 0),
+            "position_iou": (("unit", "concept"), iou / 2),
+            "q_value": (("unit", "concept"), iou / 2),
         },
         {"unit": np.arange(units), "concept": list(CONCEPTS), "image": [f"{n}.png" for n in range(images)]},
         {"model": "drawn", "layer": "layer"},
@@ -109,11 +112,11 @@ def test_types_of_concepts():
 
 
 @pytest.mark.parametrize("by", ["concept", "area", "type"])
-def test_histograms_count_every_interpretable_unit_once(by):
+def test_histograms_count_every_interpretable_unit_with_a_supported_label_once(by):
     results = {"one": rank_concepts(found_of()), "two": rank_concepts(found_of(5))}
     table = count_units(results, by)
     for name, result in results.items():
-        assert table[name].sum() == result.interpretable.sum()
+        assert table[name].sum() == (result.interpretable & result.supported).sum() < result.interpretable.sum()
     if by == "concept":
-        best = results["one"].best_concept.to_numpy()[results["one"].interpretable.to_numpy()]
+        best = results["one"].best_concept.to_numpy()[(results["one"].interpretable & results["one"].supported).to_numpy()]
         assert {c: n for c, n in table.one.items() if n} == {c: (best == c).sum() for c in set(best)}

@@ -182,7 +182,7 @@ def test_the_gallery_shows_a_regions_best_patches_and_opens_a_face(small, drawn_
 def test_units_are_filtered_and_sorted_as_a_plain_loop_does(small, drawn_faces, found, bias):
     browser = fx.UnitBrowser(found, drawn_faces, small, bias)
     keys = [card["key"] for card in browser.cards]
-    assert keys == sorted(range(8), key=lambda u: (-found.best_iou.values[u], u))
+    assert keys == sorted(range(8), key=lambda u: (not found.supported.values[u], -found.best_iou.values[u], u))
     best = str(found.best_concept.values[keys[0]])
     browser.concept, browser.least_iou = best, 0.01
     loop = [u for u in keys if found.best_concept.values[u] == best and found.best_iou.values[u] >= 0.01]

@@ -11,6 +11,7 @@ import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
+from facexkit.measure.iou_tally import INTERPRETABLE
 from facexkit.measure.unit_effects import chances_without, class_changes, unit_effects
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import lit_face, picture_uri, seen_faces
@@ -33,7 +34,7 @@ from facexkit.show.widgets.base import (
 from facexkit.show.words import group_title, headed, title_of, words
 
 SAMPLE, TOPS = 256, 4
-SORTS = [("iou", "highest IoU first"), ("lean", "strongest lean first"), ("unit", "by number")]
+SORTS = [("iou", "supported, then highest IoU first"), ("lean", "strongest lean first"), ("unit", "by number")]
 
 
 def _a_unit(browser: UnitBrowser, value: object) -> bool:
@@ -73,6 +74,7 @@ class UnitBrowser(Paged):
         self.found, self.bias, self.ranked = found, bias, rank_concepts(found)
         self.title = f"Units of {found.attrs['layer']}"
         self.best, self.iou = found.best_concept.to_numpy().astype(str), found.best_iou.to_numpy()
+        self.detects = (found.interpretable & found.supported).to_numpy()
         self.attributes = [] if bias is None else [str(attribute) for attribute in bias.attribute.values]
         self.seen, self.lit = seen_faces(found, self.faces, np.arange(len(self.iou))), lru_cache(4096)(self._lit)
         leaning = {a: sorted({*bias.leans_to.sel(attribute=a).values} - {""}) for a in self.attributes}
@@ -94,12 +96,15 @@ class UnitBrowser(Paged):
             own = self.bias.sel(attribute=[attribute] if attribute else self.attributes)
             effect = own.effect.max("attribute").to_numpy()
             keep &= (own.leans_to == group).any("attribute").to_numpy() | (not attribute)
-        order = np.argsort({"iou": -self.iou, "lean": -effect, "unit": np.arange(len(keep))}[self.sort], kind="stable")
+        unsure = ~self.found.supported.to_numpy()
+        order = np.lexsort({"iou": (-self.iou, unsure), "lean": (-effect,), "unit": (np.arange(len(keep)),)}[self.sort])
         units = order[keep[order]].tolist()
-        self.turn(units, self._card, f"{len(units)} of {len(keep)} units")
+        said = f"{len(units)} of {len(keep)} units, {int(unsure[units].sum())} of them without a supported label"
+        self.turn(units, self._card, said)
 
     def _card(self, unit: int) -> dict:
         meets = f"{title_of(self.best[unit])}, IoU {self.iou[unit]:.2f}" if self.iou[unit] > 0 else "meets no concept"
+        meets += "" if self.found.supported[unit] or not self.iou[unit] else ", not supported"
         lean = max(self.attributes, key=lambda a: float(self.bias.effect.sel(attribute=a)[unit]), default="")
         group = str(self.bias.leans_to.sel(attribute=lean).values[unit]) if lean else ""
         told = meets + (f" · leans: {words(lean)}, {group_title(lean, group)}" if group else "")
@@ -130,8 +135,9 @@ class UnitBrowser(Paged):
 
     def _detail(self, unit: int) -> dict:
         own, tables = self.ranked.isel(unit=unit), []
-        what = "detects" if own.interpretable else "is no detector; it meets"
-        said = f"It {what} {title_of(self.best[unit])} best (IoU {self.iou[unit]:.3f}; a detector has more than 0.04)."
+        what, pair = "detects" if self.detects[unit] else "is no detector; it meets", self.found.isel(unit=unit).sel(concept=self.best[unit])
+        said = f"It {what} {title_of(self.best[unit])} best (IoU {self.iou[unit]:.3f}; a detector has more than {INTERPRETABLE:g}, and "
+        said += f"more than by its place alone, here {pair.position_iou:.3f}: q {pair.q_value:.3f})."
         chance, chosen = own.probability.to_series().sort_values(ascending=False), own.is_concept.to_series()
         if self.iou[unit] > 0:
             concepts = [[title_of(c), v, f"{v:.2f}", bool(chosen[c])] for c, v in chance[chance > 0][:8].items()]
