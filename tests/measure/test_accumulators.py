@@ -75,7 +75,7 @@ def written(folder):
 
 
 def map_file(folder):
-    accumulator = MapFile("layer", folder / "maps.mmap", np.arange(ROWS))
+    accumulator = MapFile("layer", folder / "maps.mmap", ROWS)
     accumulator.result = lambda: np.fromfile(folder / "maps.mmap")
     return accumulator
 
