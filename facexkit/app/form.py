@@ -15,7 +15,12 @@ HELP |= {
     "masks": "region masks: a folder, or landmarks; empty takes the format's own", "layer": "layer to explain",
     "target_class": "output to explain", "protected": "columns of the groups to compare, with commas between",
     "class_names": "what the outputs are called, in their order, with commas between",
+    "code": "Python code of the model: paste it, or choose the file",
 }  # fmt: skip
+
+
+LONG, MOST = ("code",), 1 << 20
+"""Fields of many lines, which a file can fill, and how long their text may be."""
 
 
 def filled(form: Form, values: object) -> bool:
@@ -23,7 +28,10 @@ def filled(form: Form, values: object) -> bool:
     fields = {field["name"]: [option for option, _ in field["options"] or ()] for field in form.fields}
     if not isinstance(values, dict) or values.keys() != fields.keys():
         return False
-    return all(a_line(form, text) and (not fields[name] or text in fields[name]) for name, text in values.items())
+    if any(not isinstance(values[name], str) or len(values[name]) > MOST for name in LONG if name in values):
+        return False
+    lines = {name: text for name, text in values.items() if name not in LONG}
+    return all(a_line(form, text) and (not fields[name] or text in fields[name]) for name, text in lines.items())
 
 
 class Form(Widget):
@@ -60,6 +68,6 @@ class Form(Widget):
         self.values = {**first, **values}
         self.fields = [
             {"name": name, "label": name.replace("_", " ").capitalize(), "help": HELP[name],
-             "options": options and [(option, option) for option in options]}
+             "long": name in LONG, "options": options and [(option, option) for option in options]}
             for name, options in fields.items()
         ]  # fmt: skip

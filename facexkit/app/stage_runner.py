@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -38,6 +39,7 @@ class StageRunner(Widget):
     folder : the run's folder.
     trust : whether code in the model's own file may run.
     served : where the page's server shows the folder of all runs; "" where it does not.
+    chosen : the stages that are ticked at first; None for those that any model and faces have.
     """
 
     _esm = script("stages")
@@ -45,10 +47,12 @@ class StageRunner(Widget):
     start = whole(fits=count)
     process: subprocess.Popen | None = None
 
-    def __init__(self, folder: Path, trust: bool = False, served: str = "") -> None:
+    def __init__(
+        self, folder: Path, trust: bool = False, served: str = "", chosen: Sequence[str] | None = None
+    ) -> None:
         self.folder, self.trust, self.served = folder, trust, served
         stages = [(stage.name, stage.title) for stage in list_stages()]
-        chosen = [name for name, _ in stages if name not in OF_THEIR_OWN]
+        chosen = [name for name, _ in stages if name not in OF_THEIR_OWN] if chosen is None else list(chosen)
         super().__init__(title="4 · Run the notebooks", stages=stages, chosen=chosen)
         self.add_class("fx-wide")
 

@@ -14,6 +14,7 @@ from facexkit.app.places import check_sources, confined
 from facexkit.app.stage_runner import StageRunner
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
+from facexkit.faces.formats import FORMATS
 from facexkit.parameters import check, parse
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.explore import Explorer
@@ -21,8 +22,9 @@ from facexkit.show.run import Run
 from facexkit.show.widgets.base import Box, Widget
 from facexkit.show.widgets.layer_picker import LayerPicker
 
-FORMATS = ("synthetic", "csv", "image_folder", "celebamask_hq", "celeba", "fairface", "utkface", "lfwa")
-DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "limit")
+DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "balance", "limit")
+MODELS = "models"
+"""The folder among the runs for code that somebody pasted."""
 MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize")
 
 
@@ -45,9 +47,13 @@ class App(Box):
         self.trust, self.given = os.environ.get("FACEXKIT_APP_TRUST") == "1" if trust is None else trust, {}
         self.faces, where = None, ", ".join(map(str, self.roots)) or "no folder; start it with make app DATA=FOLDER"
         self.before = Form("A new variation of an earlier run", {"run": [""]}, "Open", self.vary)
-        data = {name: FORMATS if name == "data" else None for name in DATA}
+        options = {"data": ("synthetic", *(name for name in FORMATS if name != "synthetic")), "balance": ("False", "True")}
+        data = {name: options.get(name) for name in DATA}
         self.data = Form(f"1 · Faces (the app may read: {where})", data, "Read the faces", self.take_data)
         self.model = Form("2 · Model", dict.fromkeys(MODEL), "Load the model", self.take_model, model="demo:biased")
+        self.mask = Form("There are no region masks", {}, "Make approximate ones (landmarks)", self.make_masks)
+        code = {"code": None, "model": None}
+        self.code = Form("2 · Model code of your own (or name a model below)", code, "Take the code", self.take_code)
         super().__init__([self.data])
         self.add_class("fx-grid")
         self.recall()
@@ -77,9 +83,25 @@ class App(Box):
         faces = Run(self.choices, self.trust).faces
         check_sources(faces, self.roots)
         self.faces = faces
-        masks = "" if self.faces.masks else " There are no region masks: write landmarks, or name a folder of masks."
+        masks = "" if self.faces.masks else " There are no region masks: name a folder of masks, or have them made."
         labels = ", ".join(self.faces.table.columns.drop("path")[:12])
-        self.after(self.data, self.model, done=f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}")
+        following = [*([] if self.faces.masks else [self.mask]), *([self.code] if self.trust else []), self.model]
+        self.after(self.data, *following, done=f"✓ {len(self.faces):,} faces; labels: {labels}.{masks}")
+
+    def make_masks(self) -> None:
+        """Have the masks made that the set has not, as the user has said."""
+        self.data.values = {**self.data.values, "masks": "landmarks"}
+        self.take_data()
+
+    def take_code(self) -> None:
+        """Keep a model's code among the app's own files, and name it in the model's form; only where code may run."""
+        code, name = self.code.values["code"], self.code.values["model"].strip()
+        if not self.trust or not name.isidentifier():
+            raise FacexkitError("paste or choose the code, and write the name of the class or function that makes the model")
+        path = self.runs.resolve() / MODELS / f"{name}.py"
+        write_whole(path, code.encode())
+        self.model.values = {**self.model.values, "model": f"{path}:{name}"}
+        self.after(self.code, self.model, done=f"✓ The code is kept in {path}.")
 
     def take_model(self) -> None:
         """Load the model, and go on to layer and class."""
@@ -92,28 +114,37 @@ class App(Box):
         layers, names = first.layers.index[first.layers.problem == ""].tolist(), first.class_names
         layer = self.choices["layer"] if self.choices["layer"] in layers else LayerPicker(first).layer
         free = next(name for k in range(1, 10_000) if not (self.runs / (name := f"run{k}")).exists())
-        target = names[first.class_index(asked)] if asked in (*range(len(names)), *names) else names[-1]
+        names = ["similarity", "difference"] if self.pairs else names
+        target = names[first.class_index(asked)] if asked in (*range(len(names)), *names) and not self.pairs else names[-1]
         chosen = {"layer": layer, "target_class": target, "name": free}
         fields = {"layer": layers, "target_class": names, "name": None}
         self.last = Form("3 · Layer and class", fields, "Show the result", self.start, **chosen)
-        done = f"✓ {first.name}: {len(names)} classes, input {first.image_size}×{first.image_size}"
+        done = f"✓ {first.name}: {len(first.class_names)} outputs, input {first.image_size}×{first.image_size}"
         self.after(self.model, self.last, done=done)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the faces are pairs, which the stage `verification` explains."""
+        return "reference" in self.faces.table
 
     def start(self) -> None:
         """Keep the choices as a run of their own, and show the result."""
         values = self.last.values
         name = values["name"]
-        if not re.fullmatch(r"\w[\w-]{0,59}", name) or (self.runs / name).is_symlink() or name == "cache":
+        if not re.fullmatch(r"\w[\w-]{0,59}", name) or (self.runs / name).is_symlink() or name in ("cache", MODELS):
             raise FacexkitError(f"a run cannot be called {name[:80]!r}; take up to 60 letters, digits, - and _")
         folder, asked = self.runs / name, {key: values[key] for key in ("layer", "target_class")}
         choices = check({**self.given, **asked}).model_dump(exclude={"out"})
         write_whole(folder / "params.yaml", write_yaml(choices).encode())
-        self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices)
-        self.explorer.add_class("fx-wide")
-        self.runner = StageRunner(folder, self.trust, os.environ.get("FACEXKIT_APP_SERVED", ""))
+        served, chosen, shown = os.environ.get("FACEXKIT_APP_SERVED", ""), ["verification"] if self.pairs else None, []
+        if not self.pairs:
+            self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices)
+            self.explorer.add_class("fx-wide")
+            shown = [self.explorer]
+        self.runner = StageRunner(folder, self.trust, served, chosen)
         self.recall()
         done = f"✓ The choices are kept in {folder / 'params.yaml'}."
-        self.after(self.last, self.explorer, self.runner, done=done)
+        self.after(self.last, *shown, self.runner, done=done)
 
     def choose(self, form: Form) -> None:
         """Check a form's values as parameters, wherever they are from; paths must lie in the app's folders."""
@@ -121,7 +152,7 @@ class App(Box):
             raise FacexkitError("the form holds what cannot be chosen here; choose again")
         given = {name: value for name, value in self.given.items() if name not in values}
         given |= {name: parse(name, value.strip()) for name, value in values.items() if value.strip()}
-        given = confined(given, self.roots, self.trust)
+        given = confined(given, [*self.roots, *([self.runs.resolve() / MODELS] if self.trust else [])], self.trust)
         self.choices, self.given = check(given).model_dump(), given
 
     def after(self, step: Form, *following: ipywidgets.DOMWidget, done: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import FORMATS, Reading, register_format
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import read_table
+from facexkit.faces.masks import mask_folder
 
 
 @register_format("pairs")
@@ -27,13 +29,15 @@ def read_pairs(
 ) -> Reading:
     """Pairs of images: a CSV of reference, probe, 1 for the same person or 0, and groups; without a root, drawn ones.
 
-    A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. The options
-    are those of the drawn pairs, see `synthetic_faces`.
+    A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. The probes'
+    masks lie in `ROOT-mask-anno` if that folder is there. The options are those of the drawn pairs, see `synthetic_faces`.
     """
     if (root is None) != (annotations is None):
         raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
     if root and annotations:
         reading = Reading(_pair_table(annotations), ImageFolder(root), file=annotations)
+        beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
+        reading.masks = partial(mask_folder, beside) if beside.is_dir() else None
     else:
         how = {"pictures_per_identity": pictures_per_identity, "cue": cue, "split": split, "seed": seed}
         reading = FORMATS["synthetic"](identities=identities, **how)

@@ -33,7 +33,7 @@ def submit(app, step, **values):
 def test_a_folder_of_ones_own_is_read_and_the_next_step_appears(app):
     assert submit(app, "data", data="csv", data_root="faces", annotations="labels.csv", target="kind") == ""
     assert len(app.faces) == 8 and app.faces.target == "kind"
-    assert app.children == (app.data, app.model) and "no region masks" in app.data.done
+    assert app.children == (app.data, app.mask, app.model) and "no region masks" in app.data.done
 
 
 @pytest.mark.parametrize("path", ["..", "/etc", "link", "link/secret.csv", "faces/../../secret.csv", "nowhere"])

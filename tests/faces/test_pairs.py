@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facexkit.drawn.people import CUES, CueRecipe, Recipe
 from facexkit.drawn.synthetic import DrawnFaces
@@ -97,3 +98,14 @@ def test_a_wrong_cue_is_an_error(options, said):
 def test_drawn_pairs_need_two_persons():
     with pytest.raises(FacexkitError, match="two persons with two pictures"):
         load_faces("pairs", identities=3, pictures_per_identity=1)
+
+
+def test_the_probes_masks_are_found_beside_the_images(csv_set):
+    given = csv_set(GOOD)
+    folder = given["root"].with_name(f"{given['root'].name}-mask-anno")
+    folder.mkdir()
+    for name in ("b", "c"):
+        size = Image.open(given["root"] / f"{name}.jpg").size
+        Image.new("L", size, 255).save(folder / f"{name}_nose.png")
+    masks = load_faces("pairs", **given).masks
+    assert set(masks.read("b.jpg")) == {"nose"} and masks.missing(["b.jpg", "c.jpg"]) == []

@@ -270,18 +270,21 @@ function summary(model, body) {
   body.append(said, ...(findings.length ? [audit] : []), element("div", { className: "pager" }, ...buttons), note);
 }
 
-// Fields to fill in: {name, label, help, options?} in `fields`, their texts in `values`; Enter or the button submits.
+// Fields to fill in: {name, label, help, options?, long} in `fields`, their texts in `values`; Enter or the button submits.
 function form(model, body) {
   const controls = element("div", { className: "controls" });
-  const boxes = () => [...controls.querySelectorAll("input, select")];
-  on(model, ["fields"], () => controls.replaceChildren(...model.get("fields").map(({ name, label, help, options }) => {
+  const boxes = () => [...controls.querySelectorAll("input[type=text], select, textarea")];
+  on(model, ["fields"], () => controls.replaceChildren(...model.get("fields").map(({ name, label, help, options, long }) => {
     const box = options
       ? element("select", {}, ...options.map(([value, textContent]) => element("option", { value, textContent })))
-      : element("input", { type: "text" });
+      : long ? element("textarea", { rows: 8, spellcheck: false }) : element("input", { type: "text" });
+    const file = element("input", { type: "file", ariaLabel: `${label}, from a file` });
+    file.addEventListener("change", async () => { if (file.files[0]) box.value = await file.files[0].text(); });
     Object.assign(box, { name, id: `${name}-${model.get("key")}`, value: model.get("values")[name] ?? "" });
     const told = element("small", { id: `${box.id}-help`, textContent: help });
     box.setAttribute("aria-describedby", told.id);
-    return element("div", { className: "control" }, element("label", { htmlFor: box.id, textContent: label }), box, told);
+    return element("div", { className: "control" }, element("label", { htmlFor: box.id, textContent: label }), box,
+      ...(long ? [file] : []), told);
   })));
   model.on("change:values", () => { for (const box of boxes()) box.value = model.get("values")[box.name] ?? ""; });
   const take = (event) => {
