@@ -24,6 +24,7 @@ import xarray as xr
 import facexkit as fx
 from facexkit.faces.cache import remove_strays
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure import recording
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.run import run
 from facexkit.probe.shards import ShardFiles
@@ -69,7 +70,7 @@ class Row:
 
 def do(name: str, folder: Path) -> None:
     """Do a work whole, and print when it begins, what came out, how long it took and how long states were written."""
-    run.__kwdefaults__["shard"] = ROWS_IN_A_SHARD
+    run.__kwdefaults__["shard"] = recording.SHARD = ROWS_IN_A_SHARD
     write, spent = ShardFiles.write, []
 
     def timed(self: ShardFiles, *given: object) -> None:

@@ -64,7 +64,7 @@ def test_a_lock_of_another_machine_is_left_to_the_user(tmp_path):
 KILLED = """import os, sys, pathlib
 place = pathlib.Path(sys.argv[1], 'deep')
 place.mkdir()
-os.replace = lambda *_: os._exit(9)
+os.replace = os.rename = lambda *_: os._exit(9)
 """
 WRITERS = {
     "file": "from facexkit.faces.cache import write_whole; write_whole(place / 'a.csv', b'x')",

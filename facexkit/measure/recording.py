@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.activation_store import StoreWriter, activation_store
+from facexkit.measure.activation_store import DTYPES, LayerMaps, activation_store
 from facexkit.measure.records import provenance
 from facexkit.measure.saved import write_table
 from facexkit.models.face_model import FaceModel
@@ -22,7 +22,8 @@ from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.copies import HostCopies, Ready
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Handed, Rows
+from facexkit.probe.shards import SHARD
+from facexkit.probe.state import Rows
 
 
 def record(
@@ -43,11 +44,12 @@ def record(
 
     Parameters
     ----------
-    store : folder for the maps as zarr 3, one group a layer, together with that layer's Dataset. It takes the place of
-        an earlier activation store, and of nothing else; a run that stops leaves nothing there.
+    store : folder, or an address that fsspec knows, for the maps as zarr 3, one group a layer, together with that layer's
+        Dataset. It takes the place of an earlier activation store, and of nothing else; a run that stops leaves nothing
+        there. Whoever runs a shard writes its maps, so on a cluster the address must mean the same to every worker.
     dtype : of the maps in the store: "float16", "float32", or "bfloat16", which zarr lacks and which is kept as float32
         rounded to bfloat16 (the zeros that this leaves compress to next to nothing).
-    chunk : images in a chunk of the store; None for chunks of about 8 MB.
+    chunk : images in a chunk of the store, which is in one shard; None for chunks of about 8 MB.
     how : options of the pass, see `PassOptions`.
 
     Returns
@@ -64,15 +66,29 @@ def record(
     layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     if not layers:
         raise FacexkitError("record needs at least one layer; list them with fx.list_layers(model)")
-    with nullcontext() if store is None else activation_store(store, dtype, chunk) as writer:
-        summaries = [UnitSummary(layer, faces.table, writer) for layer in layers]
-        skipped = run(model, faces, summaries, PassOptions(**how))
-        made_by = provenance(model, faces, skipped=skipped)
-        results = {s.layer: s.result().assign_attrs(made_by, layer=s.layer) for s in summaries}
-        if writer is not None:
-            for layer, result in results.items():
-                writer.complete(layer, result.assign_attrs(dtype=dtype))
+    if chunk is not None and chunk < 1:
+        raise FacexkitError(f"chunk is {chunk!r}; it is a number of images from 1 on, or None for about 8 MB")
+    check_known("dtype", [dtype], DTYPES)
+    options = PassOptions(**how)
+    sizes = {layer: (len(faces), *map(int, _shape(model, layer))) for layer in layers}
+    made_by = [*provenance(model, faces).values(), sizes, dtype, chunk] if options.folder is not None else None
+    with nullcontext() if store is None else activation_store(store, made_by) as opened:
+        own = {layer: opened.maps(layer, size, dtype, chunk, SHARD) for layer, size in sizes.items() if opened}
+        summaries = [UnitSummary(layer, faces.table, own.get(layer)) for layer in layers]
+        shard = chunk * max(1, SHARD // chunk) if chunk else SHARD
+        skipped = run(model, faces, summaries, options, shard=shard)
+        about = provenance(model, faces, skipped=skipped)
+        results = {s.layer: s.result().assign_attrs(about, layer=s.layer) for s in summaries}
+        for summary in summaries if opened else ():
+            (rows,) = summary.seen.by_row("rows")
+            opened.complete(summary.layer, results[summary.layer].assign_attrs(dtype=dtype), rows)
     return results
+
+
+def _shape(model: FaceModel, layer: str) -> pd.Series:
+    """Return units, height and width of a layer; an error where it has none."""
+    model.layer(layer)
+    return model.layers.loc[layer, ["units", "height", "width"]]
 
 
 class UnitSummary(Accumulator):
@@ -81,16 +97,15 @@ class UnitSummary(Accumulator):
     Parameters
     ----------
     table : the face set's table.
-    store : gets the maps too, in the order of the images.
+    store : gets the maps too, chunk by chunk.
     """
 
-    def __init__(self, layer: str, table: pd.DataFrame, store: StoreWriter | None = None) -> None:
+    def __init__(self, layer: str, table: pd.DataFrame, store: LayerMaps | None = None) -> None:
         self.layer, self.layers = layer, (layer,)
-        self.table = table
-        self.dtype = None if store is None else store.dtype
-        self._copies = HostCopies()
+        self.table, self.store = table, store
+        self.dtype = None if store is None else DTYPES[store.dtype]
         self.seen = Rows()
-        self.maps = Handed(lambda shard: store.write(layer, shard["maps"])) if store is not None else Rows()
+        self._begin()
 
     def update(self, batch: ProbedBatch) -> None:
         maps = batch.activations[self.layer]
@@ -102,11 +117,15 @@ class UnitSummary(Accumulator):
 
     def fresh(self) -> UnitSummary:
         twin = super().fresh()
-        twin._copies = HostCopies()
+        twin._begin()
         return twin
+
+    def _begin(self) -> None:
+        self._copies, self._block, self._start = HostCopies(), None, 0
 
     def finish(self) -> None:
         self._take(self._copies.rest())
+        self._write()
 
     def result(self) -> xr.Dataset:
         """Return maximum, mean (image, unit), by row, with the labels as coordinates."""
@@ -124,8 +143,23 @@ class UnitSummary(Accumulator):
                 peak = torch.maximum(host["maximum"], -host["minimum"]).to(self.dtype)
                 self._refuse(rows, peak.isinf(), f"is too large for {self.dtype}; take dtype='float32'")
                 maps = host["maps"].float() if self.dtype == torch.bfloat16 else host["maps"]
-                self.maps.take(rows, maps=maps.contiguous().numpy())
+                self._place(rows, maps.numpy())
             self.seen.take(rows, maximum=host["maximum"].numpy(), mean=host["mean"].numpy())
+
+    def _place(self, rows: np.ndarray, maps: np.ndarray) -> None:
+        """Put maps where they belong in the chunk that is being filled; one that is full is written."""
+        for start in np.unique(rows // self.store.chunk) * self.store.chunk:
+            if self._block is None or start != self._start:
+                self._write()
+                length = min(self.store.chunk, self.store.shape[0] - start)
+                self._start, self._block = start, np.full((length, *maps.shape[1:]), np.nan, maps.dtype)
+            own = (rows >= start) & (rows < start + self.store.chunk)
+            self._block[rows[own] - start] = maps[own]
+
+    def _write(self) -> None:
+        if self._block is not None:
+            self.store.write(int(self._start), self._block)
+            self._block = None
 
     def _refuse(self, rows: np.ndarray, wrong: torch.Tensor, why: str) -> None:
         if wrong.any():

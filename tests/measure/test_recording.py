@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,13 +149,45 @@ def test_an_image_that_cannot_be_decoded_is_listed_and_has_no_row(model, faces_o
     np.testing.assert_allclose(opened.activation.max(("y", "x")), found["wide"].maximum, rtol=1e-3, atol=1e-4)
 
 
+def test_a_store_lies_at_any_address_and_is_written_alike(model, faces, recorded, tmp_path):
+    for place in ("memory://kept/maps.zarr", f"file://{tmp_path}/maps.zarr"):
+        for _ in range(2):  # the second in the place of the first
+            record(model, faces, ["wide"], store=place, chunk=3, batch_size=7, progress=False, workers=0)
+        stored = xr.open_zarr(place, group="wide")
+        np.testing.assert_array_equal(stored.activation, xr.open_zarr(recorded[1], group="wide").activation)
+        assert stored.image.values.tolist() == faces.table.path.tolist()
+        files, folder = fsspec.core.url_to_fs(place.rpartition("/")[0])
+        assert [path.rpartition("/")[2] for path in files.ls(folder, detail=False)] == ["maps.zarr"]
+    with pytest.raises(FacexkitError, match="store='nowhere://x' cannot be reached"):
+        record(model, faces, "wide", store="nowhere://x")
+
+
+def test_a_store_goes_on_where_its_run_was_stopped(model, faces, tmp_path, monkeypatch):
+    how = {"store": tmp_path / "maps.zarr", "batch_size": 2, "workers": 0, "progress": False, "folder": tmp_path / "passes"}
+    monkeypatch.setattr("facexkit.measure.recording.SHARD", 4)
+    stopped = faces[:]
+    stopped.images = Watched(faces.images, tmp_path, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        record(model, stopped, ["wide", "vector"], **how)
+    watched = faces[:]
+    watched.images = Watched(faces.images, tmp_path, None)
+    found = record(model, watched, ["wide", "vector"], **how)
+    assert watched.images.read_paths[0] == "8.png" and sorted(f.name for f in tmp_path.iterdir()) == ["maps.zarr", "passes"]
+    whole = record(model, faces, ["wide", "vector"], **how | {"store": tmp_path / "whole", "folder": None})
+    for layer in whole:
+        xr.testing.assert_identical(found[layer], whole[layer])
+        stored, expected = (xr.open_zarr(tmp_path / name, group=layer) for name in ("maps.zarr", "whole"))
+        xr.testing.assert_identical(stored.load(), expected.load())
+
+
 class Watched:
     """Pixels that look at a folder while they are read, and stop the run at the tenth image."""
 
     def __init__(self, images, folder, stop):
-        self.images, self.folder, self.stop, self.seen = images, folder, stop, []
+        self.images, self.folder, self.stop, self.seen, self.read_paths = images, folder, stop, [], []
 
     def read(self, path):
+        self.read_paths.append(path)
         if path == "10.png":
             self.seen = sorted(file.name for file in self.folder.iterdir())
             if self.stop:
