@@ -43,6 +43,7 @@ _NAMES = {
     "measure.global_bias": "global_bias",
     "measure.share_interval": "accused",
     "measure.saved": "read_result write_scores",
+    "mend.repair": "repair",
     "show.regions": "plot_regions plot_interactions region_findings write_score_tables",
     "show.exchanges": "show_exchanges",
     "show.report": "show_examples write_region_report",

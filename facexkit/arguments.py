@@ -100,7 +100,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("seam", "interactions"), Annotated[Whole, Field(ge=0, le=64)]),
     },
     "float": {
-        "": Number, "quantile": Quantile, "alpha": Quantile,
+        "": Number, "quantile": Quantile, "alpha": Quantile, "held_out": Quantile,
         **dict.fromkeys(("max_skipped", "strength", "test_share", "half_width"), Share),
     },
     "str": {"": str, "device": Text, "layer": Text, "source": File, "target": Text},

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 BUDGETS = {
-    "faces": 1050, "models": 800, "probe": 650, "measure": 1600, "show": 1500, "stages, cli": 400,
+    "faces": 1050, "models": 800, "probe": 650, "measure": 1600, "mend": 350, "show": 1500, "stages, cli": 400,
     "systems, drawn, app": 1500,
 }  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "facexkit"

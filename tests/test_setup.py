@@ -23,7 +23,7 @@ else:
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines()]
-ROOMS = ["faces", "models", "probe", "measure", "show", "stages", "cli"]
+ROOMS = ["faces", "models", "probe", "measure", "mend", "show", "stages", "cli"]
 
 
 def canonical(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from facexkit.errors import check_known
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
+from facexkit.models import training
 from facexkit.models.loading import Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
 from facexkit.models.training import Checkpoint
@@ -104,29 +106,23 @@ def teach(
     network: nn.Module, images: Tensor, labels: Tensor, title: str, course: tuple = (EPOCHS, BATCH, RATE),
     checkpoint: Checkpoint | None = None,
 ) -> None:  # fmt: skip
-    """Train with AdamW and a one-cycle rate on images shown as they are or mirrored; `course` = epochs, batch, rate.
+    """Train on images shown as they are or mirrored, see `training.teach`; `course` = epochs, batch, rate.
 
-    With a checkpoint it goes on after the last epoch that was finished, to the same weights.
     One thread does it: the weights then do not depend on the number of cores, and threads that wait for each other
     would make it many times slower on a machine that is busy.
     """
     threads, (epochs, batch, rate) = torch.get_num_threads(), course
+    steps = len(images) // batch
+
+    def lessons(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = torch.randperm(len(images))[: steps * batch].split(batch)
+        for chosen in tqdm(batches, f"{title}, epoch {epoch + 1}/{epochs}", unit="batch"):
+            x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
+            yield x.flip(3) if torch.rand(()) < 0.5 else x, labels[chosen]
+
     torch.set_num_threads(1)
     try:
-        network.train().to(memory_format=torch.channels_last)
-        optimizer, steps = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True), len(images) // batch
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
-        parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-        for epoch in checkpoint.epochs(epochs, **parts) if checkpoint else range(epochs):
-            batches = torch.randperm(len(images))[: steps * batch].split(batch)
-            for chosen in tqdm(batches, f"{title}, epoch {epoch + 1}/{epochs}", unit="batch"):
-                x = images[chosen].to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)
-                if torch.rand(()) < 0.5:
-                    x = x.flip(3)
-                optimizer.zero_grad()
-                F.cross_entropy(network(x), labels[chosen]).backward()
-                optimizer.step()
-                schedule.step()
-        network.eval()
+        loss = lambda x, classes: F.cross_entropy(network(x), classes)  # noqa: E731
+        training.teach(network, loss, lessons, (epochs, steps, rate), checkpoint)
     finally:
         torch.set_num_threads(threads)

@@ -42,7 +42,7 @@ def as_maps(output: Tensor) -> Tensor:
         side = math.isqrt(output.shape[1])
         grid = output[:, output.shape[1] - side * side :]
         return grid.transpose(1, 2).unflatten(2, (side, side))
-    return output.permute(0, 3, 1, 2) if _channels_last(output) else output
+    return output.permute(0, 3, 1, 2) if is_channels_last(output) else output
 
 
 def from_maps(maps: Tensor, output: Tensor) -> Tensor:
@@ -52,10 +52,11 @@ def from_maps(maps: Tensor, output: Tensor) -> Tensor:
     if output.ndim == 3:
         tokens = maps.flatten(2).transpose(1, 2)
         return torch.cat([output[:, : output.shape[1] - tokens.shape[1]], tokens], 1)
-    return (maps.permute(0, 2, 3, 1) if _channels_last(output) else maps).clone()
+    return (maps.permute(0, 2, 3, 1) if is_channels_last(output) else maps).clone()
 
 
-def _channels_last(output: Tensor) -> bool:
+def is_channels_last(output: Tensor) -> bool:
+    """Return whether a layer's output (B, …, …, …) has its units last, as a Swin transformer's."""
     _, first, second, third = output.shape
     return first == second != third
 

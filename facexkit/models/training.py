@@ -1,4 +1,4 @@
-"""A training that goes on where it was killed: its last finished epoch in a file."""
+"""Training: the steps that every network of the kit takes, and a file from which they go on after a kill."""
 
 from __future__ import annotations
 
@@ -7,16 +7,55 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facexkit.errors import told
 from facexkit.faces.cache import remove_strays, write_whole
 from facexkit.models.weights import weights_file
+
+
+def teach(
+    network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
+    lessons: Callable[[int], Iterable[tuple[Tensor, Tensor]]], course: tuple[int, int, float],
+    checkpoint: Checkpoint | None = None,
+) -> None:  # fmt: skip
+    """Train what may change of a network with AdamW and a one-cycle rate; a part without such weights stays in eval mode.
+
+    Parameters
+    ----------
+    loss, lessons : of a batch of images and classes; the batches of an epoch.
+    course : epochs, steps in each, and the highest rate.
+    checkpoint : goes on after the last epoch that was finished, to the same weights.
+    """
+    network.train().to(memory_format=torch.channels_last)
+    for module in network.modules():
+        own = [weight.requires_grad for weight in module.parameters()]
+        if own and not any(own):
+            module.eval()  # a batch norm keeps its statistics
+    (epochs, steps, rate), weights = course, [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
+    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    for epoch in checkpoint.epochs(epochs, **parts) if checkpoint else range(epochs):
+        for images, classes in lessons(epoch):
+            optimizer.zero_grad()
+            with mixed_precision(classes.device):
+                lost = loss(images, classes)
+            lost.backward()
+            optimizer.step()
+            schedule.step()
+    network.eval()
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Return the block in which a CUDA device that has bfloat16 computes in it."""
+    modern = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+    return torch.autocast(device.type, torch.bfloat16, enabled=modern)
 
 
 class Checkpoint:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, listed
+from facexkit.models.unit_map import put_saved_maps
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
@@ -43,10 +44,12 @@ def load_weights(
     beside : beginnings of keys that the file may hold and the network does without.
     rename : the file's key → the network's, where they differ.
     """
-    found, wanted = read_weights(path, trust), network.state_dict()
+    found, own = read_weights(path, trust), network.state_dict()
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in wanted):
+        if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in own):
             found = {key[len(prefix) :]: value for key, value in found.items()}
+    put_saved_maps(network, found)
+    wanted = network.state_dict()
     found = {rename(key) if rename else key: value for key, value in found.items() if not key.startswith(beside)}
     misfit = _misfit(found, wanted)
     if misfit:

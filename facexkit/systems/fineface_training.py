@@ -27,7 +27,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.spreadsheet import write_csv
 from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import replace_head
-from facexkit.models.training import Checkpoint
+from facexkit.models.training import Checkpoint, mixed_precision
 from facexkit.models.weights import load_weights, metadata_of, seeded, weights_file
 from facexkit.systems import fineface
 from facexkit.systems.fineface import PARTS, BothPasses, FineFace, boxes, crop
@@ -135,9 +135,8 @@ def five_steps(
 def _descend(
     optimizer: torch.optim.Optimizer, run: Callable[[], dict], labels: Tensor, weights: dict[str, int]
 ) -> tuple[dict, Tensor]:
-    modern = labels.is_cuda and torch.cuda.get_device_capability(labels.device)[0] >= 8
     optimizer.zero_grad()
-    with torch.autocast(labels.device.type, torch.bfloat16, enabled=modern):
+    with mixed_precision(labels.device):
         out = run()
         loss = sum(weight * F.cross_entropy(out[part], labels) for part, weight in weights.items())
     loss.backward()
