@@ -46,6 +46,7 @@ _NAMES = {
     "mend.repair": "repair",
     "show.regions": "plot_regions plot_interactions region_findings write_score_tables",
     "show.exchanges": "show_exchanges",
+    "show.repair": "repair_findings plot_repair",
     "show.report": "show_examples write_region_report",
     "show.face_map": "face_map face_maps",
     "show.dissection": "plot_units plot_counts plot_bias dissection_findings bias_findings unit_table write_dissection",

@@ -96,7 +96,7 @@ def repair(
     """Make regions useless to a model, and measure on held-out faces what that does, beside a control.
 
         better = fx.repair(model, faces, regions="lips")
-        better.model, better.result, fx.repair_findings(better)
+        better.model, fx.repair_findings(better.result), fx.plot_repair(better.result)
 
     Parameters
     ----------
@@ -179,7 +179,6 @@ class _Bench:
         if self.faces.masks is not None:
             asked = self.target_class, "share"
             scores = score_regions(model, self.faces, None, *asked, seed=self.seed, **SAMPLE, **vars(self.how))
-            scores = scores.isel(target_class=0)
         return said, scores
 
 
@@ -250,7 +249,8 @@ def _moved(before: xr.Dataset | None, after: xr.Dataset | None, names: Sequence[
 
 def _shares(scores: xr.Dataset) -> list[pd.Series]:
     """Return share, low and high of regions, and of unions in the place of their pairs."""
-    every = [(scores[f"score{end}"], scores[f"union_score{end}"]) for end in ("", "_low", "_high")]
+    one = scores.isel(target_class=0)
+    every = [(one[f"score{end}"], one[f"union_score{end}"]) for end in ("", "_low", "_high")]
     return [pd.concat([own.to_series() for own in both]).reindex([*PARTS]) for both in every]
 
 

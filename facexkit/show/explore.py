@@ -15,9 +15,12 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
 from facexkit.measure.saved import find_result, save_result, write_scores
+from facexkit.measure.share_interval import PARTS
+from facexkit.mend.repair import repair
 from facexkit.models.face_model import FaceModel
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.index import read_manifest, shown_pictures
+from facexkit.show.repair import repair_findings
 from facexkit.show.report import write_region_report
 from facexkit.show.run import Run
 from facexkit.show.widgets.base import Box, Widget, among, count, rows, script, settle, table, text, whole
@@ -31,6 +34,7 @@ from facexkit.show.widgets.unit_browser import UnitBrowser
 OF_SCORES = ("kept", "regions")
 """Where a run's folder has region scores: what somebody kept, and what the run found."""
 DRAWN = ("lipstick", "skin_tone", "age", "gender")
+WITHOUT = "What if the model could not use this region?"
 
 
 class Summary(Widget):
@@ -68,7 +72,7 @@ class Explorer(Box):
         others = {path.name: [path / place for place in OF_SCORES] for path in sorted(kept)}
         scores = Scores(faces, folder and folder / "explore", folder)
         audit = read_audit(self.folder)
-        buttons = [("report", "Save report"), ("keep", "Keep for comparison")]
+        buttons = [("report", "Save report"), ("keep", "Keep for comparison"), ("without", WITHOUT)]
         title = f"{model.name} on {faces.name}, {len(faces):,} faces"
         self.summary = Summary(title=title, buttons=buttons, audit=audit)
         self.layers = LayerPicker(model, layer)
@@ -132,9 +136,19 @@ class Explorer(Box):
         return find_result(places, made, f"{name}.zarr")
 
     def _press(self) -> None:
+        if self.summary.pressed == "without":
+            self.summary.work("Training the model on without the region …", self.repair)
+            return
         with self.summary.in_words():
             written = self.save_report() if self.summary.pressed == "report" else self.keep()
             self.summary.note = f"Written: {written.resolve()}"
+
+    def repair(self) -> None:
+        """Make the selected region useless to the model, and say what that does; the repaired model is written down."""
+        part = next(name for name, regions in PARTS.items() if self.classes.region in regions)
+        out, how = self.folder / "explore" / "repair", {"target_class": self.classes.target_class, "progress": self.summary.bar}
+        better = repair(self.face_model, self.faces, part, out=out, **how)
+        self.summary.note = " ".join([*repair_findings(better.result), f"Written: {out.resolve()}"])
 
     def save_report(self) -> Path:
         """Write what is selected as one HTML page, hand it to the browser, and return its path."""
