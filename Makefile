@@ -6,7 +6,7 @@ RUN = .venv/bin/python -m
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lab app bench size lock clean install
+.PHONY: help demo test fuzz lab app docs bench size lock clean install
 
 help:
 	@echo "facexkit: which face regions drive a model, which units know what, whom it treats worse"
@@ -16,6 +16,7 @@ help:
 	@echo "  make fuzz    bad files and messages without end, SECONDS=60 for each kind"
 	@echo "  make lab     JupyterLab on the notebooks"
 	@echo "  make app     a web page on this machine, without programming; DATA=FOLDER lets it read a folder"
+	@echo "  make docs    the documentation with the executed notebooks as a site, build/docs"
 	@echo "  make bench   times beside the bare model's"
 	@echo "  make size    lines of code by room, beside their budgets"
 	@echo "  make clean   remove .venv, caches and runs/demo"
@@ -41,6 +42,13 @@ lab: install
 
 app: install
 	@$(RUN) facexkit.cli app $(if $(DATA),--data "$(DATA)") $(if $(TRUST),--trust)
+
+# The site's own packages are installed when it is first built.
+docs: install
+	@$(RUN) pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@$(RUN) facexkit.cli run --resume --out runs/docs
+	@$(RUN) sphinx --quiet --fail-on-warning docs build/docs
+	@echo "build/docs/index.html"
 
 bench: install
 	@$(RUN) benchmarks $(ARGS)

@@ -25,7 +25,7 @@ def run_is_trusted() -> bool:
 
 
 class Run:
-    """What the parameters of a run name: its faces, its models, and how its passes go.
+    """What the parameters of a run name: its faces, its models, and how its passes go::
 
         run = fx.Run(globals())  # in a notebook, after its parameters
         fx.score_regions(run.models[0], run.faces, layer, target_class, **run.how)
