@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.formats import Reading, is_below, register_format
+from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import label_table
-from facexkit.faces.masks import MaskFiles
-from facexkit.faces.readers import images_in, left_out
+from facexkit.faces.listing import images_in, is_below
+from facexkit.faces.masks import MaskFiles, inside
+from facexkit.faces.notes import left_out
 from facexkit.faces.regions import FACE_DICTIONARY
 
 LABEL_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
@@ -39,7 +40,7 @@ class ConceptMasks(MaskFiles):
 
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks of the concepts that the image is labelled with, bool (H, W); an empty one too."""
-        return {concept: self.pixels(path, name, "L") > 0 for concept, name in self.files.get(path, {}).items()}
+        return {concept: self.pixels(path, name, inside) for concept, name in self.files.get(path, {}).items()}
 
 
 @register_format("face_dictionary")

@@ -18,10 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.cores import cores
 from facexkit.faces.mask_view import MaskView, PackedMasks
+from facexkit.faces.notes import MOST_VALUES
 from facexkit.faces.preview import face_set_html
-
-MOST_VALUES = 12
-"""A column with more different values is no label to count."""
 
 MOST_DIGESTED = 2000
 """So many faces are read for a fingerprint."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import posixpath
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -13,13 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from facexkit.arguments import check_argument, kind_of
-from facexkit.errors import FacexkitError, check_known, listed
-from facexkit.faces.faceset import MOST_VALUES, FaceSet, ImageSource, MaskSource
+from facexkit.arguments import PASSED, check_argument, kind_of
+from facexkit.errors import FacexkitError, check_known
+from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.label_files import distinct
-from facexkit.faces.landmarks import LandmarkParser
-from facexkit.faces.masks import MaskFiles, Parser, mask_folder, parsed_masks
+from facexkit.faces.label_files import clean, distinct
+from facexkit.faces.listing import place_files
+from facexkit.faces.masks import MaskFiles, Parser, compared, mask_folder, order_of
+from facexkit.faces.notes import by_group, rows_named
 from facexkit.registry import Registry
 
 
@@ -50,8 +50,16 @@ class Reading:
 Reader = Callable[..., Reading]
 FORMATS: Registry[Reader] = Registry(
     "format", "facexkit.formats", "facexkit.drawn.synthetic", "facexkit.faces.readers",
-    "facexkit.faces.face_dictionary", "facexkit.faces.pairs",
+    "facexkit.faces.face_dictionary", "facexkit.faces.pairs", "facexkit.faces.parquet",
 )  # fmt: skip
+
+MaskMaker = Callable[..., tuple[MaskSource, Sequence[str]]]
+MASKS: Registry[MaskMaker] = Registry("kind of masks", "facexkit.masks", "facexkit.measure.made_masks")
+"""What `masks="NAME"` or `masks="NAME:REST"` asks for → a function of REST, the faces and the options of a pass, which
+returns the masks and notes; "parser" takes a face parser for REST."""
+
+FINDERS: Registry[Callable[..., FaceSet]] = Registry("choice of found faces", "facexkit.finders", "facexkit.measure.photographs")
+"""What `find` asks for → a function of the photographs, `margin` and the options of a pass, which returns their faces."""
 
 
 def register_format(name: str) -> Callable[[Reader], Reader]:
@@ -72,21 +80,28 @@ def load_faces(
     target: str | None = None,
     protected: str | Sequence[str] = (),
     limit: int | None = None,
+    find: bool | str | None = None,
+    margin: float | None = None,
+    mask_classes: str | Sequence[str] | None = None,
     **options: object,
 ) -> FaceSet:
     """Read a face set.
 
     Parameters
     ----------
-    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, face_dictionary, pairs, or
-        a registered one.
+    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, face_dictionary, pairs, rfw,
+        bfw, parquet, or a registered one.
     root : folder that the images' paths are relative to.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
-    masks : None for the format's own, a folder, "landmarks", or a face parser.
+    masks : None for the format's own, a folder, "landmarks", `NAME:REST` of a registered kind, or a face parser.
     target : the label that a model predicts.
     protected : the columns by which groups are compared.
     limit : take only the first so many rows.
-    options : further options of the format.
+    find : for photographs that are no aligned faces: True or "largest" takes the largest face of each, "all" every one.
+    margin : None for found faces that are aligned (eyes and mouth in one place); a number for squares around them
+        with so much room on each side, as a share of the face.
+    mask_classes : the order of the values in index PNGs: "celebamask" (the kit's), "face_parsing", or the names.
+    options : further options of the format; and of the pass that finds faces or makes masks, see `PassOptions`.
 
     Raises
     ------
@@ -97,23 +112,33 @@ def load_faces(
     read = FORMATS.find(format, "Add your own with fx.register_format.")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
+    how = {name: options.pop(name) for name in PASSED if name in options}
     given = {"root": root, "annotations": annotations, **options}
     given = {name: value for name, value in given.items() if value is not None}
     reading = read(**_arguments(format, read, given, target))
     table, notes = _check_table(reading, limit)
-    source, more = _choose_masks(masks, reading, table, [*protected, *([target] if target else [])])
-    return FaceSet(
-        table,
-        reading.images,
-        source,
-        name=f"{format} ({Path(root).name})" if root else format,
-        target=target or reading.target,
-        protected=protected,
-        notes=[*reading.notes, *notes, *more],
+    asked = {"find": find, "margin": margin, "mask_classes": mask_classes, "limit": limit}
+    faces = FaceSet(
+        table, reading.images, name=f"{format} ({Path(root).name})" if root else format,
+        target=target or reading.target, protected=protected, notes=[*reading.notes, *notes],
         source={"format": format, **{name: str(value) for name, value in given.items()}}
         | ({"masks": getattr(masks, "name", str(masks))} if masks is not None else {})
-        | ({"limit": int(limit)} if limit else {}),
-    )
+        | {name: value for name, value in asked.items() if value},
+    )  # fmt: skip
+    made = hasattr(masks, "pixels") or (isinstance(masks, str) and masks.partition(":")[0] in MASKS)
+    if not made:
+        faces.masks = _own_masks(masks, reading, faces, order_of(mask_classes))
+        faces.notes += compared(faces.masks, faces, mask_classes) if isinstance(faces.masks, MaskFiles) else []
+    if find:
+        faces = FINDERS.find("largest" if find is True else find)(faces, margin, **how)
+    if made:
+        name, _, rest = masks.partition(":") if isinstance(masks, str) else ("parser", "", masks)
+        faces.masks, more = MASKS[name](rest, faces, **how)
+        faces.notes += more
+    if hasattr(faces.masks, "missing"):
+        without = faces.table.path.isin(faces.masks.missing(faces.table.path.tolist()))
+        faces.notes += by_group(faces.table, without, "images without a mask", [*protected, *([target] if target else [])])
+    return faces
 
 
 def _arguments(format: str, read: Reader, given: dict[str, object], target: str | None) -> dict[str, object]:
@@ -154,133 +179,44 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
         raise FacexkitError(f"{place} lists no image")
     for column in reading.image_columns:
         if (empty := table[column].isna() | (table[column] == "")).any():
-            rows = _rows(table[column][empty])
+            rows = rows_named(table[column][empty])
             raise FacexkitError(f"{place}: {rows} without an image; name one or take the row out")
         table[column] = table[column].astype(str).map(posixpath.normpath)
-        if isinstance(reading.images, ImageFolder):
-            table[column] = _as_they_lie(table[column], reading.images.root)
     for column in table.columns.drop([*reading.image_columns]):
-        table[column], more = _clean(table[column], table.path)
+        table[column], more = clean(table[column], table.path)
         notes += more
     if table.path.duplicated().any() and (repeated := table.duplicated()).any():
-        notes.append(f"{repeated.sum()} rows repeat an earlier one and are left out: {_rows(table.path[repeated])}")
+        notes.append(f"{repeated.sum()} rows repeat an earlier one and are left out: {rows_named(table.path[repeated])}")
         table = table[~repeated]
-    if (twice := table[[*reading.image_columns]].duplicated()).any():
-        raise FacexkitError(f"{place}: images with two rows of different labels: {_rows(table.path[twice])}; keep one")
-    table = table.iloc[:limit]
-    for paths in (table[column] for column in reading.image_columns):
-        outside = paths.str.match(r"[/\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|$)") | paths.str.contains(r"\\\.\.\\")
-        if outside.any():
-            raise FacexkitError(f"{place}: paths that leave the root: {_rows(paths[outside])}; write them below it")
-        if isinstance(reading.images, ImageFolder):
-            _check_files(paths, reading.images.root, place)
+    _once(table, reading, place)
+    table = table.iloc[:limit].copy()
+    for column in reading.image_columns if isinstance(reading.images, ImageFolder) else ():
+        table[column], more = place_files(table[column], reading.images.root, place)
+        notes += more
+    _once(table, reading, place)
     for column in table.columns[table.isna().any()]:
         lacking = table.path[table[column].isna()]
-        notes.append(f"column {column!r} has no value in {len(lacking)} of {len(table)} rows: {_rows(lacking)}")
+        notes.append(f"column {column!r} has no value in {len(lacking)} of {len(table)} rows: {rows_named(lacking)}")
     return table, notes
 
 
-def _clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Take the blanks off a column of text; tell how many had some, and which values look alike but for case."""
-    texts = labels[labels.map(lambda label: isinstance(label, str))]
-    if not len(texts):
-        return labels, []
-    notes, plain = [], texts.str.strip()
-    if (padded := plain != texts).any():
-        notes.append(f"column {labels.name!r}: {padded.sum()} values had blanks around them, which are taken off: "
-                     f"{_rows(paths[padded.index[padded]])}")  # fmt: skip
-        labels = labels.astype(object).where(~labels.index.isin(plain.index), plain).infer_objects()
-    counts = plain.value_counts()
-    folded = counts.index.to_series().map(_looks)
-    if len(alike := counts[folded.duplicated(keep=False).to_numpy()].sort_index()):
-        values = [f"{value} ({n})" for value, n in alike.items()]
-        same = "has values that look alike but for case and are kept apart"
-        notes.append(f"column {labels.name!r} {same}: {listed(values)}")
-    return labels, notes
+def _once(table: pd.DataFrame, reading: Reading, place: object) -> None:
+    if (twice := table[[*reading.image_columns]].duplicated()).any():
+        raise FacexkitError(f"{place}: images with two rows of different labels: {rows_named(table.path[twice])}; keep one")
 
 
-def _looks(label: str) -> str:
-    """Return a label as it looks: composed letters, single blanks, no case, nothing that cannot be seen."""
-    seen = "".join(letter for letter in unicodedata.normalize("NFC", label) if unicodedata.category(letter) != "Cf")
-    return " ".join(seen.casefold().split())
-
-
-def _as_they_lie(paths: pd.Series, root: Path) -> pd.Series:
-    """Take the blanks off the paths that are no file with them."""
-    padded = paths[paths != paths.str.strip()]
-    lie = [path if os.path.lexists(root / path) else path.strip() for path in padded]
-    return paths.where(~paths.index.isin(padded.index), pd.Series(lie, padded.index, dtype=object))
-
-
-def _check_files(paths: pd.Series, root: Path, place: object) -> None:
-    """Check that every path is a file that really lies under the root; lists folders, asking for each file is slow."""
-    real, asked, here, away, odd = os.path.realpath(root), {*paths}, set(), set(), set()
-    for folder in paths.map(posixpath.dirname).unique():
-        try:
-            entries = list(os.scandir(root / folder))
-        except (OSError, ValueError):
-            continue
-        moved = not is_below(os.path.realpath(root / folder), real)
-        names = {posixpath.join(folder, entry.name): entry for entry in entries}
-        names = {name: entry for name, entry in names.items() if name in asked}  # others may be no text
-        here |= names.keys()
-        away |= {name for name, entry in names.items() if moved or entry.is_symlink()}
-        odd |= {name for name, entry in names.items() if not entry.is_file()}
-    lacking = ~paths.isin(here)
-    if lacking.any():
-        raise FacexkitError(
-            f"{place}: {int(lacking.sum())} of {len(paths)} images are not under {root}: {_rows(paths[lacking])}; "
-            "put them there, or take their rows out"
-        )
-    linked = paths[paths.isin(away)]
-    outside = linked[[not is_below(os.path.realpath(root / path), real) for path in linked]]
-    if len(outside):
-        raise FacexkitError(f"{place}: links that leave {root}: {_rows(outside)}; copy the files, or take a root above")
-    if len(unread := paths[paths.isin(odd)]):
-        raise FacexkitError(f"{place}: {_rows(unread)}: no file but a folder, pipe or device; take the row out")
-
-
-def is_below(path: str, real_root: str) -> bool:
-    """Return whether a resolved path is that of a resolved folder or lies below it."""
-    return path == real_root or path.startswith(real_root.rstrip(os.sep) + os.sep)
-
-
-def _rows(paths: pd.Series) -> str:
-    """Name the first rows, counted from 1, with their images."""
-    listed = ", ".join(f"row {row + 1} ({path})" for row, path in paths.iloc[:5].items())
-    return listed + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-
-
-def _choose_masks(
-    masks: object, reading: Reading, table: pd.DataFrame, columns: Sequence[str]
-) -> tuple[MaskSource | None, list[str]]:
-    """Return the masks that are asked for, and notes on the images without one, and whom these show by `columns`."""
-    paths, notes = table.path.tolist(), []
-    landmarks = isinstance(masks, str) and masks == "landmarks"
+def _own_masks(masks: object, reading: Reading, faces: FaceSet, order: Sequence[str] | None) -> MaskSource | None:
+    """Return the masks of the format, of a folder, or of a user's own source."""
+    paths = faces.table.path.tolist()
     if masks is None:
         source = reading.masks(paths) if callable(reading.masks) else reading.masks
-    elif landmarks or hasattr(masks, "parse"):
-        parser = LandmarkParser() if landmarks else masks
-        source, notes = parsed_masks(parser, reading.images, paths)
     elif isinstance(masks, (str, Path)):
         source = mask_folder(_place("masks", masks), paths)
     elif hasattr(masks, "read") and hasattr(masks, "names"):
         source = masks
     else:
         raise FacexkitError(f"masks is a {type(masks).__name__}; give a folder, 'landmarks' or a face parser")
-    if not isinstance(source, MaskFiles):
-        return source, notes
-    notes = [*notes, *source.notes]
-    if not notes and (lacking := source.missing(paths)):
-        notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {source.folder}: {listed(lacking)}")
-    source.images = reading.images if isinstance(reading.images, ImageFolder) else None
-    if empty := source.take_out_empty(paths):
-        share = f"{len(empty)} of {len(paths)}"
-        notes.append(f"{share} images have a mask of background alone, taken for none: {listed(empty)}")
-    without = table.path.isin(source.missing(paths))
-    for column in columns if without.any() else ():
-        if column in table and table[column].nunique() <= MOST_VALUES:
-            groups = without.groupby(table[column]).agg(["sum", "size"])
-            whom = ", ".join(f"{group} {hit} of {size}" for group, hit, size in groups.itertuples())
-            notes.append(f"images without a mask by {column}: {whom}")
-    return source, notes
+    if isinstance(source, MaskFiles):
+        source.images = reading.images if isinstance(reading.images, ImageFolder) else None
+        source.order = order or source.order
+    return source

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import posixpath
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
-from tqdm.auto import tqdm
-
-from facexkit.faces.cores import cores
 
 if TYPE_CHECKING:
     from facexkit.faces.faceset import ImageSource
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
-"""What is decoded, by a file's content; others, EPS above all, are handed to programs, or are seldom tested."""
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+"""What is decoded, by a file's content, where Pillow can (HEIF with its plug-in); others, EPS above all, are handed to
+programs, or are seldom tested."""
 
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     5: lambda pixels: pixels.swapaxes(0, 1),
@@ -56,6 +53,12 @@ class ImageFolder:
             return type(error).__name__.encode()
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file's name has the suffix of an image that can be decoded: .jpg, .jfif, .png, .pgm, …"""
+    suffix = posixpath.splitext(name.strip())[1].lower()
+    return Image.registered_extensions().get(suffix) in FORMATS
+
+
 def regular(file: Path) -> Path:
     """Return a file's path; OSError where it is a pipe or a device, which could be read for ever."""
     if file.exists() and not file.is_file():
@@ -64,10 +67,11 @@ def regular(file: Path) -> Path:
 
 
 @contextmanager
-def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
-    """Open an image file; OSError with the reason for whatever is met in it."""
+def decodable(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    """Open an image; OSError with the reason for whatever is met in it."""
     try:
-        with Image.open(regular(file), formats=formats) as image:
+        Image.init()
+        with Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
             yield image
     except OSError:
         raise
@@ -75,32 +79,36 @@ def opened(file: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Ima
         raise OSError(str(error) or type(error).__name__) from error
 
 
-def decoded(
-    images: ImageSource, paths: Sequence[str], at_once: int, doing: str, most_side: int | None = None
-) -> Iterator[tuple[dict[str, Image.Image], dict[str, str]]]:
-    """Yield the images of `at_once` paths at a time, by path, and why others cannot be decoded; with a progress bar.
+def opened(file: Path) -> AbstractContextManager[Image.Image]:
+    """Open an image file, as `decodable`."""
+    return decodable(regular(file))
 
-    The next ones are decoded in threads meanwhile; `most_side` shrinks what has a longer side, and `image.info["size"]`
-    keeps the size from before.
-    """
 
-    def read(path: str) -> tuple[Image.Image | None, str]:
-        try:
-            image = images.read(path)
-        except OSError as error:
-            return None, str(error) or type(error).__name__
-        image.info["size"] = image.size
-        if most_side:
-            image.thumbnail((most_side, most_side))
-        return image, ""
+class Letterboxed:
+    """Images brought to `side` pixels at their longer side, in the upper left of a square whose rest is black."""
 
-    with ThreadPoolExecutor(min(cores(), at_once)) as pool:
-        coming = pool.map(read, paths[:at_once])
-        for start in tqdm(range(0, len(paths), at_once), desc=doing, unit="batch", disable=not paths):
-            now = dict(zip(paths[start : start + at_once], coming, strict=True))
-            coming = pool.map(read, paths[start + at_once : start + 2 * at_once])
-            broken = {path: why for path, (image, why) in now.items() if image is None}
-            yield {path: image for path, (image, _) in now.items() if path not in broken}, broken
+    def __init__(self, source: ImageSource, side: int) -> None:
+        self.source, self.side = source, side
+
+    def read(self, path: str) -> Image.Image:
+        """Return the square."""
+        image = self.source.read(path)
+        scale, square = self.side / max(image.size), Image.new("RGB", (self.side, self.side))
+        size = [max(1, round(length * scale)) for length in image.size]
+        square.paste(image.resize(size, Image.Resampling.BILINEAR))
+        return square
+
+    def digest(self, path: str) -> bytes:
+        """Return that of the image."""
+        return self.source.digest(path)
+
+
+def upright_size(images: ImageSource, path: str) -> tuple[int, int]:
+    """Return the width and height of an image as it is shown; of a file from its head alone."""
+    if not isinstance(images, ImageFolder):
+        return images.read(path).size
+    width, height, orientation = images.stored(path)
+    return (height, width) if orientation in TURNS else (width, height)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -114,10 +122,15 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+DEPTHS = (255, 1023, 4095, 65535)
+"""The largest value of 8, 10, 12 and 16 bits."""
+
+
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Return grey of 16 or 32 bits or in floating point as uint8: up to 255 as it is, up to 65,535 as 16 bits."""
+    """Return grey of 8, 10, 12 or 16 bits, kept in 16 or 32 or in floating point, as uint8; its largest value tells."""
     least, most = pixels.min(), pixels.max()
-    if not (0 <= least and most <= 65535) or (pixels.dtype.kind == "f" and most <= 1):
+    if not (0 <= least and most <= DEPTHS[-1]) or (pixels.dtype.kind == "f" and most <= 1):
         kind = "floating-point numbers" if pixels.dtype.kind == "f" else "numbers"
         raise OSError(f"its pixels are {kind} from {least:g} to {most:g}, no agreed range; save it with 8 or 16 bits")
-    return np.rint(pixels if most <= 255 else pixels / 257).astype(np.uint8)
+    depth = next(depth for depth in DEPTHS if most <= depth)
+    return np.rint(pixels * (255 / depth)).astype(np.uint8)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from facexkit.errors import FacexkitError, check_known, told
-from facexkit.faces.images import IMAGE_SUFFIXES, regular
+from facexkit.errors import FacexkitError, check_known, listed, told
+from facexkit.faces.images import is_image, regular
+from facexkit.faces.notes import rows_named
 from facexkit.faces.spreadsheet import as_written
 
 IMAGE_COLUMNS = ("img image file path filename file_name filepath image_path img_path image_id").split()
 NO_VALUE = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """Cells that hold no value, as programs write them."""
+
+MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+DATE = rf"(?i)\d{{1,2}}[-. ]+(?:{'|'.join(MONTHS)})[a-z.]*|(?:{'|'.join(MONTHS)})[a-z.]*[-. ]+\d{{1,2}}"
+RANGE = r"\d{1,3}\s*[-–]\s*\d{1,3}"
+"""What a spreadsheet makes of 3-9, and a range of numbers as it should be."""
 
 NUMBER = r"-?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-][0-9]{1,2})?"
 """A plain number; with a leading zero, or more digits than a float keeps, it is a name of digits."""
@@ -37,7 +44,7 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
     usual = [column for column in table if column.lower() in IMAGE_COLUMNS]
     column = image_column or [*usual, *table.columns][0]
     images = table.pop(column)
-    if len(images) and not images.astype(str).str.strip().str.lower().str.endswith(IMAGE_SUFFIXES).any():
+    if len(images) and not images.dropna().astype(str).map(is_image).any():
         raise FacexkitError(
             f"{file}: column {column!r} names no image file (first value {images.iloc[0]!r}); "
             f"call the column that does image (or img, file, path), or say in Python image_column=…, one of "
@@ -67,7 +74,7 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
     if not rows:
         raise FacexkitError(f"{file} is no CSV that can be read: it is empty; save it as UTF-8 with a header")
     (_, names), *rows = rows
-    if faces := [name for name in names if name.strip().lower().endswith(IMAGE_SUFFIXES)]:
+    if faces := [name for name in names if is_image(name)]:
         raise FacexkitError(
             f"{file}: line 1 is {', '.join(names)}, and {faces[0].strip()} is an image, no column; write a line with "
             "the columns' names above it: image,label"
@@ -101,32 +108,79 @@ def _values(cells: np.ndarray) -> pd.Series:
 
 
 def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
-    """Read CelebA's attribute list (a count, the names, then image and −1 or 1 for each) as labels 0 and 1."""
+    """Read CelebA's attributes as labels 0 and 1: its list (a count, the names, then image and −1 or 1 for each), or a CSV."""
     count, named, rest = [*read_text(file).split("\n", 2), "", ""][:3]
-    count, names = count.strip(), named.split()
-    if not re.fullmatch("[0-9]{1,12}", count) or not names:
+    listed = re.fullmatch("[0-9]{1,12}", count.strip())
+    if not listed and ("," not in count or file.suffix == ".txt"):
+        raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
+    table = _attribute_list(file, named.split(), rest) if listed else label_table(file)
+    values = table.drop(columns="path")
+    if (wrong := ~values.isin([-1, 1, "-1", "1"])).any(axis=None):
+        row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
+        found = values.iat[row, column]
+        what = f"has {found!r}, not -1 or 1" if found else "has fewer values than line 2 has attributes"
+        where = f"{file}, line {row + (3 if listed else 2)} ({table.path[row]}), column {values.columns[column]!r}"
+        raise FacexkitError(f"{where}: {what}; mend it")
+    if listed and len(table) != int(count):
+        raise FacexkitError(f"{file}: line 1 says {count.strip()} images, but {len(table)} follow; the file is cut or edited")
+    return pd.concat([folder + table.path, values.isin([1, "1"]).astype(int)], axis=1)
+
+
+def _attribute_list(file: Path, names: list[str], rest: str) -> pd.DataFrame:
+    if not names:
         raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
     columns = distinct(["path", *names], file)
+    how = {"sep": r"\s+", "header": None, "dtype": str, "quoting": csv.QUOTE_NONE, "na_filter": False}
     try:
-        table = pd.read_csv(
-            io.StringIO(rest), sep=r"\s+", header=None, dtype=str, quoting=csv.QUOTE_NONE, na_filter=False
-        )
+        table = pd.read_csv(io.StringIO(rest), **how)
     except pd.errors.EmptyDataError:
         table = pd.DataFrame(columns=columns)
     except pd.errors.ParserError as error:
         raise FacexkitError(f"{file}: a line does not have {len(names)} values ({error})") from error
     if table.shape[1] > len(columns):
         raise FacexkitError(f"{file}: a line does not have {len(names)} values but {table.shape[1] - 1}; mend it")
-    table = table.set_axis(columns[: table.shape[1]], axis=1).reindex(columns=columns, fill_value="").fillna("")
-    values = table[names]
-    if (wrong := ~values.isin(["-1", "1"])).any(axis=None):
-        row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
-        found = values.iat[row, column]
-        what = f"has {found!r}, not -1 or 1" if found else "has fewer values than line 2 has attributes"
-        raise FacexkitError(f"{file}, line {row + 3} ({table.path[row]}), column {names[column]!r}: {what}; mend it")
-    if len(table) != int(count):
-        raise FacexkitError(f"{file}: line 1 says {count} images, but {len(table)} follow; the file is cut or edited")
-    return pd.concat([folder + table.path, (values == "1").astype(int)], axis=1)
+    return table.set_axis(columns[: table.shape[1]], axis=1).reindex(columns=columns, fill_value="").fillna("")
+
+
+def clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Take the blanks off a column of text and mend ranges that a spreadsheet turned into dates; tell of both.
+
+    Tells too which values look alike but for case.
+    """
+    texts = labels[labels.map(lambda label: isinstance(label, str))]
+    if not len(texts):
+        return labels, []
+    notes, plain, column = [], texts.str.strip(), f"column {labels.name!r}"
+    if (padded := plain != texts).any():
+        where = rows_named(paths[padded.index[padded]])
+        notes.append(f"{column}: {padded.sum()} values had blanks around them, which are taken off: {where}")
+    if plain.str.fullmatch(RANGE).any() and (dated := plain.str.fullmatch(DATE)).any():
+        ranges = plain[dated].map(_range_of)
+        pairs = sorted({*zip(plain[dated], ranges, strict=True)})
+        notes.append(f"{column}: {dated.sum()} values are dates that a spreadsheet made of ranges, and are taken for these: "
+                     + listed([f"{date} is {numbers}" for date, numbers in pairs]))  # fmt: skip
+        plain = plain.where(~dated, ranges)
+    if (plain != texts).any():
+        labels = labels.astype(object).where(~labels.index.isin(plain.index), plain).infer_objects()
+    counts = plain.value_counts()
+    folded = counts.index.to_series().map(_looks)
+    if len(alike := counts[folded.duplicated(keep=False).to_numpy()].sort_index()):
+        values = [f"{value} ({n})" for value, n in alike.items()]
+        notes.append(f"{column} has values that look alike but for case and are kept apart: {listed(values)}")
+    return labels, notes
+
+
+def _range_of(date: str) -> str:
+    """Return the range of which a spreadsheet made a date: 9-Mar and Mar-9 were 3-9."""
+    parts = re.split(r"[-. ]+", date.lower())
+    numbers = sorted(MONTHS.index(part[:3]) + 1 if part[0].isalpha() else int(part) for part in parts)
+    return f"{numbers[0]}-{numbers[1]}"
+
+
+def _looks(label: str) -> str:
+    """Return a label as it looks: composed letters, single blanks, no case, nothing that cannot be seen."""
+    seen = "".join(letter for letter in unicodedata.normalize("NFC", label) if unicodedata.category(letter) != "Cf")
+    return " ".join(seen.casefold().split())
 
 
 def distinct(columns: Sequence[str], place: object) -> list[str]:
@@ -140,6 +194,9 @@ def read_text(file: Path) -> str:
     """Return the text of a file of labels; an error with the line where it is none."""
     with told(f"{file} cannot be read", "replace the file", OSError):
         content = regular(file).read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # a spreadsheet's "Unicode text"
+        with told(f"{file} begins as UTF-16 and goes on otherwise", "save it as UTF-8", UnicodeDecodeError):
+            content = content.decode("utf-16").encode()
     try:
         text, wrong = content.decode("utf-8-sig"), content.find(b"\0")
     except UnicodeDecodeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 import re
@@ -15,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from facexkit.errors import FacexkitError, check_known, listed, told
-from facexkit.faces.cache import cache_folder, write_whole
-from facexkit.faces.faceset import ImageSource, MaskSource
-from facexkit.faces.images import TURNS, ImageFolder, decoded, opened, regular
+from facexkit.faces.faceset import FaceSet, MaskSource
+from facexkit.faces.images import TURNS, ImageFolder, opened, regular
 from facexkit.faces.mask_view import IndexMask
 from facexkit.faces.regions import REGIONS, UNIONS
 
@@ -26,17 +24,33 @@ SMALL = 2048
 """A mask file of one value takes fewer bytes, unless it has millions of pixels."""
 
 REGION_FILE = re.compile(rf"(.*)_({'|'.join(REGIONS)})")
-PARSE_BATCH = 16
+
+ORDERS = {
+    "celebamask": REGIONS,
+    "face_parsing": tuple("background skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r nose mouth u_lip l_lip neck "
+                          "neck_l cloth hair hat".split()),
+}  # fmt: skip
+"""Orders of the values in index PNGs by name: the kit's, which is CelebAMask-HQ's; and face-parsing.PyTorch's."""
+
+ABOVE = (("hair", "mouth"), ("l_brow", "nose"), ("r_brow", "nose"), ("l_eye", "u_lip"), ("r_eye", "u_lip"), ("nose", "l_lip"),
+         ("u_lip", "neck"), ("skin", "cloth"), ("hair", "neck"))  # fmt: skip
+"""Regions whose middles lie one above the other in a face that is upright."""
+LOOKED_AT = 24
 
 
 class Parser(Protocol):
-    """Anything that finds the regions in faces."""
+    """Anything that finds the regions in faces.
+
+    Attributes
+    ----------
+    name : what it is called in notes.
+    classes : the region of each class.
+    pixels : the model that gives the class of every pixel, float (B, S·S).
+    """
 
     name: str
     classes: tuple[str, ...]
-
-    def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
-        """Return uint8 (h, w) positions in `classes` for each image; None where it finds no face."""
+    pixels: object
 
     def fingerprint(self) -> str:
         """Return digits that change when the masks would."""
@@ -54,10 +68,12 @@ class MaskFiles:
     ----------
     images : the image files, where there are any: a mask of another shape than its image is refused, and one that was
         drawn on the pixels before EXIF turned them is turned with them.
+    order : the region of each value in an index PNG.
     """
 
     images: ImageFolder | None = None
     any_shape = False
+    order: Sequence[str] = REGIONS
     notes: Sequence[str] = ()
 
     def __init__(self, folder: Path, files: dict[str, str | dict[str, str]], notes: Sequence[str] = ()) -> None:
@@ -69,13 +85,13 @@ class MaskFiles:
         """Return the image's masks, bool (H, W) by region; none where it has no file, or one of background alone."""
         files = self.files.get(path, {})
         if isinstance(files, str):
-            masks = index_masks(self.pixels(path, files), self.folder / files)
+            masks = index_masks(self.pixels(path, files), self.folder / files, self.order)
         else:
             masks = self._read_regions(path, files)
         return {} if masks.keys() <= {"background"} else masks
 
     def _read_regions(self, path: str, files: dict[str, str]) -> dict[str, np.ndarray]:
-        masks = {region: self.pixels(path, name, "L") > 0 for region, name in files.items()}
+        masks = {region: self.pixels(path, name, inside) for region, name in files.items()}
         if len(sizes := {region: mask.shape for region, mask in masks.items()}) and len(set(sizes.values())) > 1:
             listed = ", ".join(f"{files[region]} {w}×{h}" for region, (h, w) in sizes.items())
             raise FacexkitError(f"{self.folder}: the masks of one image differ in size: {listed}; save them alike")
@@ -83,9 +99,9 @@ class MaskFiles:
             masks.setdefault("background", ~np.any(list(masks.values()), axis=0))
         return {region: mask for region, mask in masks.items() if mask.any()}
 
-    def pixels(self, path: str, name: str, mode: str | None = None) -> np.ndarray:
-        """Return the pixels of one of an image's mask files as the upright image lies, in a Pillow mode if asked."""
-        pixels = read_pixels(self.folder / name, mode)
+    def pixels(self, path: str, name: str, take: Callable[[Image.Image], np.ndarray] = np.asarray) -> np.ndarray:
+        """Return what `take` makes of one of an image's mask files, as the upright image lies."""
+        pixels = read_pixels(self.folder / name, take)
         if self.images is None:
             return pixels
         try:
@@ -108,9 +124,10 @@ class MaskFiles:
     def digest(self, path: str) -> bytes:
         """Return the bytes of the image's mask files."""
         with told(f"a mask of {path} cannot be read", "put the file back", OSError):
-            return b"".join(regular(self.folder / name).read_bytes() for name in self._names(path))
+            return b"".join(regular(self.folder / name).read_bytes() for name in self.names_of(path))
 
-    def _names(self, path: str) -> list[str]:
+    def names_of(self, path: str) -> list[str]:
+        """Return the image's mask files."""
         files = self.files.get(path, {})
         return [files] if isinstance(files, str) else sorted(files.values())
 
@@ -118,7 +135,7 @@ class MaskFiles:
         """Take out the masks that are background alone, and return their images; small files are opened, no others."""
         own = [path for path in paths if path in self.files]
         with told(f"a mask in {self.folder} cannot be read", "put the file back", OSError):
-            sizes = {path: sum(os.path.getsize(self.folder / name) for name in self._names(path)) for path in own}
+            sizes = {path: sum(os.path.getsize(self.folder / name) for name in self.names_of(path)) for path in own}
         small = max(SMALL, np.median([*sizes.values()]) / 3) if sizes else SMALL
         with ThreadPoolExecutor() as pool:
             looked_at = [path for path, size in sizes.items() if size <= small]
@@ -162,25 +179,82 @@ def _alike(shape: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(shape[0] * other[1] - shape[1] * other[0]) <= max(sum(shape), sum(other))
 
 
-def index_masks(index: np.ndarray, file: Path) -> IndexMask:
-    """Take the pixels of a palette or grey PNG as positions in `REGIONS`."""
-    if index.ndim != 2 or index.dtype.kind == "f":
-        raise FacexkitError(f"{file}: no index PNG; that is palette or grey, with the region 0–18 as pixel value")
-    if index.min() < 0 or index.max() >= len(REGIONS):
-        y, x = np.argwhere((index < 0) | (index >= len(REGIONS)))[0]
+def index_masks(index: np.ndarray, file: Path, order: Sequence[str] = REGIONS) -> IndexMask:
+    """Take the pixels of a palette or grey PNG as positions in `order`."""
+    if index.ndim != 2 or index.dtype.kind in "fb":
+        kind = "it has one bit a pixel" if index.dtype.kind == "b" else "that is palette or grey, with the region 0–18 as pixel value"
+        raise FacexkitError(f"{file}: no index PNG; {kind}; save a region alone as STEM_REGION.png")
+    if index.min() < 0 or index.max() >= len(order):
+        y, x = np.argwhere((index < 0) | (index >= len(order)))[0]
         raise FacexkitError(
-            f"{file}: the pixel at column {x}, row {y} has the value {index[y, x]}, which is no region (0–18); "
+            f"{file}: the pixel at column {x}, row {y} has the value {index[y, x]}, which is no region (0–{len(order) - 1}); "
             "save the mask as an index PNG, or one PNG a region named STEM_REGION.png"
         )
-    return IndexMask(index, REGIONS)
+    return IndexMask(index if order is REGIONS else class_regions(order)[index], REGIONS)
 
 
-def read_pixels(file: Path, mode: str | None = None) -> np.ndarray:
-    """Return the pixels of a mask file, as they are or in a Pillow mode; FacexkitError where it cannot be read."""
+def inside(image: Image.Image) -> np.ndarray:
+    """Return where a picture of one region has it: where it is opaque, if it is so in parts; else where it is not black."""
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L")) > 0
+    opaque = np.asarray(image.convert("RGBA").getchannel("A")) > 127
+    if not opaque.any():
+        raise OSError("it is transparent everywhere, so it shows no region")
+    return np.asarray(image.convert("RGB").convert("L")) > 0 if opaque.all() else opaque
+
+
+def read_pixels(file: Path, take: Callable[[Image.Image], np.ndarray] = np.asarray) -> np.ndarray:
+    """Return what `take` makes of a mask file; FacexkitError where it cannot be read."""
     with told(f"mask {file} cannot be read", "save it as PNG from the original", OSError), opened(file) as image:
         if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
             raise OSError(f"it is a {image.format} by its content, whose compression changes the values")
-        return np.asarray(image.convert(mode) if mode else image)
+        return take(image)
+
+
+def order_of(classes: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the region of each value in index PNGs, of an order by name or as it is listed; None for the format's own."""
+    if isinstance(classes, str) and "," not in classes:
+        check_known("order of mask classes", [classes], ORDERS)
+        return ORDERS[classes]
+    names = [name.strip() for name in classes.split(",")] if isinstance(classes, str) else classes
+    check_known("face region", names or (), REGIONS, "mask_classes names the region of each value, in order.")
+    return tuple(names) if names is not None else None
+
+
+def compared(masks: MaskFiles, faces: FaceSet, asked: object) -> list[str]:
+    """Compare the mask files of a set with its images; return notes on images without one, and on an unlikely order.
+
+    Raises
+    ------
+    FacexkitError where the images themselves would be read as masks.
+    """
+    paths, notes = faces.table.path.tolist(), [*masks.notes]
+    for path in [path for path in paths if path in masks.files][:LOOKED_AT] if masks.images is not None else ():
+        own = [masks.images.root / path, *(masks.folder / name for name in masks.names_of(path))]
+        if os.path.realpath(own[0]) in map(os.path.realpath, own[1:]):
+            raise FacexkitError(f"{masks.folder} holds the images themselves, {path} say, and no masks; name another folder")
+    if not notes and (lacking := masks.missing(paths)):
+        notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {masks.folder}: {listed(lacking)}")
+    if empty := masks.take_out_empty(paths):
+        share = f"{len(empty)} of {len(paths)}"
+        notes.append(f"{share} images have a mask of background alone, taken for none: {listed(empty)}")
+    index = [path for path in paths if isinstance(masks.files.get(path), str)]
+    sample = index[:: -(-len(index) // LOOKED_AT) or 1] if asked is None and type(masks) is MaskFiles else []
+    odd = {}
+    for path in sample:
+        odd |= {path: wrong} if (wrong := _upside_down(masks.read(path))) else {}
+    if len(odd) > len(sample) / 2:
+        path, (upper, lower) = next(iter(odd.items()))
+        notes.append(f"in {len(odd)} of {len(sample)} masks that were looked at regions lie where they cannot, in {path} "
+                     f"{upper} under {lower}; are the values in another order? Name it by mask_classes: {', '.join(ORDERS)}, "
+                     "or a list")  # fmt: skip
+    return notes
+
+
+def _upside_down(masks: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
+    """Return a region that should lie above another one and does not; None where there is none."""
+    middle = lambda name: np.flatnonzero(masks[name].any(1)).mean()  # noqa: E731
+    return next((pair for pair in ABOVE if masks.keys() >= {*pair} and middle(pair[0]) > middle(pair[1])), None)
 
 
 def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | None = None) -> MaskFiles:
@@ -251,30 +325,3 @@ def class_regions(classes: Sequence[str]) -> np.ndarray:
     """Return the position in `REGIONS` of each of a parser's classes, uint8; an unknown class is an error."""
     check_known("face region", classes, REGIONS, "Name the parser's classes as the kit's regions, in its order.")
     return np.array([REGIONS.index(name) for name in classes], np.uint8)
-
-
-def parsed_masks(parser: Parser, images: ImageSource, paths: Sequence[str]) -> tuple[MaskFiles, list[str]]:
-    """Let a parser make the masks of the images, once: they are kept in the cache, by the image's content.
-
-    Returns
-    -------
-    the masks, and a note of the faces that could not be parsed.
-    """
-    folder, lookup = cache_folder() / "masks" / parser.fingerprint(), class_regions(parser.classes)
-    names = {path: images.digest(path).hex() for path in paths}
-    known = {file.name for file in folder.glob("*")} if folder.is_dir() else set()
-    todo = [path for path in paths if not {f"{names[path]}.png", f"{names[path]}.none"} & known]
-    undecoded = set()
-    for good, broken in decoded(images, todo, PARSE_BATCH, f"masks by {parser.name}"):
-        undecoded |= broken.keys()
-        for path, found in zip(good, parser.parse([*good.values()]) if good else [], strict=True):
-            content = io.BytesIO()
-            if found is not None:
-                Image.fromarray(lookup[found]).save(content, "PNG", compress_level=1)
-            write_whole(folder / f"{names[path]}.{'none' if found is None else 'png'}", content.getvalue())
-    files = {path: f"{name}.png" for path, name in names.items() if (folder / f"{name}.png").is_file()}
-    notes = []
-    if failed := [path for path in paths if path not in files]:
-        reason = f" ({len(undecoded)} of them are no readable image)" if undecoded else ""
-        notes = [f"{parser.name} could not parse {len(failed)} of {len(paths)} faces{reason}: {listed(failed)}"]
-    return MaskFiles(folder, files), notes

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import FORMATS, Reading, register_format
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.label_files import read_table
+from facexkit.faces.label_files import read_table, read_text
 from facexkit.faces.masks import mask_folder
 
 
@@ -29,13 +31,17 @@ def read_pairs(
 ) -> Reading:
     """Pairs of images: a CSV of reference, probe, 1 for the same person or 0, and groups; without a root, drawn ones.
 
-    A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. The probes'
-    masks lie in `ROOT-mask-anno` if that folder is there. The options are those of the drawn pairs, see `synthetic_faces`.
+    A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. LFW's own
+    `pairs.txt` is read as it is published. The probes' masks lie in `ROOT-mask-anno` if that folder is there. The options
+    are those of the drawn pairs, see `synthetic_faces`.
     """
     if (root is None) != (annotations is None):
         raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
     if root and annotations:
-        reading = Reading(_pair_table(annotations), ImageFolder(root), file=annotations)
+        lines = read_text(annotations).splitlines()
+        published = bool(lines) and re.fullmatch(r"\d+(\s+\d+)?|\S+\s+\d+\s+(\S+\s+)?\d+", lines[0].strip())
+        table = _published_pairs(annotations, lines, root) if published else _pair_table(annotations)
+        reading = Reading(table, ImageFolder(root), file=annotations)
         beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
         reading.masks = partial(mask_folder, beside) if beside.is_dir() else None
     else:
@@ -44,6 +50,40 @@ def read_pairs(
         reading.table, reading.target = _drawn_pairs(reading.table), None
     reading.image_columns = ("path", "reference")
     return reading
+
+
+@register_format("rfw")
+def read_rfw(root: Path) -> Reading:
+    """RFW as published: `txts/RACE/RACE_pairs.txt` and `data/RACE/NAME/NAME_0001.jpg`, below `test/` or the root; `race`."""
+    root_of = root / "test" if (root / "test").is_dir() else root
+    files = sorted(root_of.glob("txts/*/*_pairs.txt"))
+    if not files:
+        raise FacexkitError(f"{root} has no txts/RACE/RACE_pairs.txt; give the folder that has txts/ and data/ as root")
+    tables = []
+    for file in files:
+        race = file.parent.name
+        table = _published_pairs(file, read_text(file).splitlines(), root_of / "data" / race)
+        below = (root_of / "data" / race).relative_to(root).as_posix()
+        tables.append(table.assign(race=race, path=f"{below}/" + table.path, reference=f"{below}/" + table.reference))
+    table = pd.concat(tables, ignore_index=True)
+    return Reading(table, ImageFolder(root), file=files[0], image_columns=("path", "reference"))
+
+
+@register_format("bfw")
+def read_bfw(root: Path, annotations: Path | None = None) -> Reading:
+    """BFW as published: its data table (`bfw*.csv`: p1, p2, label, fold, att, g, e) beside its folders of faces."""
+    file = annotations or next(iter(sorted(root.glob("bfw*.csv"))), None)
+    if file is None:
+        raise FacexkitError(f"{root} has no bfw*.csv; give BFW's data table as annotations=")
+    table = read_table(file)
+    check_known("column of BFW's data table", ["p1", "p2", "label"], table.columns, f"(columns of {file})")
+    first = str(table.p1.iloc[0]) if len(table) else ""
+    folders = sorted(folder for folder in root.iterdir() if (folder / first).is_file())
+    below = "" if (root / first).is_file() or not folders else f"{folders[0].name}/"
+    names = {"att2": "group", "g2": "gender", "e2": "ethnicity", "fold": "fold"}
+    own = pd.DataFrame({"reference": below + table.p1.astype(str), "path": below + table.p2.astype(str), "same": table.label})
+    groups = table[[name for name in names if name in table]].rename(columns=names)
+    return Reading(_checked(own.join(groups), file, "label"), ImageFolder(root), file=file, image_columns=("path", "reference"))
 
 
 def references(pairs: FaceSet) -> FaceSet:
@@ -64,12 +104,35 @@ def _pair_table(file: Path) -> pd.DataFrame:
         )
     own = ["reference", "path", "same"]
     table.columns = [*own, *(f"{name} (label)" if name in own else name for name in names[3:])]
+    return _checked(table, file, names[2])
+
+
+def _checked(table: pd.DataFrame, file: Path, column: str) -> pd.DataFrame:
+    """Return the table of pairs with `same` as 0 or 1; an error where it is neither, or where pairs contradict."""
     values = pd.to_numeric(table.same, errors="coerce")
     if (wrong := ~values.isin([0, 1])).any():
         row = wrong.idxmax()
-        where = f"{file}, row {row + 1} ({table.path[row]}), column {names[2]!r}"
+        where = f"{file}, row {row + 1} ({table.path[row]}), column {column!r}"
         raise FacexkitError(f"{where}: {table.same[row]} is neither 1 (the same person) nor 0; mend it")
-    table = table.assign(same=values.astype(int))[["path", "reference", "same", *table.columns[3:]]]
+    table = table.assign(same=values.astype(int))
+    table = table[["path", "reference", "same", *table.columns.drop(["path", "reference", "same"])]]
+    _check_pairs(table, file)
+    return table
+
+
+def _published_pairs(file: Path, lines: Sequence[str], root: Path) -> pd.DataFrame:
+    """Read LFW's and RFW's lists: NAME i j, one person, or NAME i OTHER j, two; images are NAME/NAME_000i.jpg."""
+    rows, below = [], "lfw/" if (root / "lfw").is_dir() else ""
+    for number, line in enumerate(lines, 1):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if number == 1 and len(cells) < 3 or not line.strip():
+            continue
+        one = [cells[0], cells[1], cells[0], cells[2]] if len(cells) == 3 else cells
+        if len(one) != 4 or not (one[1].strip().isdigit() and one[3].strip().isdigit()):
+            raise FacexkitError(f"{file}, line {number}: {line!r} is neither NAME i j nor NAME i OTHER j; mend it")
+        reference, probe = (f"{below}{name}/{name}_{int(k):04d}.jpg" for name, k in (one[:2], one[2:]))
+        rows.append((probe, reference, int(len(cells) == 3)))
+    table = pd.DataFrame(rows, columns=["path", "reference", "same"])
     _check_pairs(table, file)
     return table
 

@@ -1,4 +1,4 @@
-"""The formats of face sets that people have on their disks, each a small function."""
+"""The formats of face sets that people have on their disks, each a small function over a few that read tables and names."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facexkit.errors import FacexkitError, listed
+from facexkit.errors import FacexkitError
 from facexkit.faces.formats import Reading, register_format
-from facexkit.faces.images import IMAGE_SUFFIXES, ImageFolder, regular
+from facexkit.faces.images import ImageFolder, regular
 from facexkit.faces.label_files import attribute_table, distinct, label_table, read_text
+from facexkit.faces.listing import images_in
 from facexkit.faces.masks import mask_folder
+from facexkit.faces.notes import left_out
 
-SPLITS = ("train", "val", "valid", "validation", "test")
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+          "testing": "test"}  # fmt: skip
+"""What a folder of a part is called → the part."""
 CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
-UTKFACE_NAME = r"(?i)^(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+\.jpe?g(?:\.chip\.jpe?g)?\Z"
+UTKFACE_NAME = r"(?i)^(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+[ .]*[a-z]*(?:\.chip)?\.[a-z]+\Z"
+"""Some of UTKFace's own names end in `…657 .jpg.chip.jpg`, `…357jpg.chip.jpg` or `…272.pg.chip.jpg`."""
+UTKFACE_VALUES = {"gender": ("male", "female"), "race": ("White", "Black", "Asian", "Indian", "Others")}
+FAIRFACE_FILES = ("fairface_label_train.csv", "fairface_label_val.csv")
 READ_MAT = """
 import json, sys
 from scipy.io import loadmat
@@ -28,14 +35,12 @@ names = ("name", "label", "AttrName")
 content = loadmat(sys.argv[1], simplify_cells=True, variable_names=names)
 print(json.dumps({name: content[name].tolist() for name in names}))
 """
-UTKFACE_RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
 @register_format("csv")
 def read_csv(root: Path, annotations: Path, *, image_column: str | None = None, sep: str | None = None) -> Reading:
     """Any folder of images with a table of labels; masks in `ROOT-mask-anno` if that folder is there."""
-    listed = annotations.suffix == ".txt"
-    table = attribute_table(annotations) if listed else label_table(annotations, image_column, sep)
+    table = attribute_table(annotations) if annotations.suffix == ".txt" else label_table(annotations, image_column, sep)
     beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
     return _with_masks(Reading(table, ImageFolder(root), file=annotations), beside)
 
@@ -45,15 +50,13 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     """CelebAMask-HQ as published, or `images/` and `masks/` with a CSV of labels beside them."""
     if (root / "CelebA-HQ-img").is_dir():
         file = annotations or _find(root, "CelebAMask-HQ-attribute-anno.txt")
-        table = attribute_table(file, "CelebA-HQ-img/")
-        reading = Reading(table, ImageFolder(root), file=file)
+        reading = Reading(attribute_table(file, "CelebA-HQ-img/"), ImageFolder(root), file=file)
         return _with_masks(reading, root / "CelebAMask-HQ-mask-anno", lambda path: PurePosixPath(path).stem.zfill(5))
     if not (root / "images").is_dir():
         raise FacexkitError(f"{root} has neither CelebA-HQ-img/ nor images/; give the folder above them as root")
-    files = [annotations] if annotations else sorted(root.glob("*.csv"))
+    files, notes = [annotations] if annotations else sorted(root.glob("*.csv")), []
     if len(files) > 1:
         raise FacexkitError(f"{root} has {len(files)} CSV files; choose one: annotations={files[0].name!r}")
-    notes: list[str] = []
     if files:
         table = label_table(files[0])
         table["path"] = "images/" + table.path
@@ -66,48 +69,54 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
 
 @register_format("celeba")
 def read_celeba(root: Path, annotations: Path | None = None) -> Reading:
-    """CelebA as published, its folders `Anno`, `Eval` and `Img` kept or not; attributes become 0 and 1."""
-    images = _find(root, "img_align_celeba").relative_to(root).as_posix()
-    file = annotations or _find(root, "list_attr_celeba.txt")
+    """CelebA as published, its folders `Anno`, `Eval` and `Img` kept or not, or Kaggle's; attributes become 0 and 1."""
+    folder = _find(root, "img_align_celeba")
+    folder = folder / folder.name if (folder / folder.name).is_dir() else folder  # unpacked into itself
+    images = folder.relative_to(root).as_posix()
+    file = annotations or _find(root, "list_attr_celeba.txt", "list_attr_celeba.csv")
     reading = Reading(attribute_table(file, f"{images}/"), ImageFolder(root), file=file)
     try:
-        partition = _find(root, "list_eval_partition.txt")
+        partition = _find(root, "list_eval_partition.txt", "list_eval_partition.csv")
     except FacexkitError:
         reading.notes = ["no list_eval_partition.txt: the faces have no split"]
         return reading
-    splits = _celeba_splits(partition)
-    reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(splits)
+    reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(_celeba_splits(partition))
     return reading
 
 
 def _celeba_splits(file: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
-    for line, cells in enumerate(map(str.split, read_text(file).split("\n")), 1):
-        if cells and (len(cells) != 2 or cells[1] not in CELEBA_SPLITS or cells[0] in splits):
+    for line, text in enumerate(read_text(file).split("\n"), 1):
+        cells = text.replace(",", " ").split()
+        if not cells or (line == 1 and cells == ["image_id", "partition"]):
+            continue
+        if len(cells) != 2 or cells[1] not in CELEBA_SPLITS or cells[0] in splits:
             raise FacexkitError(f"{file}, line {line}: {' '.join(cells)!r} is no new image and 0, 1 or 2; mend it")
-        splits |= {cells[0]: CELEBA_SPLITS[cells[1]]} if cells else {}
+        splits[cells[0]] = CELEBA_SPLITS[cells[1]]
     return splits
 
 
 @register_format("image_folder")
 def read_image_folder(root: Path) -> Reading:
-    """`SPLIT/CLASS/*.jpg` with splits named train, val or test; or `CLASS/*.jpg`. The class is the column `label`."""
+    """`SPLIT/CLASS/*.jpg` with splits as of `SPLITS`, in any case; or `CLASS/*.jpg`. The class is the column `label`."""
     notes: list[str] = []
     paths = pd.Series(images_in(root, notes=notes), dtype=str)
-    splits = f"(?P<split>{'|'.join(SPLITS)})/" if paths.str.split("/").str[0].isin(SPLITS).any() else ""
-    table = _named(paths, f"^{splits}(?P<label>[^/]+)/", notes, "images do not lie in SPLIT/CLASS/ or CLASS/")
+    parts = paths.str.split("/").str[0].str.lower().isin(SPLITS)
+    split = f"(?P<split>(?i:{'|'.join(SPLITS)}))/" if parts.any() else ""
+    table = _named(paths, f"^{split}(?P<label>[^/]+)/", notes, "images do not lie in SPLIT/CLASS/ or CLASS/")
     if not len(table):
         raise FacexkitError(f"{root} has no image in SPLIT/CLASS/ or CLASS/; for a plain folder take format 'csv'")
+    if split:
+        table["split"] = table.split.str.lower().map(SPLITS)
     return Reading(table, ImageFolder(root), target="label", notes=notes)
 
 
 @register_format("fairface")
 def read_fairface(root: Path, annotations: Path | None = None) -> Reading:
     """FairFace: `fairface_label_train.csv` and `fairface_label_val.csv` beside `train/` and `val/`."""
-    names = ("fairface_label_train.csv", "fairface_label_val.csv")
-    files = [annotations] if annotations else [root / name for name in names if (root / name).is_file()]
+    files = [annotations] if annotations else [root / name for name in FAIRFACE_FILES if (root / name).is_file()]
     if not files:
-        raise FacexkitError(f"{root} has neither {names[0]} nor {names[1]}; give the folder that has them as root")
+        raise FacexkitError(f"{root} has neither {' nor '.join(FAIRFACE_FILES)}; give the folder that has them as root")
     tables = []
     for file in files:
         table = label_table(file, "file")
@@ -127,8 +136,8 @@ def read_utkface(root: Path) -> Reading:
     table = _named(paths, UTKFACE_NAME, notes, "images lack a field in their name").astype({"age": int})
     if not len(table):
         raise FacexkitError(f"{root} has no image named AGE_GENDER_RACE_DATETIME.jpg; is it UTKFace's folder?")
-    said = {"gender": ("male", "female"), "race": UTKFACE_RACES}
-    table = table.assign(**{column: [names[int(value)] for value in table[column]] for column, names in said.items()})
+    for column, values in UTKFACE_VALUES.items():
+        table[column] = [values[int(value)] for value in table[column]]
     return Reading(table, ImageFolder(root), target="gender", notes=notes)
 
 
@@ -141,7 +150,8 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
         names = [str(name).strip() for name in content["AttrName"]]
         paths = [str(name).strip().replace("\\", "/") for name in content["name"]]
         labels = pd.DataFrame(content["label"], columns=names, index=paths)
-        wrong = ~labels.isin([0, 1]).to_numpy(bool)
+        signs = labels.isin([-1, 1]).to_numpy().all()  # as CelebA has them
+        wrong = ~labels.isin([-1, 1] if signs else [0, 1]).to_numpy(bool)
     except (subprocess.SubprocessError, OSError, TypeError, ValueError) as error:
         why = (getattr(error, "stderr", b"") or str(error).encode()).decode("utf-8", "replace").strip().split("\n")[-1]
         raise FacexkitError(
@@ -154,7 +164,7 @@ def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
     distinct(["path", *names], file)
     folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
     below = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
-    table = labels.astype(int).rename_axis("path").reset_index()
+    table = (labels > 0).astype(int).rename_axis("path").reset_index()
     return Reading(table.assign(path=below + table.path), ImageFolder(root), file=file)
 
 
@@ -180,37 +190,9 @@ def _with_masks(reading: Reading, folder: Path, key: Callable[[str], str] | None
     return reading
 
 
-def _find(root: Path, name: str) -> Path:
+def _find(root: Path, *names: str) -> Path:
     for folder in ("", "Anno", "Eval", "Img"):
-        if (root / folder / name).exists():
-            return root / folder / name
-    raise FacexkitError(f"no {name} in {root}; give the folder that has it as root, or the file as annotations=")
-
-
-def images_in(root: Path, folder: str = "", notes: list[str] | None = None) -> list[str]:
-    """Return the image files below a folder, sorted, hidden ones left out; `notes` gets a sentence on all else."""
-    found, other, links, odd = [], [], [], []
-    for place, folders, names in os.walk(root / folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(place).relative_to(root).as_posix() + "/"
-        below = "" if below == "./" else below
-        links += [_in_words(below + name) for name in folders if os.path.islink(os.path.join(place, name))]
         for name in names:
-            if not name.startswith("."):
-                path, image = _in_words(below + name), name.lower().endswith(IMAGE_SUFFIXES)
-                (other if not image else found if path == below + name else odd).append(path)
-    if notes is not None:
-        whys = {f"files are no images ({' '.join(IMAGE_SUFFIXES)})": other, "folders are links": links}
-        whys["images have a name that is no text in UTF-8"] = odd
-        notes += [left_out(sorted(paths), why) for why, paths in whys.items() if paths]
-    return sorted(found)
-
-
-def _in_words(path: str) -> str:
-    """Return a path with the bytes that are no text in UTF-8 written out."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def left_out(paths: Sequence[str], why: str) -> str:
-    """Return the sentence on what is left out: how many, why, and the first of them."""
-    return f"{len(paths)} {why} and are left out: {listed([*paths], 10)}"
+            if (root / folder / name).exists():
+                return root / folder / name
+    raise FacexkitError(f"no {names[0]} in {root}; give the folder that has it as root, or the file as annotations=")

@@ -8,7 +8,6 @@ from pathlib import Path
 import xarray as xr
 
 from facexkit.errors import FacexkitError, check_known
-from facexkit.faces.cropping import crop_faces
 from facexkit.faces.face_dictionary import ConceptMasks
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
@@ -16,6 +15,7 @@ from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.iou_tally import UNION_RULES, IoUTally
 from facexkit.measure.mask_exchange import SAMPLE, MaskExchange
+from facexkit.measure.photographs import crop_faces
 from facexkit.measure.records import provenance
 from facexkit.measure.saved import find_result, save_result
 from facexkit.models.face_model import FaceModel
@@ -81,7 +81,7 @@ def dissect(
     view = MaskView(concept_names(faces, concepts), mask_size)
     if isinstance(faces.masks, ConceptMasks):  # faces by global group are no part of the dictionary of local concepts
         faces = faces[faces.table.path.isin(faces.masks.files)]
-    faces = crop_faces(faces, margin) if crop else faces
+    faces = crop_faces(faces, margin, **how) if crop else faces
     paths = faces.table.path.to_numpy(object)
     cut = {"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}
     made_by = provenance(

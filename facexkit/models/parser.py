@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from copy import copy
 from importlib import import_module
 from types import ModuleType
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, told
@@ -23,6 +22,8 @@ FARL_CLASSES = tuple("background neck skin cloth r_ear l_ear r_brow l_brow r_eye
 
 class FaceParser:
     """Any network that gives class maps, as a source of masks: `load_faces(…, masks=FaceParser(network, classes))`.
+
+    Its attribute `pixels` is the model that gives the class of every pixel, (B, S·S).
 
     Parameters
     ----------
@@ -45,11 +46,13 @@ class FaceParser:
         name: str = "the face parser",
     ) -> None:
         class_regions(classes)
-        self.classes, self.output, self.name = tuple(classes), output or _logits, name
+        self.classes, self.name = tuple(classes), name
         if not isinstance(network, FaceModel):
             mean, std = mean_and_std(normalize)
             network = FaceModel(network, name=name, image_size=image_size, mean=mean, std=std, device=device)
-        self.model = network
+        self.pixels = copy(network)
+        self.pixels.name, self.pixels.output = name, None
+        self.pixels.network = _Surest(network.network, self.classes, output or _logits, network.image_size, name).eval()
 
     @classmethod
     def farl(cls, device: str = "auto") -> FaceParser:
@@ -66,13 +69,20 @@ class FaceParser:
         classes = [str(labels[k]) for k in range(len(labels))]
         return cls(network, classes, 512, "imagenet", device, name=f"SegFormer {name}")
 
-    @torch.no_grad()
-    def parse(self, images: list[Image.Image]) -> list[np.ndarray | None]:
-        """Return each image's class of every pixel, uint8 (image_size, image_size); None where all is background."""
-        size = (self.model.image_size,) * 2
-        pixels = np.stack([np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images])
-        inputs = self.model.prepare(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        logits = self.output(self.model.network(inputs))
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change with the network, its input or its classes."""
+        return hashlib.sha256(f"{self.pixels.fingerprint()} {self.classes}".encode()).hexdigest()[:16]
+
+
+class _Surest(nn.Module):
+    """A network's surest class of every pixel, float (B, S·S)."""
+
+    def __init__(self, network: nn.Module, classes: Sequence[str], pick: Callable, size: int, name: str) -> None:
+        super().__init__()
+        self.network, self.classes, self.pick, self.size, self.name = network, classes, pick, size, name
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits = self.pick(self.network(inputs))
         if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
             shape = getattr(logits, "shape", None)
             found = f"the shape {tuple(shape)}" if shape else f"type {type(logits).__name__}"
@@ -80,14 +90,9 @@ class FaceParser:
                 f"{self.name}: its output has {found}, not (images, {len(self.classes)} classes, height, width); "
                 "check classes=, or pick the logits with output="
             )
-        if logits.shape[-2:] != size:
-            logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
-        face = class_regions(self.classes) > 0
-        return [found if face[found].any() else None for found in logits.argmax(1).to(torch.uint8).cpu().numpy()]
-
-    def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that change with the network, its input or its classes."""
-        return hashlib.sha256(f"{self.model.fingerprint()} {self.classes}".encode()).hexdigest()[:16]
+        if logits.shape[-2:] != (self.size, self.size):
+            logits = nn.functional.interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
+        return logits.argmax(1).flatten(1).float()
 
 
 class _Farl(nn.Module):

@@ -90,6 +90,7 @@ class Accumulator(ABC):
     outputs : whether it reads the model's outputs.
     edits : layers and changes of them whose outputs it reads.
     exchanges : the view of the region masks by which it wants regions exchanged between pairs of faces.
+    without_images : whether it has a result where no image could be decoded.
     """
 
     layers: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class Accumulator(ABC):
     outputs: bool = False
     edits: tuple[Edited, ...] = ()
     exchanges: MaskView | None = None
+    without_images: bool = False
 
     @abstractmethod
     def update(self, batch: ProbedBatch) -> None:

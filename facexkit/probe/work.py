@@ -105,16 +105,23 @@ class Work:
 
     def check_skipped(self, skipped: Sequence[str]) -> None:
         """Raise where so many of the images were skipped that the rest no longer speaks for the set."""
-        if len(skipped) > self.how.max_skipped * self.images or len(skipped) == self.images:
-            raise FacexkitError(
-                f"at least {len(skipped)} of {self.images} images cannot be decoded, "
-                f"max_skipped={self.how.max_skipped:g} is the share allowed: {'; '.join(skipped[:5])}; "
-                "replace them or take their rows out"
-            )
+        empty = len(skipped) == self.images and not all(a.without_images for a in self.accumulators)
+        check_skipped(skipped, self.images, self.how.max_skipped, empty)
+
+
+def check_skipped(skipped: Sequence[str], images: int, most: float, empty: bool = False) -> None:
+    """Raise where more than the share `most` of the images was skipped, or where nothing is left."""
+    if len(skipped) > most * images or empty:
+        raise FacexkitError(
+            f"at least {len(skipped)} of {images} images cannot be decoded, max_skipped={most:g} is the share allowed: "
+            f"{'; '.join(skipped[:5])}; replace them or take their rows out"
+        )
 
 
 class Skipped(Accumulator):
     """The images that could not be decoded, with the reason."""
+
+    without_images = True
 
     def __init__(self) -> None:
         self.found = Rows()

@@ -12,8 +12,8 @@ import xarray as xr
 from PIL import Image
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.photographs import crop_faces
 from facexkit.show.pages import data_uri
 
 FACE_SIDE, PATCH_SIDE, VEIL_SIDE, UNIT_SIDE = 160, 56, 80, 104

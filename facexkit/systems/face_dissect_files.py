@@ -14,11 +14,11 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import side_folder, write_whole
-from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.groups import group_labels
 from facexkit.measure.hierarchy import AREAS, concept_types, rank_concepts
 from facexkit.measure.iou_tally import INTERPRETABLE
+from facexkit.measure.photographs import crop_faces
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.options import PassOptions

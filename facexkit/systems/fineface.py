@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.facex import scaled
+from facexkit.measure.photographs import Pictures
+from facexkit.measure.predictions import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import SOURCES, Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
 from facexkit.models.weights import load_weights, metadata_of, read_weights, seeded
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 
 BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
 STAGES = ("layer2", "layer3", "layer4")
@@ -173,27 +178,48 @@ def crop(images: Tensor, found: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def expert_attention(model: FaceModel, faces: FaceSet) -> xr.Dataset:
-    """Say where the experts of a FineFACE model look on a few faces.
+def expert_attention(model: FaceModel, faces: FaceSet, **how: object) -> xr.Dataset:
+    """Say where the experts of a FineFACE model look on a few faces; options as of `PassOptions`.
 
     Returns
     -------
     Dataset: picture (image, y, x, channel), uint8; of each expert and `overall`, attention (image, expert, y, x) in 0–1
     and box (image, expert, edge) in pixels; predicted (image, part), the class by each output and by their sum.
+    attrs["skipped"] lists the images that cannot be decoded.
     """
-    network, size, batch = _network_of(model), model.image_size, next(faces.batches(model.image_size, len(faces)))
-    with torch.no_grad():
-        out = network(model.prepare(batch.images), attend=True)
-    sets = [*([one] for one in out["maps"]), out["maps"]]
-    said = torch.stack([out[part].argmax(1) for part in (*PARTS, "sum")], 1).cpu().numpy()
-    values = {
-        "picture": (("image", "y", "x", "channel"), batch.images.permute(0, 2, 3, 1).numpy()),
-        "attention": (("image", "expert", "y", "x"), torch.stack([overall(s, size) for s in sets], 1).cpu().numpy()),
-        "box": (("image", "expert", "edge"), torch.stack([boxes(s, size) for s in sets], 1).cpu().numpy()),
+    looking = copy(model)
+    looking.network, looking.output, size = _Looking(_network_of(model)).eval(), None, model.image_size
+    skipped = run(looking, faces, [pictures := Pictures(), outputs := Outputs()], PassOptions(**how))
+    rows, values = outputs.result()
+    boxes_end = len(SETS) * 4
+    attention = values[:, boxes_end + len(PARTS) + 1 :].reshape(len(rows), len(SETS), size, size)
+    said = values[:, boxes_end : boxes_end + len(PARTS) + 1].astype(int)
+    found = {
+        "picture": (("image", "y", "x", "channel"), pictures.result()[1]),
+        "attention": (("image", "expert", "y", "x"), attention.astype(np.float32)),
+        "box": (("image", "expert", "edge"), values[:, :boxes_end].astype(int).reshape(len(rows), len(SETS), 4)),
         "predicted": (("image", "part"), np.array(model.class_names, object)[said]),
     }
-    named = {"image": faces.table.path.to_numpy(object)[batch.rows], "expert": [*EXPERTS, "overall"]}
-    return xr.Dataset(values, named | {"edge": ["top", "bottom", "left", "right"], "part": [*PARTS, "sum"]})
+    named = {"image": faces.table.path.to_numpy(object)[rows], "expert": [*SETS], "edge": ["top", "bottom", "left", "right"]}
+    return xr.Dataset(found, named | {"part": [*PARTS, "sum"]}, attrs={"skipped": skipped})
+
+
+SETS = (*EXPERTS, "overall")
+
+
+class _Looking(nn.Module):
+    """FineFACE as one row an image: the boxes of `SETS`, the class by each output and by their sum, and the attention."""
+
+    def __init__(self, network: FineFace) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        out, size = self.network(images, attend=True), images.shape[-1]
+        sets = [*([one] for one in out["maps"]), out["maps"]]
+        said = torch.stack([out[part].argmax(1) for part in (*PARTS, "sum")], 1)
+        parts = [torch.stack([boxes(own, size) for own in sets], 1), said, torch.stack([overall(own, size) for own in sets], 1)]
+        return torch.cat([part.flatten(1).float() for part in parts], 1)
 
 
 def _network_of(model: FaceModel) -> FineFace:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facexkit.faces.formats import load_faces
-from facexkit.faces.landmarks import GUESSED, LandmarkParser, draw_face, fit_template
+from facexkit.faces.landmarks import GUESSED, draw_face, fit_template
 from facexkit.faces.regions import REGIONS
 from facexkit.faces.template import POINTS
 
@@ -54,20 +54,3 @@ def test_a_picture_without_a_face_has_no_mask(csv_set, tmp_path):
     faces = load_faces("csv", **places, masks="landmarks")
     assert faces.notes == ["landmarks could not parse 2 of 2 faces: a.jpg, b.jpg"]
     assert faces.masks.read("b.jpg") == {}
-
-
-def test_a_small_face_is_found_where_it_is(shared, shared_faces):
-    picture = shared_faces.images.read(shared_faces.table.path[1])
-    parser = LandmarkParser()
-    small = Image.new("RGB", (900, 600), "grey")
-    small.paste(picture.resize((128, 128)), (500, 300))
-    narrow = Image.new("RGB", (150, 700))
-    narrow.paste(picture.resize((128, 128)), (10, 500))
-    points, moved, low = (faces[0, 2:] for faces in parser.every_face([picture, small, narrow]))
-    assert np.abs(moved - (points / 4 + (500, 300))).max() < 8 and np.abs(low - (points / 4 + (10, 500))).max() < 8
-    assert parser.fingerprint() == LandmarkParser().fingerprint()
-
-
-@pytest.mark.parametrize("size", [(30, 400), (5, 5)])
-def test_odd_pictures_do_no_harm(size):
-    assert LandmarkParser().parse([Image.new("RGB", size)]) == [None]

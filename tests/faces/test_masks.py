@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from facexkit.errors import FacexkitError
 from facexkit.faces import cache, masks
@@ -11,6 +13,8 @@ from facexkit.faces.formats import load_faces
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.masks import JoinedMasks, mask_folder
 from facexkit.faces.regions import REGIONS
+from facexkit.measure import made_masks
+from facexkit.models.parser import FaceParser
 
 INDEX = np.array([[0, 1, 1, 2], [0, 13, 18, 2]], np.uint8)
 
@@ -102,24 +106,24 @@ def test_a_mask_of_another_size_than_its_image_is_resized(csv_set, tmp_path):
     assert not found[1:].any()
 
 
-class Halves:
-    """Calls the left half of a picture hair and the right half skin; dark pictures have no face."""
+class Halves(nn.Module):
+    """Calls the left half of a picture hair and the right half skin; dark pictures are background."""
 
-    name, classes = "halves", ("hair", "skin", "skin")
-    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
 
-    def parse(self, images):
-        self.calls += len(images)
-        return [self.halves(image) if np.asarray(image).mean() > 90 else None for image in images]
+    def forward(self, x):
+        self.seen += len(x)
+        logits = torch.zeros(len(x), 3, *x.shape[-2:])
+        logits[:, 1, :, : x.shape[-1] // 2] = logits[:, 2, :, x.shape[-1] // 2 :] = 1
+        logits[:, 0] = 2.0 * (x.mean((1, 2, 3)) < 0.35)[:, None, None]
+        return logits
 
-    @staticmethod
-    def halves(image):
-        index = np.zeros((image.height, image.width), np.uint8)
-        index[:, image.width // 2 :] = 2
-        return index
 
-    def fingerprint(self):
-        return "halves"
+def halves(classes=("background", "hair", "skin")):
+    network = Halves()
+    return network, FaceParser(network, classes, 24, "unit", "cpu", name="halves")
 
 
 def test_a_parser_writes_its_masks_once(csv_set, monkeypatch, tmp_path, capsys):
@@ -128,28 +132,29 @@ def test_a_parser_writes_its_masks_once(csv_set, monkeypatch, tmp_path, capsys):
     places = csv_set("img\n" + "\n".join(names), images=tuple(names))
     Image.new("RGB", (9, 9)).save(places["root"] / "03.jpg")
     (places["root"] / "07.jpg").write_bytes(b"no picture")
-    parser = Halves()
+    network, parser = halves()
     faces = load_faces("csv", **places, masks=parser)
     assert faces.notes == ["halves could not parse 2 of 40 faces (1 of them are no readable image): 03.jpg, 07.jpg"]
-    assert parser.calls == 39 and "masks by halves" in capsys.readouterr().err and faces.source["masks"] == "halves"
+    assert network.seen == 39 and "halves on csv" in capsys.readouterr().err and faces.source["masks"] == "halves"
     found = faces.masks.read("05.jpg")
     assert set(found) == {"hair", "skin"} and found["hair"][:, :12].all() and found["skin"][:, 12:].all()
     assert faces.masks.read("03.jpg") == {}
     again = load_faces("csv", **places, masks=parser, limit=20)
-    assert parser.calls == 39 and again.notes[0].startswith("halves could not parse 2 of 20")
+    assert network.seen == 39 and again.notes[0].startswith("halves could not parse 2 of 20")
     (places["root"] / "05.jpg").write_bytes((places["root"] / "06.jpg").read_bytes())
     Image.new("RGB", (10, 6), "white").save(places["root"] / "06.jpg")
     changed = load_faces("csv", **places, masks=parser)
-    assert parser.calls == 40 and changed.masks.read("06.jpg")["hair"].shape == (6, 10)
+    assert network.seen == 40 and changed.masks.read("06.jpg")["hair"][:, :12].all()
 
 
-def test_a_killed_parser_leaves_whole_masks_only(csv_set, monkeypatch, tmp_path):
+def test_a_killed_parser_leaves_whole_masks_only_and_goes_on_after_them(csv_set, monkeypatch, tmp_path):
     monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(made_masks, "PART", 2)
     places = csv_set("img\na.jpg\nb.jpg\nc.jpg\n")
     written = []
 
     def killed(beside, path):
-        if len(written) == 1:
+        if len(written) == 2:
             raise KeyboardInterrupt
         written.append(path)
         rename(beside, path)
@@ -157,18 +162,26 @@ def test_a_killed_parser_leaves_whole_masks_only(csv_set, monkeypatch, tmp_path)
     rename = cache.os.replace
     monkeypatch.setattr(cache.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        load_faces("csv", **places, masks=Halves())
-    assert [file for file in (tmp_path / "cache").rglob("*") if file.is_file()] == written
+        load_faces("csv", **places, masks=halves()[1])
+    assert {file for file in (tmp_path / "cache").rglob("*") if file.is_file()} == {*written}
     monkeypatch.setattr(cache.os, "replace", rename)
-    parser = Halves()
-    assert len(load_faces("csv", **places, masks=parser).masks.files) == 3 and parser.calls == 2
+    network, parser = halves()
+    assert len(load_faces("csv", **places, masks=parser).masks.files) == 3 and network.seen == 1
 
 
-def test_a_parser_with_unknown_classes_is_refused(csv_set):
-    parser = Halves()
-    parser.classes = ("hair", "skn")
+def test_masks_by_a_parser_fit_a_picture_that_is_not_square(csv_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path / "cache"))
+    places = csv_set("img\na.jpg\n")
+    Image.new("RGB", (40, 12), "white").save(places["root"] / "a.jpg")
+    faces = load_faces("csv", **places, masks=halves()[1])
+    view = MaskView(("hair", "skin"), 8)
+    hair, skin = next(faces.batches(8, masks=[view])).masks[view].numpy()[0]
+    assert hair[:, :4].all() and skin[:, 4:].all() and not (hair & skin).any()
+
+
+def test_a_parser_with_unknown_classes_is_refused():
     with pytest.raises(FacexkitError, match="unknown face region 'skn'; did you mean 'skin'"):
-        load_faces("csv", **csv_set("img\na.jpg\n"), masks=parser)
+        halves(("hair", "skn", "skin"))
 
 
 def test_masks_may_be_a_users_own_source(csv_set):

@@ -18,9 +18,12 @@ from facexkit.measure.candidates import Candidates
 from facexkit.measure.decision_share import MaskedFaces, Walks
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.global_bias import UnitRange
+from facexkit.measure.found_faces import FacesFound
 from facexkit.measure.interactions import Exchanged
 from facexkit.measure.iou_tally import IoUTally
+from facexkit.measure.made_masks import MasksParsed
 from facexkit.measure.mask_exchange import MaskExchange
+from facexkit.measure.photographs import Pictures
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import UnitSummary
 from facexkit.measure.tail_quantile import LowerBits, TailQuantile
@@ -32,6 +35,7 @@ from facexkit.systems.face_dissect_files import MapFile
 from facexkit.systems.fairface import Activations
 
 BATCHES, SIZE, UNITS = 6, 3, 5
+CLASSES = 15**2  # a square of pixels, and fifteen faces of fifteen values
 ROWS = BATCHES * SIZE
 PATHS = np.array([f"{row}.png" for row in range(ROWS)], object)
 TABLE = pd.DataFrame({"path": PATHS, "kind": np.arange(ROWS) % 3})
@@ -56,8 +60,8 @@ def batch_of(place):
         {view: mask.flatten(2).any(2) for view, mask in masks.items()},
         [(place * SIZE + 1, f"{place}.png", "truncated" * place)] if place % 2 else [],
         activations={"layer": number(SIZE, UNITS, 4, 4)}, attributions={KEY: number(SIZE, 4, 4).relu()},
-        outputs=number(SIZE, 3), edited={"layer": number(2, SIZE, 3)},
-        walk=Walk(torch.from_numpy(regions), number(SIZE, len(REGIONS), 3).double()),
+        outputs=number(SIZE, CLASSES), edited={"layer": number(2, SIZE, CLASSES)},
+        walk=Walk(torch.from_numpy(regions), number(SIZE, len(REGIONS), CLASSES).double()),
     )  # fmt: skip
 
 
@@ -99,6 +103,9 @@ KINDS = {
     UnitSummary: lambda _: UnitSummary("layer", TABLE),
     UnitRange: lambda _: UnitRange("layer", TABLE),
     UnitEffects: lambda _: UnitEffects("layer", [torch.relu] * 2, np.arange(ROWS) % 3, np.arange(ROWS) % 2),
+    FacesFound: lambda _: FacesFound(),
+    MasksParsed: lambda _: MasksParsed(),
+    Pictures: lambda _: Pictures(),
     Activations: written,
     MapFile: map_file,
 }

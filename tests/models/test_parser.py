@@ -4,16 +4,21 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.faces.regions import REGIONS
+from facexkit.measure.made_masks import MasksParsed
 from facexkit.models.face_model import FaceModel
 from facexkit.models.parser import FARL_CLASSES, FaceParser
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
 
 UNET_CLASSES = (
     "background u_lip l_brow skin r_ear r_eye nose neck_l l_ear eye_g "
@@ -57,6 +62,14 @@ def flag() -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def parse(parser, *images):
+    """What a parser says of pictures in memory, in one pass: uint8 (S, S) each."""
+    source = SimpleNamespace(read=lambda path: images[int(path)], digest=lambda path: path.encode())
+    faces = FaceSet(pd.DataFrame({"path": list(map(str, range(len(images))))}), source, name="flags")
+    run(parser.pixels, faces, [parsed := MasksParsed()], PassOptions(workers=0, progress=False))
+    return list(parsed.result()[1])
+
+
 def test_the_shared_parser_finds_the_regions(shared, shared_faces):
     network = UNet()
     weights = torch.load(shared / "data" / "face_parser" / "unet_small.pth", weights_only=True)
@@ -81,29 +94,23 @@ def test_logits_of_any_size_and_in_any_wrapping_become_class_maps(wrap):
     network = Colours()
     network.register_forward_hook(lambda module, inputs, output: wrap(output))
     parser = FaceParser(network, ["background", "skin", "hair"], image_size=48, normalize="unit", device="cpu")
-    (found,) = parser.parse([flag()])
+    (found,) = parse(parser, flag())
     assert found.shape == (48, 48) and found.dtype == np.uint8
     assert (found[:, 2:14] == 0).all() and (found[:, 18:30] == 1).all() and (found[:, 34:46] == 2).all()
-
-
-def test_a_picture_of_background_only_has_no_face():
-    parser = FaceParser(Colours(), ["background", "skin", "hair"], 16, "unit", "cpu")
-    first, second = parser.parse([Image.new("RGB", (9, 9), "red"), flag()])
-    assert first is None and second is not None
 
 
 def test_output_picks_the_logits():
     network = Colours()
     network.register_forward_hook(lambda module, inputs, output: {"a": [output]})
     classes = ["background", "skin", "hair"]
-    assert FaceParser(network, classes, 16, "unit", "cpu", output=lambda r: r["a"][0]).parse([flag()])[0] is not None
+    assert parse(FaceParser(network, classes, 16, "unit", "cpu", output=lambda r: r["a"][0]), flag())[0].any()
     with pytest.raises(FacexkitError, match="its output has type NoneType.*output="):
-        FaceParser(network, classes, 16, "unit", "cpu").parse([flag()])
+        parse(FaceParser(network, classes, 16, "unit", "cpu"), flag())
 
 
 def test_a_number_of_classes_that_does_not_fit_is_refused():
     with pytest.raises(FacexkitError, match=r"the shape \(1, 3, 4, 4\), not \(images, 2 classes, height, width\)"):
-        FaceParser(Colours(), ["background", "skin"], 16, "unit", "cpu").parse([flag()])
+        parse(FaceParser(Colours(), ["background", "skin"], 16, "unit", "cpu"), flag())
 
 
 def test_an_unknown_class_is_named_with_the_nearest():
@@ -116,7 +123,7 @@ def test_an_unknown_class_is_named_with_the_nearest():
 def test_a_face_model_brings_its_own_input():
     model = FaceModel(Colours(), name="colours", image_size=20, device="cpu")
     parser = FaceParser(model, ["background", "skin", "hair"])
-    assert parser.parse([flag()])[0].shape == (20, 20)
+    assert parse(parser, flag())[0].shape == (20, 20)
 
 
 def test_the_fingerprint_follows_weights_input_and_classes():
@@ -151,7 +158,7 @@ def test_the_segformer_preset_takes_names_from_the_model(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(SegformerForSemanticSegmentation=Segformer))
     parser = FaceParser.segformer("some/parser", device="cpu")
-    (found,) = parser.parse([flag()])
+    (found,) = parse(parser, flag())
     assert parser.classes == ("background", "skin", "l_lip") and found.shape == (512, 512)
     assert set(np.unique(found)) == {0, 1, 2}
 
@@ -161,13 +168,13 @@ def test_the_farl_preset_keeps_the_surest_face_of_each_picture(monkeypatch):
         assert images.dtype == torch.uint8 and images.max() == 200
         return {"image_ids": torch.tensor([1, 1]), "scores": torch.tensor([0.9, 0.4])}
 
-    def parse(images, faces):
+    def regions(images, faces):
         logits = torch.zeros(2, 19, *images.shape[-2:])
         logits[0, FARL_CLASSES.index("nose")], logits[1, FARL_CLASSES.index("hat")] = 5, 9
         return faces | {"seg": {"logits": logits}}
 
-    facer = SimpleNamespace(face_detector=lambda name, device: detect, face_parser=lambda name, device: parse)
+    facer = SimpleNamespace(face_detector=lambda name, device: detect, face_parser=lambda name, device: regions)
     monkeypatch.setitem(sys.modules, "facer", facer)
-    nobody, somebody = FaceParser.farl(device="cpu").parse([flag(), flag()])
-    assert nobody is None and set(np.unique(somebody)) == {FARL_CLASSES.index("nose")}
+    nobody, somebody = parse(FaceParser.farl(device="cpu"), flag(), flag())
+    assert not nobody.any() and set(np.unique(somebody)) == {FARL_CLASSES.index("nose")}
     assert sorted(FARL_CLASSES) == sorted(REGIONS)

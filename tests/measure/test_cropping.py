@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.cropping import crop_faces
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.photographs import crop_faces
 
 
 class Pasted:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from facexkit.errors import FacexkitError
-from facexkit.faces import alignment
-from facexkit.faces.alignment import TARGETS, align_faces, cut_out
+from facexkit.faces.cutting import TARGETS, cut_out
 from facexkit.faces.formats import load_faces
-from facexkit.faces.landmarks import LandmarkParser
+from facexkit.measure.found_faces import find_faces, points_of
+from facexkit.measure.photographs import align_faces
+from facexkit.models import detector
 
 EYES_OF_68 = {  # x and y of dlib's mean face, points 36 to 47
     "x": [0.121737, 0.187122, 0.265825, 0.334606, 0.260918, 0.182743, 0.645647, 0.714428, 0.793132, 0.858516, 0.79751, 0.719335],
@@ -93,8 +94,7 @@ def album(tmp_path_factory):
     """Photographs composed of drawn faces: two side by side, one, none; with labels."""
     folder = tmp_path_factory.mktemp("album")
     drawn = load_faces("synthetic", limit=12)
-    faces = [drawn.images.read(path) for path in drawn.table.path]
-    found = [face for face, box in zip(faces, LandmarkParser().every_face(faces), strict=True) if len(box)]
+    found = [drawn.images.read(path) for path in find_faces(drawn).query("face == 0").path]
     left, right, alone = found[0].resize((150, 150)), found[1].resize((110, 110)), found[2].resize((160, 160))
     both = Image.new("RGB", (360, 200), "grey")
     both.paste(left, (10, 20))
@@ -133,11 +133,10 @@ def test_every_face_of_a_photograph_is_saved_the_largest_first_with_the_way_back
 
 def test_the_eyes_of_drawn_faces_come_to_lie_where_the_mean_face_has_them():
     drawn = load_faces("synthetic", limit=12)
-    pictures = [drawn.images.read(path) for path in drawn.table.path]
-    found = [None if not len(faces) else faces[0, 2:] for faces in LandmarkParser().every_face(pictures)]
+    found = find_faces(drawn).query("face == 0")
     distances = []
-    for path, points in zip(drawn.table.path, found, strict=True):
-        for side, goal in zip(("r_eye", "l_eye") if points is not None else (), FRAME[:2], strict=False):
+    for path, points in zip(found.path, points_of(found), strict=True):
+        for side, goal in zip(("r_eye", "l_eye"), FRAME[:2], strict=True):
             mask = drawn.masks.read(path).get(side, np.zeros(1))
             if mask.any():
                 cut = np.asarray(cut_out(Image.fromarray(mask).convert("RGB"), points, FRAME, 300))[:, :, 0].astype(float)
@@ -148,7 +147,8 @@ def test_the_eyes_of_drawn_faces_come_to_lie_where_the_mean_face_has_them():
 
 def test_what_is_saved_is_the_photograph_cut_out_at_its_points(album, aligned):
     photograph = Image.open(album / "town" / "both.png")
-    for number, points in enumerate(alignment.DETECTORS["mtcnn"](0.08)([photograph])[0]):
+    found = find_faces(load_faces("csv", root=album, annotations=album / "imgs.csv"), 0.08).query("row == 2")
+    for number, points in enumerate(points_of(found)):
         expected = np.asarray(cut_out(photograph, points, FRAME, 300)).astype(int)
         assert abs(np.asarray(Image.open(aligned[1] / f"town/both_face{number}.jpg")) - expected).mean() < 3
 
@@ -164,8 +164,8 @@ def test_the_aligned_faces_can_be_read_again_as_a_set(aligned):
 
 
 def test_a_plain_folder_will_do_and_how_many_at_once_changes_nothing(album, aligned, tmp_path, monkeypatch):
-    monkeypatch.setattr(alignment, "AT_ONCE", 1)
-    faces = align_faces(album, tmp_path / "out")
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path / "cache"))
+    faces = align_faces(album, tmp_path / "out", batch_size=1)
     assert faces.table.path.tolist() == aligned[0].table.path.tolist()
     for path in faces.table.path:
         one, many = (np.asarray(Image.open(folder / path)).astype(int) for folder in (tmp_path / "out", aligned[1]))
@@ -186,7 +186,7 @@ def test_a_photograph_that_cannot_be_decoded_is_listed_or_stops_it(album, tmp_pa
     root.mkdir()
     (root / "broken.jpg").write_bytes(b"no picture")
     (root / "one.jpg").write_bytes((album / "one.jpg").read_bytes())
-    with pytest.raises(FacexkitError, match=r"1 of 2 photographs cannot be decoded.*broken\.jpg"):
+    with pytest.raises(FacexkitError, match=r"1 of 2 images cannot be decoded.*broken\.jpg"):
         align_faces(root, tmp_path / "a")
     faces = align_faces(root, tmp_path / "b", max_skipped=0.5)
     assert faces.table.photograph.tolist() == ["one.jpg"] and "broken.jpg" in faces.notes[-1]
@@ -203,7 +203,7 @@ def test_a_wrong_parameter_is_told(album, tmp_path, change, message):
 
 
 def test_dlib_that_is_not_there_is_told_with_what_to_install(album, tmp_path, monkeypatch):
-    monkeypatch.setattr(alignment, "find_spec", lambda name: None)
+    monkeypatch.setattr(detector, "find_spec", lambda name: None)
     with pytest.raises(FacexkitError, match="pip install dlib face-recognition-models"):
         align_faces(album, tmp_path, detector="dlib")
 

@@ -1,0 +1,102 @@
+"""Data sets as the Hugging Face hub stores them: parquet files with the images' bytes, and class names in the schema."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from facexkit.errors import FacexkitError, check_known, told
+from facexkit.faces.formats import Reading, register_format
+from facexkit.faces.images import as_rgb, decodable
+from facexkit.faces.notes import left_out
+
+
+class ParquetImages:
+    """Images in a column of parquet files, by `FILE#ROW`: bytes, or a struct that has them."""
+
+    def __init__(self, root: Path, column: str) -> None:
+        self.root, self.column = root, column
+        vars(self).update(NOTHING_OPEN)
+
+    def read(self, path: str) -> Image.Image:
+        """Return the upright RGB image; OSError with the reason where there is none."""
+        with decodable(io.BytesIO(self._bytes(path))) as image:
+            return as_rgb(image)
+
+    def digest(self, path: str) -> bytes:
+        """Return a hash of the image's bytes."""
+        return hashlib.blake2b(self._bytes(path), digest_size=16).digest()
+
+    def _bytes(self, path: str) -> bytes:
+        from pyarrow.parquet import ParquetFile
+
+        file, _, row = path.rpartition("#")
+        if self._open[0] != file:
+            found = ParquetFile(self.root / file)
+            counts = [found.metadata.row_group(k).num_rows for k in range(found.num_row_groups)]
+            self._open, self._group = (file, found, np.cumsum(counts)), (-1, [])
+        _, found, ends = self._open
+        group = int(np.searchsorted(ends, int(row), "right"))
+        if self._group[0] != group:  # the rows of a group are read together
+            self._group = group, found.read_row_group(group, [self.column]).column(0)
+        value = self._group[1][int(row) - int(ends[group - 1] if group else 0)].as_py()
+        content = value["bytes"] if isinstance(value, dict) else value
+        if not content:
+            raise OSError("the row holds no image")
+        return content
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | NOTHING_OPEN
+
+
+NOTHING_OPEN = {"_open": ("", None, None), "_group": (-1, [])}
+
+
+@register_format("parquet")
+def read_parquet(root: Path, *, image_column: str | None = None) -> Reading:
+    """Parquet files below the root, `data/train-00000-of-00001.parquet` say: a column of images, the others are labels.
+
+    The part before the first `-` of a file's name is the column `split`; class names come from the schema's `huggingface`
+    metadata. A column that is neither number, text nor truth value is left out.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    files = sorted(root.rglob("*.parquet"))
+    if not files:
+        raise FacexkitError(f"{root} has no .parquet file; give the folder of a data set as the hub stores it")
+    tables, dropped, image = [], set(), image_column
+    for file in files:
+        with told(f"{file} cannot be read", "fetch it again"):
+            found = ParquetFile(file)
+            schema = found.schema_arrow
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        image = image or next((f.name for f in schema if _holds_images(f, features)), None)
+        check_known("image column", [image or "image"], schema.names, f"(columns of {file})")
+        plain = [f.name for f in schema if f.name != image and str(f.type) in PLAIN]
+        dropped |= {*schema.names} - {*plain, image}
+        table = found.read(columns=plain).to_pandas()
+        for column in plain:
+            if names := (features.get(column) or {}).get("names"):
+                table[column] = [names[int(value)] if 0 <= value < len(names) else None for value in table[column].fillna(-1)]
+        table = table.rename(columns={"path": "path (label)"})
+        name = file.relative_to(root).as_posix()
+        table.insert(0, "path", [f"{name}#{row}" for row in range(len(table))])
+        split = file.stem.partition("-")[0] if "-" in file.stem else None
+        tables.append(table if split is None or "split" in table else table.assign(split=split))
+    notes = [left_out(sorted(dropped), "columns are neither numbers nor text")] if dropped else []
+    return Reading(pd.concat(tables, ignore_index=True), ParquetImages(root, image), file=files[0], notes=notes)
+
+
+PLAIN = ("string", "large_string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float", "double")
+
+
+def _holds_images(field: object, features: dict) -> bool:
+    """Return whether a column of the schema holds images: by the hub's word, or as bytes."""
+    kind = str(field.type)
+    return (features.get(field.name) or {}).get("_type") == "Image" or kind == "binary" or kind.startswith("struct<bytes: binary")

@@ -1,0 +1,106 @@
+"""Masks that are made: drawn over the five points of a found face, or by a face parser in the one pass."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from facexkit.errors import FacexkitError, listed
+from facexkit.faces.cache import cache_folder, write_whole
+from facexkit.faces.cores import cores
+from facexkit.faces.faceset import FaceSet
+from facexkit.faces.formats import MASKS
+from facexkit.faces.landmarks import LandmarkMasks
+from facexkit.faces.masks import MaskFiles, Parser, class_regions
+from facexkit.measure.found_faces import find_faces, points_of
+from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.options import PassOptions
+from facexkit.probe.run import run
+from facexkit.probe.state import Arrays, Handed, Rows
+
+PART = 64
+"""Pictures whose masks are written at a time."""
+
+
+@MASKS.register("landmarks")
+def landmark_masks(_: object, faces: FaceSet, **how: object) -> tuple[LandmarkMasks, list[str]]:
+    """Draw the template over each picture's largest face; options as of `PassOptions`."""
+    found = find_faces(faces, **{**how, "max_skipped": 1.0})
+    found = found[found.face == 0]
+    sizes = found[["width", "height"]].to_numpy(int).tolist()
+    placed = zip(found.path, map(tuple, sizes), points_of(found), strict=True)
+    masks = LandmarkMasks({path: (size, points) for path, size, points in placed})
+    return masks, _note("landmarks", faces, masks.missing(faces.table.path), found.attrs["skipped"])
+
+
+@MASKS.register("parser")
+def parsed_masks(parser: Parser, faces: FaceSet, **how: object) -> tuple[MaskFiles, list[str]]:
+    """Let a parser make the masks of the pictures, once: they are kept in the cache, by the picture's content.
+
+    A run that is killed goes on after the last 64. Options as of `PassOptions`.
+
+    Returns
+    -------
+    the masks, and a note of the faces that could not be parsed.
+    """
+    if not hasattr(parser, "pixels"):
+        raise FacexkitError(f"masks is a {type(parser).__name__}; give a folder, 'landmarks', or an fx.FaceParser(…)")
+    folder, lookup = cache_folder() / "masks" / parser.fingerprint(), class_regions(parser.classes)
+    paths = faces.table.path.tolist()
+    names = {path: faces.images.digest(path).hex() for path in paths}
+    known = {file.stem for file in folder.glob("*")} if folder.is_dir() else set()
+    first = {names[path]: row for row, path in reversed([*enumerate(paths)])}
+    todo = sorted(row for name, row in first.items() if name not in known)
+
+    def write(row: int, classes: np.ndarray) -> None:
+        index, file = lookup[classes], folder / names[paths[row]]
+        if index.any():
+            Image.fromarray(index).save(content := io.BytesIO(), "PNG", compress_level=1)
+            write_whole(file.with_suffix(".png"), content.getvalue())
+        else:
+            write_whole(file.with_suffix(".none"), b"")
+
+    def keep(part: Arrays) -> None:
+        with ThreadPoolExecutor(cores()) as pool:
+            [*pool.map(write, part["rows"], part["classes"])]
+
+    options = PassOptions(**{"batch_size": 16, **how, "max_skipped": 1.0})
+    skipped = run(parser.pixels, faces, [MasksParsed(keep)], options, rows=np.array(todo), shard=PART) if todo else []
+    files = {path: f"{name}.png" for path, name in names.items() if (folder / f"{name}.png").is_file()}
+    masks = MaskFiles(folder, files)
+    masks.any_shape = True  # the parser saw each picture in a square
+    return masks, _note(parser.name, faces, masks.missing(paths), skipped)
+
+
+class MasksParsed(Accumulator):
+    """A parser's class of every pixel, uint8 (S, S) a picture.
+
+    Parameters
+    ----------
+    hand : takes each shard's `rows` and `classes`; without it they are held.
+    """
+
+    outputs, without_images = True, True
+
+    def __init__(self, hand: Callable[[Arrays], object] | None = None) -> None:
+        self.kept = Handed(hand) if hand else Rows()
+
+    def update(self, batch: ProbedBatch) -> None:
+        classes = batch.outputs.to("cpu").byte().numpy()
+        side = round(classes.shape[1] ** 0.5)
+        self.kept.take(batch.rows, classes=classes.reshape(-1, side, side))
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and classes."""
+        return self.kept.by_row("rows", "classes")
+
+
+def _note(name: str, faces: FaceSet, failed: list[str], skipped: list[str]) -> list[str]:
+    if not failed:
+        return []
+    reason = f" ({len(skipped)} of them are no readable image)" if skipped else ""
+    return [f"{name} could not parse {len(failed)} of {len(faces)} faces{reason}: {listed(failed)}"]
