@@ -106,6 +106,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "str": {"": str, "device": Text, "layer": Text, "source": File, "target": Text},
     "bool": {"": bool, "quick": bool},
     "str | Path": {"": File},
+    "Path": {"": _of("Path", "a path")},
     "Sequence[str]": {"": Names, "class_names": EachOnce, "protected": EachOnce},
     "str | Sequence[str]": {"": Names, "protected": EachOnce},
     "int | str": {"target_class": ClassName},
@@ -187,9 +188,12 @@ def shown(value: object) -> str:
 def kind_of(parameter: inspect.Parameter) -> object:
     """Return the type of a parameter by its annotation and name, None where the table has none."""
     annotation = str(parameter.annotation)
-    names = ARGUMENTS.get(annotation.removesuffix(" | None"), {})
-    kind = names.get(parameter.name, names.get(""))
-    return Optional[kind] if kind is not None and annotation.endswith(" | None") else kind
+    plain = annotation.removesuffix(" | None")
+    parts = [plain] if plain in ARGUMENTS else plain.split(" | ")
+    kinds = [ARGUMENTS.get(part, {}).get(parameter.name, ARGUMENTS.get(part, {}).get("")) for part in parts]
+    if None in kinds:
+        return None
+    return Union[tuple([*kinds, *([None] if annotation != plain else [])])]
 
 
 @functools.lru_cache(None)

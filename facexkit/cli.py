@@ -1,7 +1,8 @@
-"""The command line: `facexkit run`, `facexkit stages`, `facexkit layers`, `facexkit benchmark`."""
+"""The command line: `facexkit run`, `facexkit explain`, `facexkit stages`, `facexkit layers`, `facexkit benchmark`."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -57,15 +58,13 @@ def run(
     Without -p data the built-in faces are taken. `facexkit stages` lists the stages and the parameters.
     Ctrl-C stops it; the same command with --resume goes on.
     """
-    from facexkit.parameters import parse, read_parameter_file
+    from facexkit.parameters import read_parameter_file
     from facexkit.stages import run_stages
 
     given: dict[str, object] = {}
     for file in files or []:
         given |= read_parameter_file(file, trust)
-    for pair in parameters or []:
-        name, _, text = pair.partition("=")
-        given[name] = parse(name, text)
+    given |= parsed(parameters)
     if client is not None:
         given["client"] = client
     command = shlex.join(["facexkit", *_typed])
@@ -76,6 +75,33 @@ def run(
     typer.echo(f"\nThe whole result: {(out / 'index.html').resolve()}")
     if "data" not in given:
         typer.echo(f"\n{OWN_DATA}")
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")],
+    photos: Annotated[Path, typer.Argument(help="A folder of photographs, aligned faces or not.")],
+    labels: Annotated[
+        Optional[Path], typer.Option("--labels", help="A CSV of images and labels: what is predicted, then groups.")
+    ] = None,
+    parameters: Annotated[Optional[list[str]], typer.Option("-p", metavar="NAME VALUE", help="As of `facexkit run`.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the result goes.")] = Path("runs/explain"),
+    trust: Trust = False,
+) -> None:
+    """Say which face regions drive a model, from photographs alone, and with labels whom it treats worse; one page."""
+    from facexkit.show.run import photographs_of
+
+    given = photographs_of(model, photos, labels, parsed(parameters), trust)
+    stages = ["faces", "model", "regions", *(["audit"] if given.get("protected") else [])]
+    pairs = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()]
+    run(stages, pairs, None, out, trust=trust)
+
+
+def parsed(pairs: Sequence[str] | None) -> dict[str, object]:
+    """Return the parameters of `NAME=VALUE` texts."""
+    from facexkit.parameters import parse
+
+    return {name: parse(name, text) for name, _, text in (pair.partition("=") for pair in pairs or ())}
 
 
 @app.command("stages")

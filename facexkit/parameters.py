@@ -39,6 +39,12 @@ class Parameters(BaseModel):
     data_root: Optional[Text] = Field(None, description="folder of the images")
     annotations: Optional[Text] = Field(None, description="label file, where it is not the format's own")
     masks: Optional[Text] = Field(None, description="region masks: a folder or landmarks; None takes the format's own")
+    mask_classes: Optional[Text] = Field(
+        None, description="order of the values in index masks: celebamask, face_parsing, or names with commas"
+    )
+    find: Optional[Text] = Field(
+        None, description="photographs: largest (or yes) or all finds, aligns and takes their faces"
+    )
     target: Optional[Text] = Field(None, description="label column that the model predicts")
     protected: EachOnce = Field([], description="columns of the groups to compare")
     limit: Optional[Count] = Field(None, description="only the first so many images")

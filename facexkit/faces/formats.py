@@ -89,8 +89,8 @@ def load_faces(
 
     Parameters
     ----------
-    format : synthetic, celebamask_hq, celeba, csv, image_folder, fairface, utkface, lfwa, face_dictionary, pairs, rfw,
-        bfw, parquet, or a registered one.
+    format : synthetic, celebamask_hq, celeba, csv, photos, image_folder, fairface, utkface, lfwa, face_dictionary,
+        pairs, rfw, bfw, parquet, or a registered one.
     root : folder that the images' paths are relative to.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
     masks : None for the format's own, a folder, "landmarks", `NAME:REST` of a registered kind, or a face parser.
@@ -113,6 +113,7 @@ def load_faces(
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
         raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
     how = {name: options.pop(name) for name in PASSED if name in options}
+    find = {True: "largest", "yes": "largest", False: None, "no": None}.get(find, find)
     given = {"root": root, "annotations": annotations, **options}
     given = {name: value for name, value in given.items() if value is not None}
     reading = read(**_arguments(format, read, given, target))
@@ -130,7 +131,7 @@ def load_faces(
         faces.masks = _own_masks(masks, reading, faces, order_of(mask_classes))
         faces.notes += compared(faces.masks, faces, mask_classes) if isinstance(faces.masks, MaskFiles) else []
     if find:
-        faces = FINDERS.find("largest" if find is True else find)(faces, margin, **how)
+        faces = FINDERS.find(find)(faces, margin, **how)
     if made:
         name, _, rest = masks.partition(":") if isinstance(masks, str) else ("parser", "", masks)
         faces.masks, more = MASKS[name](rest, faces, **how)

@@ -118,7 +118,7 @@ def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
     if (wrong := ~values.isin([-1, 1, "-1", "1"])).any(axis=None):
         row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
         found = values.iat[row, column]
-        what = f"has {found!r}, not -1 or 1" if found else "has fewer values than line 2 has attributes"
+        what = f"has {found!r}, not -1 or 1" if found != "" else "has fewer values than line 2 has attributes"
         where = f"{file}, line {row + (3 if listed else 2)} ({table.path[row]}), column {values.columns[column]!r}"
         raise FacexkitError(f"{where}: {what}; mend it")
     if listed and len(table) != int(count):

@@ -47,7 +47,7 @@ def place_files(paths: pd.Series, root: Path, place: object) -> tuple[pd.Series,
     """
     here, away, odd = _lying(paths, root)
     notes = []
-    if len(lost := paths[~paths.isin(here)]):
+    if len(lost := paths[~paths.isin(here) | paths.map(os.path.isabs)]):
         files = {_plain(file): file for file in images_in(root)}
         mended = lost.map(lambda path: files.get(_plain(_below(path, root)), path))
         if (others := mended != lost).any():

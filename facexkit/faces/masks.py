@@ -213,12 +213,15 @@ def read_pixels(file: Path, take: Callable[[Image.Image], np.ndarray] = np.asarr
 
 def order_of(classes: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the region of each value in index PNGs, of an order by name or as it is listed; None for the format's own."""
-    if isinstance(classes, str) and "," not in classes:
-        check_known("order of mask classes", [classes], ORDERS)
-        return ORDERS[classes]
-    names = [name.strip() for name in classes.split(",")] if isinstance(classes, str) else classes
-    check_known("face region", names or (), REGIONS, "mask_classes names the region of each value, in order.")
-    return tuple(names) if names is not None else None
+    if classes is None:
+        return None
+    texts = [classes] if isinstance(classes, str) else classes
+    names = tuple(name.strip() for text in texts for name in text.split(","))
+    if len(names) == 1:
+        check_known("order of mask classes", names, ORDERS)
+        return ORDERS[names[0]]
+    check_known("face region", names, REGIONS, "mask_classes names the region of each value, in order.")
+    return names
 
 
 def compared(masks: MaskFiles, faces: FaceSet, asked: object) -> list[str]:

@@ -45,6 +45,15 @@ def read_csv(root: Path, annotations: Path, *, image_column: str | None = None, 
     return _with_masks(Reading(table, ImageFolder(root), file=annotations), beside)
 
 
+@register_format("photos")
+def read_photos(root: Path, annotations: Path | None = None) -> Reading:
+    """All images below a folder; without a table of labels they have none."""
+    if annotations:
+        return read_csv(root, annotations)
+    notes: list[str] = []
+    return Reading(pd.DataFrame({"path": images_in(root, notes=notes)}), ImageFolder(root), notes=notes)
+
+
 @register_format("celebamask_hq")
 def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     """CelebAMask-HQ as published, or `images/` and `masks/` with a CSV of labels beside them."""

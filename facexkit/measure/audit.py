@@ -152,6 +152,9 @@ def _read_predictions(source: object, name: str) -> pd.DataFrame:
     for column in ("truth", "prediction"):
         if column not in table:
             raise FacexkitError(f"the predictions {name!r} have no column {column!r}; their columns: {', '.join(table)}")
+    if "path" in table and (twice := table.path.duplicated()).any():
+        row = int(twice.argmax())
+        raise FacexkitError(f"the predictions {name!r}, row {row + 1}: {table.path[row]} stands above already; keep one")
     every = table.assign(truth=as_labels(table.truth), prediction=as_labels(table.prediction))
     table = every[every.truth != ""].reset_index(drop=True)
     table.attrs["without_truth"] = len(every) - len(table)

@@ -10,12 +10,14 @@ from pathlib import Path
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
+from facexkit.faces.label_files import label_table
+from facexkit.faces.notes import MOST_VALUES
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.parameters import PASSES, Parameters, check, read_parameter_file
 from facexkit.show.index import read_manifest
 
-OF_DATA = ("annotations", "masks", "target", "protected", "limit")
+OF_DATA = ("annotations", "masks", "mask_classes", "find", "target", "protected", "limit")
 OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "output", "seed", "device")
 
 
@@ -98,3 +100,24 @@ class Run:
             os.environ.setdefault("FACEXKIT_CACHE", str(self.out / "cache"))  # where the run left the demo models
         given = {each: getattr(self.parameters, each) for each in OF_MODEL}
         return load_model(name or self.parameters.model, **given, trust=self.trust)
+
+
+def photographs_of(
+    model: str, photos: Path, labels: Path | None, given: Mapping[str, object], trust: bool = False
+) -> dict[str, object]:
+    """Return the parameters that explain a model from a folder of photographs; what is given goes before them.
+
+    Faces are found and aligned, masks are drawn over their landmarks, and the layer is the last that has places. Of a
+    CSV of labels the first column is what the model predicts, the others are groups where they have few values.
+    """
+    own: dict[str, object] = {"data": "photos", "data_root": str(photos), "find": "largest", "masks": "landmarks", "model": model}
+    if labels is not None:
+        table = label_table(labels).drop(columns="path")
+        columns = [str(column) for column in table if table[column].nunique() <= MOST_VALUES]
+        own |= {"annotations": str(labels), "target": columns[0] if columns else None, "protected": columns[1:]}
+    own |= given
+    if "layer" not in given:
+        layers = Run(own, trust).load_model().layers
+        with_places = layers.index[(layers.height * layers.width > 1) & (layers.problem == "")]
+        own |= {"layer": with_places[-1]} if len(with_places) else {}
+    return {name: value for name, value in own.items() if value not in (None, [])}

@@ -189,7 +189,7 @@ LOAD = [
     ({"trust": "yes"}, "trust cannot be 'yes': it must be a valid boolean"),
     ({"weight": "x"}, "unknown argument of fx.load_model 'weight'; did you mean 'weights'"),
     ({"source": None}, f"source cannot be None: {TEXT}"),
-    ({"normalize": 5}, "normalize is a name, "),
+    ({"normalize": 5}, "normalize cannot be 5: it must be a valid string or it must be a valid dictionary"),
 ]  # fmt: skip
 
 
