@@ -16,7 +16,7 @@ from facexkit.measure.bootstrap import wilson_interval
 from facexkit.measure.share_interval import PARTS, accused
 from facexkit.models.face_model import FaceModel
 
-SIDE, TAUGHT, ASKED, MANY, WALKS, NOTHING = 32, 4000, 512, 4000, 512, 0.01
+SIDE, TAUGHT, ASKED, MANY, WALKS, NOTHING = 32, 4000, 512, 2500, 512, 0.01
 
 
 def fair(lesson: FaceSet, seed: int) -> FaceModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -13,6 +14,7 @@ from torch import nn
 
 import facexkit as fx
 from benchmarks.small_faces import QUIET, small_faces, taught
+from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.models.face_model import FaceModel
 
@@ -81,14 +83,25 @@ KINDS: dict[str, Callable[[FaceModel, FaceSet, bool], Numbers]] = {
 """Kind of number → what measures it on a set; add a function, and its coverage is printed."""
 
 
-def coverage(kind: str, model: FaceModel, faces: FaceSet, size: int, most: int) -> dict[str, tuple[float, float, int]]:
+def measured(kind: str, model: FaceModel, faces: FaceSet, size: int, most: int, fresh: bool) -> dict[str, Numbers]:
+    """Return the numbers of all faces together ("all") and of each set (its first row); what was measured before is kept."""
+    file = cache_folder() / "benchmarks" / f"coverage_{kind}_{len(faces)}_{size}.json"
+    known = json.loads(file.read_text()) if file.is_file() and not fresh else {}
+    for start in ["all", *range(0, min(len(faces), size * most), size)]:
+        if str(start) not in known:
+            own = faces if start == "all" else faces[start : start + size]
+            known[str(start)] = KINDS[kind](model, own, start == "all")
+            write_whole(file, json.dumps(known).encode())
+    return known
+
+
+def coverage(found: dict[str, Numbers]) -> dict[str, tuple[float, float, int]]:
     """Return of each number above 1 % its truth, the share of the sets whose interval holds it, and how many have one."""
-    truth = {name: value for name, (value, _, _) in KINDS[kind](model, faces, True).items() if abs(value) > 0.01}
+    truth = {name: value for name, (value, _, _) in found.pop("all").items() if abs(value) > 0.01}
     held: dict[str, list[bool]] = {name: [] for name in truth}
-    for start in range(0, min(len(faces), size * most), size):
-        found = KINDS[kind](model, faces[start : start + size], False)
+    for numbers in found.values():
         for name, true in truth.items():
-            _, low, high = found.get(name, (np.nan,) * 3)
+            _, low, high = numbers.get(name, (np.nan,) * 3)
             if np.isfinite(low):
                 held[name].append(low <= true <= high)
     return {name: (truth[name], float(np.mean(own)), len(own)) for name, own in held.items() if own}
@@ -101,12 +114,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=12_800)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], help="faces in a set")
     parser.add_argument("--sets", type=int, default=200, help="sets at most")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     how = parser.parse_args(arguments)
     torch.set_num_threads(1)
     faces, model = faces_and_model(how.faces)
     for kind in how.kinds:
         for size in how.sizes:
-            found = coverage(kind, model, faces, size, how.sets)
+            found = coverage(measured(kind, model, faces, size, how.sets, how.fresh))
             covered = np.array([share for _, share, _ in found.values()])
             print(f"\n{kind}, sets of {size}: mean {covered.mean():.3f}, least {covered.min():.3f}, most {covered.max():.3f}")
             for name, (true, share, sets) in sorted(found.items(), key=lambda each: -abs(each[1][0])):

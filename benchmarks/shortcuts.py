@@ -128,7 +128,7 @@ def planting(region: str, seed: int) -> tuple[float, dict[str, int]]:
     places = {}
     for name, method in METHODS.items() if learned >= LEARNED else ():
         scores = {one: score for one, score in method(model, exam).items() if np.isfinite(score)}
-        places[name] = 1 + sum(score > scores[part] for score in scores.values())
+        places[name] = 1 + sum(bool(score > scores[part]) for score in scores.values())
     return float(learned), places
 
 

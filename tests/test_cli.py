@@ -34,6 +34,8 @@ def test_a_pair_without_its_value_is_told():
         (["run", "-p", "limit", "many"], 1, "facexkit: parameter 'limit' cannot be 'many'"),
         (["run", "-f", "no.yaml"], 1, "facexkit: parameter file no.yaml cannot be read"),
         (["run", "--no-such-option"], 2, "No such option"),
+        (["benchmark", "shortcut"], 1, "facexkit: unknown benchmark 'shortcut'; did you mean 'shortcuts'"),
+        (["benchmark", "together", "--walks", "many"], 2, "facexkit benchmark together: error: argument --walks"),
         (["layers", "torchvision:resnet"], 1, "facexkit: unknown torchvision model 'resnet'"),
     ],
 )

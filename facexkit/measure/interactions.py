@@ -99,11 +99,11 @@ def turned_by(part: str, sample: Sample, pairs: np.ndarray, moved: np.ndarray, p
     tried = pairs[np.sort(best[np.sort(firsts)][:TRIED])]
     outputs = torch.from_numpy(ask(sample, tried, np.stack([np.ones(len(REGIONS), bool), own])))
     shown = torch.cat([sample.outputs[tried[:, 0]][:, None], outputs], 1)
-    f = margin(shown, sample.targets[place], sample.likely).numpy()
-    best = np.argsort(-abs(f[:, 2] - f[:, 0]), kind="stable")[:TURNED]
     said = shown if sample.own_question else probabilities(shown.flatten(0, 1)).view(shown.shape)
+    said = said[..., sample.targets[place]].numpy()
+    best = np.argsort(-abs(said[:, 2] - said[:, 0]), kind="stable")[:TURNED]
     kept, names = np.full((TURNED, 3), np.nan), np.full((2, TURNED), "", object)
-    kept[: len(best)] = said[best, :, sample.targets[place]].numpy()
+    kept[: len(best)] = said[best]
     names[:, : len(best)] = paths[sample.rows[tried[best]]].T
     values = {"turned_image": ("turn", names[0]), "turned_other": ("turn", names[1])}
     values |= {"turned_region": ("turn", np.full(TURNED, part, object)), "turned_output": (("turn", "shown"), kept)}

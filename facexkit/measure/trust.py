@@ -22,15 +22,16 @@ from facexkit.measure.share_interval import share_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.exchange import FacePairs
 from facexkit.probe.options import PassOptions
+from facexkit.probe.progress import Progress, progress_bar
 from facexkit.probe.run import run
 
-DEPTHS = (0.25, 0.5, 0.75, 1.0)
+DEPTHS = (0.33, 0.67, 1.0)
 """Shares of a model's weights that are made random, from the top."""
 
 
 def randomized_scores(
     model: FaceModel, faces: FaceSet, layer: str | None = None, target_class: int | str = 1, method: str = "share", *,
-    draws: int = 4, seed: int = 0, **options: object,
+    draws: int = 3, images: int = 200, seed: int = 0, progress: Progress = True, **options: object,
 ) -> xr.Dataset:  # fmt: skip
     """Score regions again with the model's weights made random from the top layer down (Adebayo et al. 2018).
 
@@ -40,22 +41,30 @@ def randomized_scores(
     Parameters
     ----------
     draws : how many models with all weights random make the band.
+    images : how many faces to draw from the set at most.
+    progress : whether a bar is shown, see `Progress`.
     layer, target_class, method, options : see `score_regions`; decision shares are `quick`.
 
     Returns
     -------
-    Dataset: score (depth, region), the share of the weights that are random from the top; low, high (region), the least
-    and the greatest score of the models that are wholly random.
+    Dataset: score (depth, region), by the share of the weights that are random from the top; low, high (region), the least
+    and the greatest score of the models that are wholly random. Unions follow the regions, where the method has them.
     """
-    options = {"quick": True} | options if method == "share" else options
+    options = ({"quick": True} if method == "share" else {}) | options | {"progress": False}
+    faces = faces[np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])]
+    about = {"total": len(DEPTHS) + draws - 1, "unit": "model", "desc": f"{model.name} with random weights"}
 
     def scored(depth: float, draw: int) -> xr.DataArray:
         other = shuffled(model, depth, seed + draw)
         found = score_regions(other, faces, layer, model.class_index(target_class), method, seed=seed, **options)
-        return found.score.isel(target_class=0, drop=True)
+        found = found.isel(target_class=0).reset_coords(drop=True)
+        bar.update(1)
+        unions = [found.union_score.rename(union="region")] if "union_score" in found else []
+        return xr.concat([found.score, *unions], "region")
 
-    steps = [scored(depth, 0) for depth in DEPTHS]
-    wholly = xr.concat([steps[-1], *(scored(1.0, draw) for draw in range(1, draws))], "draw")
+    with progress_bar(progress, **about) as bar:
+        steps = [scored(depth, 0) for depth in DEPTHS]
+        wholly = xr.concat([steps[-1], *(scored(1.0, draw) for draw in range(1, draws))], "draw")
     score = xr.concat(steps, xr.Variable("depth", list(DEPTHS)))
     made_by = provenance(model, faces, method=method, layer=layer or "", draws=draws, seed=seed)
     return xr.Dataset({"score": score, "low": wholly.min("draw"), "high": wholly.max("draw")}, attrs=made_by)
@@ -100,8 +109,9 @@ def exchange_curves(
         order = random_orders if full is None else np.tile([REGIONS.index(region) for region in full], (len(pairs), 1))
         way = Walks(MaskView(REGIONS, model.image_size), [target], sample.likely, sample.margins[pairs[:, 0]], sample.second(pairs))
         run(model, faces, [way], sample.how, pairs=FacePairs(sample.rows[pairs], order))
-        moved = way.result()[0][..., 0]
-        along = np.take_along_axis(moved, order, 1).cumsum(1)
+        moved, exchanged, _ = way.result()
+        met = order[exchanged.any(0)[order]].reshape(len(order), -1)  # what no pair has is no step
+        along = np.take_along_axis(moved[..., 0], met, 1).cumsum(1)
         d = along[:, -1:]
         found[name] = share_interval(pairs, np.column_stack([along, along.mean(1)]) * d, d[:, 0] ** 2)
     ends = {f"area{end}": ("order", [own[k][-1] for own in found.values()]) for k, end in enumerate(("", "_low", "_high"))}

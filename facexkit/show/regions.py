@@ -124,7 +124,7 @@ def _on_placebo(share: xr.Dataset) -> list[str]:
     return [
         NotMeasured(
             f"Read these shares with care: exchanges between two faces of one decision take {lost} of the way off it, where they "
-            "should do nothing on average; to this model exchanged faces look unlike faces."
+            "should do nothing on average; to this model exchanged faces look unlike faces. See what seam=2, a softer edge, changes."
         )
     ]
 

@@ -37,6 +37,10 @@ def f(image):
     return together(torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255).item()
 
 
+def chance(image):
+    return 1 / (1 + np.exp(-f(image)))
+
+
 def put(image, other, names):
     """The image with the pixels of some regions of another one."""
     image = image.copy()
@@ -74,10 +78,10 @@ def test_the_exchanges_shown_are_those_that_turn_the_decision_most(faces, images
     assert len(set(firsts)) == 4 and set(found.turned_region.values) == {"lips"}
     turns = []
     for k, (i, j) in enumerate(zip(firsts, others, strict=True)):
-        expected = [f(images[i]), f(images[j]), f(put(images[i], images[j], ["lips"]))]
-        np.testing.assert_allclose(found.turned_output[k], 1 / (1 + np.exp(-np.array(expected))), atol=1e-5)
+        expected = [chance(images[i]), chance(images[j]), chance(put(images[i], images[j], ["lips"]))]
+        np.testing.assert_allclose(found.turned_output[k], expected, atol=1e-5)
         turns.append(abs(expected[2] - expected[0]))
-    every = [abs(f(put(images[i], images[j], ["lips"])) - f(images[i])) for i, j in draw_pairs(N, 4, 0)[0]]
+    every = [abs(chance(put(images[i], images[j], ["lips"])) - chance(images[i])) for i, j in draw_pairs(N, 4, 0)[0]]
     assert turns == sorted(turns, reverse=True) and turns[0] == pytest.approx(max(every))
 
 
