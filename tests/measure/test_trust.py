@@ -50,7 +50,7 @@ def test_curves_are_the_sums_of_the_shares_in_each_order(additive):
     assert (curves.curve[:, 0] == 0).all() and np.allclose(curves.curve[:, -1], 1)
     np.testing.assert_allclose(curves.area, curves.curve[:, 1:].mean("step"), atol=1e-9)
     true, wrong, chance = (curves.sel(order=name) for name in ("true", "false", "random"))
-    assert wrong.area < chance.area < true.area and true.area_low > chance.area_high
+    assert wrong.area < chance.area < true.area and true.area_low > wrong.area_high
 
 
 def test_agreement_is_spearmans_over_the_regions_that_both_have(small_model, small_faces):
