@@ -91,7 +91,6 @@ class RepairMethod:
     wants : of "masks", "groups" and "gradients", what it cannot do without.
     """
 
-    title = ""
     wants: tuple[str, ...] = ()
 
     def check(self, task: Task) -> None:
@@ -108,7 +107,7 @@ REPAIRS: Registry[type[RepairMethod]] = Registry("repair method", "facexkit.repa
 class Exchange(RepairMethod):
     """Train on with its own labels while the regions are a random other face's; the control: while they are its own."""
 
-    title, wants = "trained on with the region exchanged", ("masks", "gradients")
+    wants = ("masks", "gradients")
 
     def check(self, task: Task) -> None:
         check_known("layer", task.layers or (), dict(task.model.network.named_modules()))
@@ -149,7 +148,7 @@ class LastLayer(RepairMethod):
     averaged over ten sets.
     """
 
-    title, wants = "last layer refitted on balanced groups", ("groups",)
+    wants = ("groups",)
 
     def check(self, task: Task) -> None:
         head_of(task.model)
@@ -182,7 +181,7 @@ class Erase(RepairMethod):
     Without `layers` the units are the last layer's inputs; else the mean of each of a layer's maps.
     """
 
-    title, wants = "the group erased from a layer", ("groups",)
+    wants = ("groups",)
 
     def check(self, task: Task) -> None:
         for layer in task.layers or ():
@@ -210,8 +209,6 @@ class Ablate(RepairMethod):
 
     The control: as many random other units.
     """
-
-    title = "units switched off"
 
     def check(self, task: Task) -> None:
         if not task.layers:

@@ -101,17 +101,15 @@ def repair(
     Parameters
     ----------
     regions : names of regions or unions; or region scores by the method "share", whose accused regions are taken.
-    method : "exchange": trained on with its own labels while the regions are a random other face's. "last_layer": the
-        last layer refitted on balanced groups. "erase": a linear map after which no linear classifier finds the group.
-        "ablate": units off for good. Or a registered one.
+    method : "exchange": trained on with its own labels while the regions are another face's. "last_layer": that refitted
+        on balanced groups. "erase": a map after which no linear classifier finds the group. "ablate": units off for good.
     layers : what may change: names of layers; for "ablate" also {layer: units}.
     epochs, rate : of "exchange": AdamW with a one-cycle rate, and the batches of `batch_size`.
     held_out : share of the faces, with `identity` of the persons, on which all is measured; a set with a split "test" or
         "val" is measured there.
-    out : folder for the model and its card, and from which the same call goes on after a kill.
-    by : label columns whose groups are compared; protected columns by default, without them the classes. The first is the
-        group of "last_layer" and "erase".
-    target_class : of the decision shares.
+    out : folder for the model and its card; the same call goes on there after a kill.
+    by : label columns to compare, the protected ones or else the classes by default; the first is that of "last_layer" and
+        "erase". target_class : of the decision shares.
     rounds : up to three: another region that took the place is exchanged too, from the start.
     how : options of the pass, see `PassOptions`.
 
@@ -127,42 +125,47 @@ def repair(
     FacexkitError, before any work, for unknown names, labels that are no classes of the model, faces without masks or of
     whom none has the region, too few faces, a method without its group column, or a model that cannot be trained.
     """
-    options, maker = PassOptions(**how), REPAIRS.find(method)()
     if rate <= 0 or not 1 <= rounds <= ROUNDS:
         raise FacexkitError(f"repair takes a rate above 0 and 1 to {ROUNDS} rounds, not rate={rate:g}, rounds={rounds}")
-    names, folder = _named(regions), None if out is None else Path(out)
+    maker, options, names = REPAIRS.find(method)(), PassOptions(**how), _named(regions)
     groups = [by] if isinstance(by, str) else list(by or faces.protected)
     pupils, examinees, classes = _sides(model, faces, held_out, seed)
-    given = [layers] if isinstance(layers, str) else layers
+    given, folder = [layers] if isinstance(layers, str) else layers, None if out is None else Path(out)
     task = Task(model, pupils, classes, _parts(names), given, (groups or [""])[0], epochs, rate, seed, folder, options)
     _check(task, maker, method, examinees)
     pupils = decoded(pupils, model.image_size, options)
     task = replace(task, faces=pupils, classes=true_classes(pupils, model), how=replace(options, workers=0, client=None))
     if options.client is None:
         examinees, options = decoded(examinees, model.image_size, options), task.how
-
-    bench = _Bench(examinees, target_class, seed, options)
-    said, names, moved, rounds = {"before": bench(model)}, list(names), [], range(1, rounds + 1)
-    for place in rounds:
-        mended = maker(replace(task, regions=_parts(names)), control=False)
-        said["after"] = bench(mended)
-        moved = _moved(said["before"][1], said["after"][1], names)
-        if not moved or place == rounds[-1]:
-            break
-        names += moved
-    control = maker(task, control=True)
-    said["control"] = bench(control)
-    mended.name, control.name = f"{model.name}, repaired ({', '.join(names)})", f"{model.name}, control"
-    made = {"method": method, "regions": names, "rounds": place, "epochs": epochs, "rate": rate, "seed": seed}
-    made |= {"layers": str(given or ""), "trained_on": len(pupils), "held_out": len(examinees), "taken_over": moved}
-    result = _result(said, groups or [examinees.target], seed).assign_attrs(provenance(model, faces, **made))
-    shares = {state: scores.assign_attrs(model=state) for state in STATES if (scores := said[state][1]) is not None}
-    found = Repair(mended, control, result, shares)
+    found = _proven(task, maker, names, rounds, _Bench(examinees, target_class, seed, options), groups or [examinees.target])
+    asked = {"method": method, "epochs": epochs, "rate": rate, "seed": seed, "layers": str(given or "")}
+    made = provenance(model, faces, **asked, trained_on=len(pupils), held_out=len(examinees))
+    found = replace(found, result=found.result.assign_attrs(made))
     if folder is not None:
         found.save(folder)
         for file in folder.glob("*.checkpoint.pt"):
             file.unlink()
     return found
+
+
+def _proven(
+    task: Task, maker: RepairMethod, names: list[str], rounds: int, bench: _Bench, groups: Sequence[str]
+) -> Repair:
+    """Repair in rounds, repeat without what the method rests on, and measure all three."""
+    said, names = {"before": bench(task.model)}, list(names)
+    for place in range(1, rounds + 1):
+        mended = maker(replace(task, regions=_parts(names)), control=False)
+        said["after"] = bench(mended)
+        moved = _moved(said["before"][1], said["after"][1], names)
+        if not moved or place == rounds:
+            break
+        names += moved
+    control = maker(task, control=True)
+    said["control"] = bench(control)
+    mended.name, control.name = f"{task.model.name}, repaired ({', '.join(names)})", f"{task.model.name}, control"
+    result = _result(said, groups, task.seed).assign_attrs(regions=names, rounds=place, taken_over=moved)
+    shares = {state: scores.assign_attrs(model=state) for state in STATES if (scores := said[state][1]) is not None}
+    return Repair(mended, control, result, shares)
 
 
 @dataclass(frozen=True)

@@ -14,5 +14,5 @@ tqdm's `update(n)`; what it raises there ends the work."""
 
 
 def progress_bar(progress: Progress, **about: object) -> AbstractContextManager:
-    """Return the bar that somebody asked for."""
-    return progress(**about) if callable(progress) else tqdm(**about, disable=not progress)
+    """Return the bar that somebody asked for; TQDM_DISABLE=1 in the environment silences all of tqdm's."""
+    return progress(**about) if callable(progress) else tqdm(**about, **({} if progress else {"disable": True}))
