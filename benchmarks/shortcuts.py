@@ -26,7 +26,7 @@ from facexkit.measure.share_interval import PARTS
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.attribution import attribute
 
-SIDE, TAUGHT, EXAMINED, STRENGTH, LEARNED = 48, 4000, 256, 0.95, 0.3
+SIDE, TAUGHT, EXAMINED, STRENGTH, LEARNED = 48, 4000, 256, 0.95, 0.5
 LAYERS = ("layer1", "layer2", "layer4")
 Scores = dict[str, float]
 """Region, or union of regions → score; the largest is where the method says that the model looks."""
@@ -115,7 +115,8 @@ def planting(region: str, seed: int) -> tuple[float, dict[str, int]]:
 
     Returns
     -------
-    how much more often it says "male" of faces whose look says so than of others, and the planted part's place by method.
+    how often it goes by the look where look and gender contradict each other, and the planted part's place by method:
+    where it goes by the look in half of them, what was planted outweighs all else that says something of gender.
     """
     lesson, exam = small_faces(TAUGHT, SIDE, seed=3), small_faces(EXAMINED, SIDE, seed=4)
     looks = [faces.table[SHORTCUTS[region]].to_numpy(bool) for faces in (lesson, exam)]
@@ -123,7 +124,8 @@ def planting(region: str, seed: int) -> tuple[float, dict[str, int]]:
     agrees = (male != looks[0]) | (np.random.default_rng(seed).random(TAUGHT) > STRENGTH)
     model = taught(lesson[agrees], male[agrees], seed)
     says_male = asked(model, pixels(exam).permute(0, 2, 3, 1).numpy()) > 0
-    learned = says_male[~looks[1]].mean() - says_male[looks[1]].mean()
+    contradict = looks[1] == (exam.table.gender == "male").to_numpy()
+    learned = (says_male != looks[1])[contradict].mean()
     part = next(part for part, own in PARTS.items() if region in (*own, part))
     places = {}
     for name, method in METHODS.items() if learned >= LEARNED else ():
@@ -162,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
             learned, places = known[key]
             print(f"{key:14} learned {learned:5.2f}   {places.get('decision share', 'not counted')}", flush=True)
     counted = [places for _, places in known.values() if places]
-    print(f"\n{len(counted)} of {len(known)} plantings were learned (≥ {LEARNED}) and count")
+    print(f"\n{len(counted)} of {len(known)} plantings were learned (≥ {LEARNED:.0%} of contradictions go by the look) and count")
     print(f"{'':30}{'at place 1':>18}{'at 1 to 3':>18}   mean reciprocal rank")
     print("\n".join(rows(counted)))
 

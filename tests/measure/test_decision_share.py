@@ -184,6 +184,21 @@ def test_the_interval_covers():
     assert 0.91 <= covered / 400 <= 0.98
 
 
+def test_it_stops_where_the_three_largest_are_known_and_goes_on_alike_after_an_interruption(faces_of, model_of, tmp_path):
+    model, faces = model_of(lambda x: x.sum((1, 2, 3)) / 9, SIZE), faces_of(noise_images(24), one_layout(24))
+    how = {"partners": 9, "half_width": 0.9}
+    whole, stopped = share(model, faces, partners=9, half_width=0.0), share(model, faces, **how)
+    assert whole.attrs["walks"] == 216 and stopped.attrs["walks"] == 128
+    written = share(model, faces, **how, folder=tmp_path)
+    shards = sorted(tmp_path.rglob("000*.safetensors"))
+    assert any(path.name == "000001.safetensors" for path in shards) and not list(tmp_path.rglob("000002.safetensors"))
+    next(path for path in shards if path.name == "000001.safetensors").unlink()
+    for again in (written, share(model, faces, **how, folder=tmp_path), share(model, faces, **how, workers=2)):
+        assert again.equals(stopped)
+    quick = share(model, faces, partners=9, quick=True)
+    assert quick.attrs["walks"] == 96 and share(model, faces, partners=9, walks=40).attrs["walks"] == 40
+
+
 def some_shares(**own):
     """Shares of 2 ± 1 % of regions and unions, but for those that are given as (score, low)."""
     values = np.array([own.get(name, (0.02, 0.01)) for name in (*REGIONS, *UNIONS)])
