@@ -15,6 +15,8 @@ PARTS = {name: (name,) for name in REGIONS if not any(name in own for own in UNI
 """What a sentence names, and its regions: unions, such as the lips, in the place of theirs."""
 CARRIES = 0.02
 """The least share that is worth a sentence."""
+CERTAIN = 30
+"""Faces that are enough to believe a share on which all their pairs agree."""
 
 
 def accused(scores: xr.Dataset) -> list[str]:
@@ -22,7 +24,8 @@ def accused(scores: xr.Dataset) -> list[str]:
 
     A region is accused if the lower end of an interval that holds for all regions at once lies above 2 %: with K
     regions that have a share, score − z(1 − 0.05 / K) / z(0.975) · (score − score_low) > 0.02 (Bonferroni, one-sided).
-    A pair such as the lips is asked for together, as its union. Where no spread is known nothing is accused.
+    A pair such as the lips is asked for together, as its union. Where all pairs agree, so that no spread is known, the
+    share itself counts, if it is that of 30 faces.
 
     Parameters
     ----------
@@ -30,10 +33,11 @@ def accused(scores: xr.Dataset) -> list[str]:
     """
     scores = scores.squeeze("target_class") if "target_class" in scores.dims else scores
     ends = {}
-    for end in ("score", "score_low"):
+    for end in ("score", "score_low", "images"):
         of = scores[end].to_series()
         ends[end] = pd.concat([of, scores[f"union_{end}"].to_series()]).reindex([*PARTS]) if "union" in scores.dims else of
-    score, low = ends.values()
+    score, low, images = ends.values()
+    low = low.fillna(score.where(images >= CERTAIN))
     normal = NormalDist()
     wider = normal.inv_cdf(1 - (1 - LEVEL) / max(score.count(), 1)) / normal.inv_cdf((1 + LEVEL) / 2)
     clear = score[score - wider * (score - low) > CARRIES]
@@ -46,7 +50,8 @@ def share_interval(pairs: np.ndarray, toward: np.ndarray, square: np.ndarray) ->
     The interval counts that each face is in several pairs: with e_p = (toward − share·square) / Σ square the influence of
     the pair p, both its walks together, and S_m the change of the share when all pairs that touch face m are left out (the
     jackknife, which for few faces covers better than the sum of their e_p), V = Σ_m S_m² − Σ_p e_p² (dyadic clustering;
-    Fafchamps & Gubert 2007), and the quantiles of t for (faces − 1) degrees of freedom.
+    Fafchamps & Gubert 2007), at least Σ_p e_p², which pairs without a common face would have, and the quantiles of t for
+    (faces − 1) degrees of freedom.
 
     Parameters
     ----------
@@ -67,7 +72,8 @@ def share_interval(pairs: np.ndarray, toward: np.ndarray, square: np.ndarray) ->
         np.add.at(touching, end, np.column_stack([toward, square]))
     without = (toward.sum(0) - touching[:, :-1]) / np.maximum(whole - touching[:, -1:], np.finfo(float).tiny)
     spread = (count - 1) / count * ((without - without.mean(0)) ** 2).sum(0)
-    variance = spread - (both**2).sum(0)
+    apart = (both**2).sum(0)
+    variance = np.maximum(spread - apart, apart)
     known = variance > 1e-18  # below, all pairs agree, and nothing is known of a spread
     reach = t.ppf((1 + LEVEL) / 2, count - 1) * np.sqrt(np.where(known, variance, np.nan))
     return share, share - reach, share + reach
