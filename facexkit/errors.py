@@ -39,7 +39,9 @@ def listed(names: Sequence[object], most: int = 5) -> str:
 
 
 @contextmanager
-def told(what: str, advice: str = "", kinds: type | tuple[type, ...] = Exception) -> Iterator[None]:
+def told(
+    what: str, advice: str = "", kinds: type | tuple[type, ...] = (Exception, SystemExit)
+) -> Iterator[None]:
     """Turn what a library, a file or somebody's code raises into a `FacexkitError`: what is wrong, why, what to do."""
     try:
         yield

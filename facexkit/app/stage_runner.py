@@ -34,6 +34,8 @@ def _stages(runner: StageRunner, value: object) -> bool:
 class StageRunner(Widget):
     """Runs the `chosen` stages with a folder's `params.yaml` when `start` counts up; `findings` says what came out.
 
+    A run that stopped goes on where it did, and what is finished stays.
+
     Parameters
     ----------
     folder : the run's folder.
@@ -94,9 +96,9 @@ class StageRunner(Widget):
 def run_asked(stages: list[str], folder: str, trust: bool) -> None:
     """Run what a `StageRunner` asks of a Python of its own; nothing of it goes through a command line."""
     parameters = Path(folder, "params.yaml")
-    command = shlex.join(["facexkit", "run", *stages, "-f", str(parameters), "--out", folder])
+    command = shlex.join(["facexkit", "run", *stages, "-f", str(parameters), "--out", folder, "--resume"])
     try:
-        run_stages(stages, read_parameter_file(parameters), folder, trust=trust, command=command, say=print)
+        run_stages(stages, read_parameter_file(parameters), folder, trust=trust, resume=True, command=command, say=print)
     except FacexkitError as error:
         sys.exit(f"facexkit: {error}")
 

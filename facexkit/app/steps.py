@@ -134,8 +134,12 @@ class App(Box):
         if not re.fullmatch(r"\w[\w-]{0,59}", name) or (self.runs / name).is_symlink() or name in ("cache", MODELS):
             raise FacexkitError(f"a run cannot be called {name[:80]!r}; take up to 60 letters, digits, - and _")
         folder, asked = self.runs / name, {key: values[key] for key in ("layer", "target_class")}
-        choices = check({**self.given, **asked}).model_dump(exclude={"out"})
-        write_whole(folder / "params.yaml", write_yaml(choices).encode())
+        wanted = check({**self.given, **asked})
+        choices, said = wanted.model_dump(exclude={"out"}), wanted.model_dump(exclude={"out", "client"}, exclude_none=True)
+        if not Run.is_one(folder):
+            write_whole(folder / "params.yaml", write_yaml(choices).encode())
+        elif Run.of(folder).choices != said:
+            raise FacexkitError(f"there is a run {name!r} with other choices, which stays as it is; take another name")
         served, chosen, shown = os.environ.get("FACEXKIT_APP_SERVED", ""), ["verification"] if self.pairs else None, []
         if not self.pairs:
             self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices)

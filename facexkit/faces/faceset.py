@@ -206,6 +206,7 @@ class FaceSet:
             _Decoder(self, image_size, tuple(masks), remember),
             batch_sampler=[list(map(int, batch)) for batch in rows],
             num_workers=workers,
+            generator=torch.Generator(),  # its own: the loader draws from it, and everybody's numbers stay as they were
             collate_fn=_collate,
             pin_memory=pin_memory,
             multiprocessing_context="forkserver" if from_thread else None,

@@ -119,6 +119,8 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, how: Mapp
         if len(models) < len(several):
             raise FacexkitError(f"two models have one name ({', '.join(models)}); name each: audit({{NAME: MODEL, …}}, …)")
     tables, classes = {}, []
+    if target is not None and not any(isinstance(one, FaceModel) for one in models.values()):
+        raise FacexkitError(f"target={target!r} is what a model predicts of faces; predictions have it in their column truth")
     for name, one in models.items():
         if isinstance(one, FaceModel):
             if faces is None:

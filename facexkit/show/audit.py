@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from facexkit.measure.groups import CROSS
 from facexkit.measure.saved import write_table
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import MARKS, draw_dots, drawn
+from facexkit.show.figures import MARKS, draw_dots, drawn, subplots
 from facexkit.show.readings import percent, points, points_between
 from facexkit.show.words import NotMeasured, group_title, headed, label_of, model_name, model_of, words
 
@@ -140,10 +139,8 @@ def plot_audit(found: xr.Dataset, metric: str = "accuracy", title: str | None = 
     """
     parts = [found.sel(group=found.attribute_of == name) for name in found.attribute.to_numpy()]
     rows, names = [part.sizes["group"] for part in parts], [model_name(name) for name in found.model.to_numpy()]
-    figure, axes = plt.subplots(
-        len(parts), 1, figsize=(8, 1.2 + 0.42 * sum(rows) + 0.4 * len(rows)), sharex=True, squeeze=False,
-        height_ratios=rows, layout="constrained",
-    )  # fmt: skip
+    size = (8, 1.2 + 0.42 * sum(rows) + 0.4 * len(rows))
+    figure, axes = subplots(len(parts), figsize=size, sharex=True, squeeze=False, height_ratios=rows)
     for ax, part, by in zip(axes[:, 0], parts, map(str, found.attribute.to_numpy()), strict=True):
         own, ranked = part.sel(metric=metric), part.ranked.to_numpy()
         numbers = ((one.value, one.value_low, one.value_high) for one in (own.sel(model=m) for m in own.model))
@@ -169,7 +166,7 @@ def plot_confusion(found: xr.Dataset, attribute: str, model: str | None = None) 
     one = found.sel(model=found.model.to_numpy()[0] if model is None else model)
     one = one.sel(group=one.attribute_of == attribute)
     groups = one.sizes["group"]
-    figure, axes = plt.subplots(1, groups, figsize=(1 + 2.6 * groups, 3.1), squeeze=False, layout="constrained", sharey=True)
+    figure, axes = subplots(1, groups, figsize=(1 + 2.6 * groups, 3.1), squeeze=False, sharey=True)
     for ax, place in zip(axes[0], range(groups), strict=True):
         counts = one.confusion.isel(group=place).to_numpy()
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -195,7 +192,7 @@ def plot_effects(effects: xr.Dataset, highlight: Sequence[object] = (), title: s
     effects : what `unit_effects` gave.
     highlight : units or sets to mark and name.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, ax = subplots(figsize=(6.4, 4.2))
     chosen = np.isin(effects.unit.to_numpy().astype(str), [str(unit) for unit in highlight])
     for own, (colour, mark), name in ((~chosen, ("#8793a3", "o"), "others"), (chosen, MARKS[1], "marked")):
         part = effects.isel(unit=own)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -23,7 +22,7 @@ from facexkit.measure.saved import save_result, write_table
 from facexkit.models.face_model import FaceModel
 from facexkit.registry import Registry
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import MARKS, drawn
+from facexkit.show.figures import MARKS, Picture, drawn, subplots
 from facexkit.show.pictures import lit_face, of_best, seen_faces
 from facexkit.show.words import group_title, headed, model_name, model_of, title_of, words
 
@@ -110,7 +109,7 @@ def plot_units(
     """
     ranked = rank_concepts(found) if ranked is None else ranked
     order = by_iou(found)[:units] if isinstance(units, int) else np.asarray(units)
-    figure = plt.figure(figsize=(WIDTH, ROW * len(order) + 0.6))
+    figure = Picture(figsize=(WIDTH, ROW * len(order) + 0.6))
     if not len(order):
         figure.suptitle(f"{model_of(found)}, {found.attrs['layer']}: no unit meets any concept", color=INK)
         return figure
@@ -195,7 +194,7 @@ def plot_counts(ranked: Mapping[str, xr.Dataset]) -> Figure:
     """
     known = {name: int((r.interpretable & r.supported).sum()) for name, r in ranked.items()}
     counts = [f"{known[name]} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
-    figure = plt.figure(figsize=(10.5, 1.3 + 0.3 * max(3, len(count_units(ranked)[:15]))), layout="constrained")
+    figure = Picture(figsize=(10.5, 1.3 + 0.3 * max(3, len(count_units(ranked)[:15]))), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     draw_counts(axes, ranked, most=15)
     if len(ranked) > 1 and axes[0].patches:
@@ -231,9 +230,7 @@ def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
     biases : what `global_bias` gave, by the title of its panel.
     """
     size = (1 + 4.4 * len(biases), 4.2)
-    figure, axes = plt.subplots(
-        1, len(biases), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(biases), figsize=size, sharex=True, sharey=True, squeeze=False)
     said = []
     for ax, (name, bias) in zip(axes[0], biases.items(), strict=True):
         part = bias.sel(attribute=attribute)

@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.backends.backend_pdf import PdfPages
@@ -18,7 +17,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.show.dissection import WIDTH, by_iou, dissection_findings, draw_counts, draw_units, page_axes
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import drawn
+from facexkit.show.figures import Picture, drawn
 from facexkit.show.pictures import seen_faces
 from facexkit.show.words import model_of
 
@@ -52,7 +51,7 @@ def write_dissection_report(
 def _page_of_units(
     found: xr.Dataset, ranked: xr.Dataset, seen: Callable[[str], Image.Image], units: np.ndarray, place: str
 ) -> Figure:
-    figure = plt.figure(figsize=(WIDTH, HEIGHT))
+    figure = Picture(figsize=(WIDTH, HEIGHT))
     ax = page_axes(figure)
     heading = f"{model_of(found)}, {found.attrs['layer']}: units by IoU, those with a supported label first, {place}"
     ax.text(0.3, HEIGHT - 0.45, heading, color=SOFT, fontsize=9)
@@ -63,7 +62,7 @@ def _page_of_units(
 @drawn
 def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
     told = found.attrs
-    figure = plt.figure(figsize=(WIDTH, HEIGHT))
+    figure = Picture(figsize=(WIDTH, HEIGHT))
     page = page_axes(figure)
     title = f"Which unit of {told['layer']} detects which concept"
     page.text(0.5, HEIGHT - 0.8, title, fontsize=17, fontweight="bold", color=INK)

@@ -159,10 +159,10 @@ class Explorer(Box):
         return path
 
     def keep(self) -> Path:
-        """Save the region scores and a run's choices (`params.yaml`), to compare with later, and return the folder."""
+        """Save the region scores, and where there is no run yet its choices, to compare with later; return the folder."""
         self.classes.wait()
         now = {**self.choices, "layer": self.layers.layer, "target_class": self.classes.target_class}
-        if self.choices:
+        if self.choices and not Run.is_one(self.folder):
             write_whole(self.folder / "params.yaml", write_yaml(now).encode())
         write_scores(self.classes.shown[0], self.folder / OF_SCORES[0])
         return self.folder

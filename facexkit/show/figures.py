@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from textwrap import fill
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import font_manager, get_data_path
+from matplotlib import font_manager, get_data_path, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -27,15 +27,28 @@ LOOK = {
 """matplotlib's settings for every plot; no text in it is a formula."""
 
 
+class Picture(Figure):
+    """A figure that a notebook shows whatever matplotlib's backend is: pyplot, which has one, is never asked."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(buffer := io.BytesIO(), format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **how: object) -> tuple[Figure, object]:
+    """Return a figure and its axes, as `pyplot.subplots` does."""
+    figure = Picture(figsize=figsize, layout="constrained")
+    return figure, figure.subplots(rows, columns, **how)
+
+
 def drawn(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Give a plotting function the kit's look, all texts as they are written, and close its figure: shown once."""
+    """Give a plotting function the kit's look, and all texts as they are written; a user's own plots keep theirs."""
 
     @wraps(plot)
     def in_our_look(*given: object, **named: object) -> Figure:
-        with plt.rc_context(LOOK):
+        with rc_context(LOOK):
             figure = plot(*given, **named)
             _spell_out(figure)
-        plt.close(figure)
         return figure
 
     return in_our_look

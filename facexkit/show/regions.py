@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -18,7 +17,7 @@ from facexkit.faces.spreadsheet import write_csv
 from facexkit.measure.groups import CROSS
 from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT, short_titles
-from facexkit.show.figures import draw_dots, drawn
+from facexkit.show.figures import draw_dots, drawn, subplots
 from facexkit.show.readings import (
     METHODS,
     Subject,
@@ -209,9 +208,7 @@ def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | Non
     methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
     panels = [[scores for scores in results if scores.attrs.get("method") == method] for method in methods]
     order = ranked(panels[0][0], missing=True)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
         _draw_panel(ax, panel, [reading.region for reading in order])
     axes[0, 0].set_yticks(range(len(order)), [reading.title for reading in order])

@@ -47,6 +47,11 @@ class Run:
         self.trust = run_is_trusted() if trust is None else trust
         self.out = Path(self.parameters.out)
 
+    @staticmethod
+    def is_one(folder: Path) -> bool:
+        """Return whether a folder is that of a run."""
+        return any((folder / name).is_file() for name in ("params.yaml", "manifest.json"))
+
     @classmethod
     def of(cls, folder: str | Path, trust: bool = False) -> Run:
         """Return the run of a folder, by its `params.yaml`, else by its manifest; where its passes ran is not taken over."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from facexkit.show.figures import MARKS, drawn
+from facexkit.show.figures import MARKS, drawn, subplots
 from facexkit.show.pictures import veil
 
 
@@ -24,7 +23,7 @@ def plot_attention(seen: xr.Dataset) -> Figure:
     seen : what `expert_attention` gave, of a few faces.
     """
     images, experts, side = seen.sizes["image"], seen.expert.to_numpy(), seen.sizes["y"]
-    figure, axes = plt.subplots(images, 5, figsize=(8, 1.7 * images + 0.5), squeeze=False, layout="constrained")
+    figure, axes = subplots(images, 5, figsize=(8, 1.7 * images + 0.5), squeeze=False)
     for row, name in zip(axes, seen.image.to_numpy(), strict=True):
         one = seen.sel(image=name)
         for ax in row:
@@ -44,7 +43,7 @@ def plot_attention(seen: xr.Dataset) -> Figure:
 @drawn
 def plot_history(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot the last validation column of each training's `history.csv` over the epochs, by name."""
-    figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    figure, ax = subplots(figsize=(6.4, 3.2))
     for (name, history), (colour, mark) in zip(histories.items(), MARKS, strict=False):
         ax.plot(history.epoch, history.iloc[:, -1], f"{mark}-", color=colour, label=name)
         ax.plot(history.epoch, history.accuracy, ":", color=colour, label=f"{name}, while it learned")

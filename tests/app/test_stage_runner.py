@@ -28,6 +28,10 @@ def test_chosen_stages_are_run_with_the_choices_that_were_kept(run):
     assert (manifest["parameters"]["limit"], manifest["parameters"]["layer"]) == (60, "layer2")
     assert [stage["name"] for stage in manifest["stages"]] == ["faces"] and (run / "01_faces.html").is_file()
     assert runner.findings == manifest["headline"] != []
+    runner.chosen = ["faces", "model"]
+    runner.start += 1
+    runner.wait()
+    assert runner.error == "" and "[1/2]" in (log := (run / "log.txt").read_text()) and "finished earlier, kept" in log
 
 
 def test_stop_ends_the_run_and_keeps_what_was_done(run):

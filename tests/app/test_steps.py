@@ -114,7 +114,12 @@ def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
     app.explorer.wait()
     assert submit(app, "last", name="one") == ""
     app.explorer.wait()
+    written = (tmp_path / "runs/one/params.yaml").read_text()
+    assert "stays as it is; take another name" in submit(app, "last", name="one", layer="layer1")
+    app.explorer.layers.layer = "layer1"
+    app.explorer.wait()
     app.explorer.keep()
+    assert (tmp_path / "runs/one/params.yaml").read_text() == written
     kept = [path.name for path in (tmp_path / "runs/one/kept").iterdir()]
     assert kept == ["demo_biased_facex_female.zarr"] and not (tmp_path / "runs/one/regions").exists()
     assert "report" in app.explorer.save_report().read_text()

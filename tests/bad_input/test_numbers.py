@@ -251,6 +251,12 @@ def scored(bare, method="facex", **options):
     return fx.score_regions(net(Layered), noses(bare, **options), "conv", 1, method, progress=False)
 
 
+def test_a_target_of_predictions_that_have_their_truth_is_told():
+    table = pd.DataFrame({"truth": list("ab") * 10, "prediction": list("ab") * 10, "sex": list("mmff") * 5})
+    with pytest.raises(FacexkitError, match="target='truth2' is what a model predicts"):
+        fx.audit(table, target="truth2", min_images=1, replicates=5)
+
+
 @pytest.mark.parametrize("method", ["facex", "share"])
 def test_faces_without_a_mask_are_counted_by_group_and_told(method, tmp_path):
     found = scored(3, method)

@@ -106,3 +106,25 @@ def test_a_model_moves_to_another_device_and_stays_where_it_was():
     away = model.on("meta")
     assert {p.device.type for p in away.network.parameters()} == {away.mean.device.type} == {"meta"}
     assert {p.device.type for p in model.network.parameters()} == {"cpu"} and model.on("cpu") is model
+
+
+class Leaves(nn.Module):
+    """Ends Python at its call number `at`."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.calls = at, 0
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls == self.at:
+            raise SystemExit(3)
+        return x.flatten(1)[:, :2]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_forward_that_ends_python_is_told(at):
+    model = FaceModel(Leaves(at), name="leaver", image_size=4, device="cpu")
+    with pytest.raises(FacexkitError, match="model 'leaver' ends Python instead of answering"):
+        model.try_out()
+        model(model.prepare(IMAGES))
