@@ -182,7 +182,7 @@ def plot_interactions(scores: xr.Dataset) -> Figure:
     if "interaction" not in scores:
         raise FacexkitError('interactions are measured by score_regions(..., method="share", interactions=4)')
     scores = scores.sortby("interaction", ascending=False)
-    figure, ax = plt.subplots(figsize=(7, 1.4 + 0.4 * scores.sizes["together"]), layout="constrained")
+    figure, ax = subplots(figsize=(7, 1.4 + 0.4 * scores.sizes["together"]))
     draw_dots(ax, [("", *(scores[f"interaction{end}"].to_numpy() for end in ("", "_low", "_high")))])
     pairs = [[TITLES[part] for part in str(name).split(CROSS)] for name in scores.together.values]
     ax.set_yticks(range(len(pairs)), [CROSS.join(two) for two in pairs])

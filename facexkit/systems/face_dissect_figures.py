@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from facexkit.show.dissection import PALE
 from facexkit.show.face_map import INK
-from facexkit.show.figures import drawn
+from facexkit.show.figures import drawn, subplots
 from facexkit.show.words import group_title, headed, model_name, model_of, title_of
 
 COLOURS = ("#0a539a", "#e0a15c", "#5b8c5a", "#7a3b8f", "#b4500b", "#4a566b", "#8fc1e3")
@@ -60,7 +59,7 @@ def count_biased(biases: Mapping[str, xr.Dataset], attribute: str) -> pd.DataFra
 @drawn
 def plot_affinity(ranked: Mapping[str, xr.Dataset]) -> Figure:
     """Draw `count_concepts` by area and by type: a group of bars a model, the last, pale one "unlocalizable"."""
-    figure, axes = plt.subplots(1, 2, figsize=(5 + 2.2 * len(ranked), 3.6), width_ratios=(1.5, 1), layout="constrained")
+    figure, axes = subplots(1, 2, figsize=(5 + 2.2 * len(ranked), 3.6), width_ratios=(1.5, 1))
     for ax, by in zip(axes, ("area", "type"), strict=True):
         _draw_groups(ax, count_concepts(ranked, by).rename(columns=title_of))
         ax.set(title=f"by {by}", ylabel="concepts of the units; units without")
@@ -75,7 +74,7 @@ def plot_biased_units(biases: Mapping[str, xr.Dataset]) -> Figure:
     """Draw `count_biased` of every attribute: a group of bars a model, the last, pale one "unbiased"."""
     attributes = [*dict.fromkeys(str(a) for bias in biases.values() for a in bias.attribute.to_numpy())]
     size = (2.4 + (1.6 + 1.2 * len(biases)) * len(attributes), 3.6)
-    figure, axes = plt.subplots(1, len(attributes), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = subplots(1, len(attributes), figsize=size, squeeze=False)
     said = []
     for ax, attribute in zip(axes[0], attributes, strict=True):
         counts = count_biased({n: bias for n, bias in biases.items() if attribute in bias.attribute}, attribute)
@@ -94,7 +93,7 @@ def plot_probabilities(bias: xr.Dataset, attribute: str) -> Figure:
     part = part.isel(group=np.flatnonzero(part.images > 0))
     shares = part.probability.to_numpy()
     shares = shares[np.argsort(-shares[:, 0], kind="stable")]
-    figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    figure, ax = subplots(figsize=(8, 3.4))
     heights = np.cumsum(np.hstack([np.zeros((len(shares), 1)), shares]), 1)
     for place, group in enumerate(part.group.to_numpy()):
         look = {"facecolor": COLOURS[place % len(COLOURS)], "step": "mid", "linewidth": 0}
