@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from facexkit.faces.regions import TITLES
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import draw_dots, drawn
+from facexkit.show.figures import draw_dots, drawn, subplots
 from facexkit.show.readings import METHODS, percent
 from facexkit.show.words import NotMeasured, label_of, model_of, words
 
@@ -84,7 +83,7 @@ def plot_repair(found: xr.Dataset, title: str | None = None) -> Figure:
     title : what the picture shows; the first finding if None.
     """
     states, shares = found.model.to_numpy(), "share" in found
-    figure, axes = plt.subplots(1, 1 + shares, figsize=(5.4 + 4.6 * shares, 3.6), squeeze=False, layout="constrained")
+    figure, axes = subplots(1, 1 + shares, figsize=(5.4 + 4.6 * shares, 3.6), squeeze=False)
     groups = found.sel(metric="accuracy")
     ends = [np.column_stack([found[f"accuracy{end}"], groups[f"value{end}"]]) for end in ("", "_low", "_high")]
     names = ["all faces", *(_group_title(found, str(name)) for name in found.group.to_numpy())]
