@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from facexkit.faces.regions import TITLES, UNIONS
 from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT
-from facexkit.show.figures import MARKS, draw_dots, drawn
+from facexkit.show.figures import MARKS, draw_dots, drawn, subplots
 from facexkit.show.readings import method_of, names_of, one_class, ranked, read_parts
 from facexkit.show.words import words
 
@@ -26,7 +25,7 @@ def plot_randomized(scores: xr.Dataset, random: xr.Dataset) -> Figure:
     """
     order = ranked(scores)
     names = [reading.region for reading in order]
-    figure, ax = plt.subplots(figsize=(7.2, 1.6 + 0.27 * len(names)), layout="constrained")
+    figure, ax = subplots(figsize=(7.2, 1.6 + 0.27 * len(names)))
     band = [random[end].sel(region=names).to_numpy() for end in ("low", "high")]
     ax.barh(range(len(names)), band[1] - band[0], left=band[0], height=0.7, color="#d5dbe2", label="random weights")
     own = [np.array([getattr(reading, end) for reading in order]) for end in ("value", "low", "high")]
@@ -53,7 +52,7 @@ def beyond_random(scores: xr.Dataset, random: xr.Dataset) -> list[str]:
 @drawn
 def plot_curves(curves: xr.Dataset) -> Figure:
     """Plot how far the decision has gone after each exchange, by order; `curves` is what `exchange_curves` gave."""
-    figure, ax = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
+    figure, ax = subplots(figsize=(7.2, 4.4))
     for place, name in enumerate(curves.order.values):
         colour, mark = MARKS[place % len(MARKS)]
         own = curves.sel(order=name)
