@@ -24,6 +24,7 @@ _NAMES = {
     "models.parser": "FaceParser",
     "faces.masks": "JoinedMasks",
     "models.loading": "load_model",
+    "models.preprocess": "Preprocess",
     "models.layers": "list_layers",
     "systems.fineface_training": "train_fineface",
     "systems.fineface": "with_all_outputs expert_attention",

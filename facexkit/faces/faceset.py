@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.cores import cores
+from facexkit.faces.geometry import Geometry, Size
 from facexkit.faces.mask_view import MaskView, PackedMasks
 from facexkit.faces.notes import MOST_VALUES
 from facexkit.faces.preview import face_set_html
@@ -175,7 +176,7 @@ class FaceSet:
 
     def batches(
         self,
-        image_size: int,
+        seen: Geometry | Size,
         batch_size: int = 32,
         masks: Sequence[MaskView] = (),
         workers: int | None = None,
@@ -183,11 +184,11 @@ class FaceSet:
         rows: Sequence[np.ndarray] | None = None,
         remember: int = 0,
     ) -> Iterator[FaceBatch]:
-        """Yield the faces in order, decoded and resized (antialiased bilinear) in worker processes.
+        """Yield the faces in order, decoded and resized in worker processes.
 
         Parameters
         ----------
-        image_size : side length S of the images in pixels.
+        seen : what a network sees of a photograph, as a model's `preprocess`; or the images' size in pixels.
         masks : views of the masks that each batch shall hold.
         workers : decoding processes; None takes as many as there are cores for this process, none for a small set.
         rows : the row numbers of each batch; all rows in order, `batch_size` at a time, by default.
@@ -203,7 +204,7 @@ class FaceSet:
             workers = 0 if len(rows) <= 2 else min(cores(), 8)
         from_thread = workers and current_thread() is not main_thread()  # where a fork would copy locks that are held
         loader = DataLoader(
-            _Decoder(self, image_size, tuple(masks), remember),
+            _Decoder(self, Geometry.of(seen), tuple(masks), remember),
             batch_sampler=[list(map(int, batch)) for batch in rows],
             num_workers=workers,
             generator=torch.Generator(),  # its own: the loader draws from it, and everybody's numbers stay as they were
@@ -240,10 +241,10 @@ class FaceSet:
 class _Decoder(Dataset):
     """One face at a time, decoded and resized, for the DataLoader's workers."""
 
-    def __init__(self, faces: FaceSet, image_size: int, views: tuple[MaskView, ...], remember: int) -> None:
+    def __init__(self, faces: FaceSet, seen: Geometry, views: tuple[MaskView, ...], remember: int) -> None:
         self.paths = faces.table.path.tolist()
         self.images, self.masks = faces.images, faces.masks
-        self.image_size, self.views, self.remember = image_size, views, remember
+        self.seen, self.views, self.remember = seen, views, remember
         self.known: dict[int, tuple] = {}
 
     def __len__(self) -> int:
@@ -258,12 +259,12 @@ class _Decoder(Dataset):
     def _decoded(self, row: int) -> tuple | FacexkitError:
         path = self.paths[row]
         try:
-            image = self.images.read(path).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
+            image = self.seen.picture(self.images.read(path))
             pixels = torch.from_numpy(np.array(image))
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             return row, path, str(error) or type(error).__name__
         try:
-            masks = self.masks.read(path) if self.views else {}
+            masks = self.seen.masks(self.masks.read(path)) if self.views else {}
             masks = masks if set(masks) - {"background"} else {}  # where all is background there is no face mask
         except FacexkitError as error:
             return error  # raised by `batches`: an error that crosses from a worker would bring its traceback along

@@ -21,6 +21,11 @@ SURE = 0.0454
 AT_ONCE = 1 << 22
 
 
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return the height and the width of a size, which is one number where they are the same."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
 @dataclass(frozen=True, eq=False)
 class IndexMask(Mapping[str, np.ndarray]):
     """Masks that do not overlap, in one image: bool (H, W) by name, of the names that have a pixel.
@@ -58,7 +63,7 @@ class MaskView:
     Parameters
     ----------
     names : regions, unions of them or concepts, the channels of the result in this order.
-    size : side length in pixels.
+    size : side length in pixels, or (height, width).
     resample : "nearest", the source pixel at each pixel's centre, ⌊(x + ½)·W/w⌋, as Pillow takes it; or "antialias":
         every place that the antialiased bilinear filter touches.
     through : with "antialias", a size that the mask is first resized to as a picture is (Pillow, in bytes); the model's
@@ -66,23 +71,24 @@ class MaskView:
     """
 
     names: tuple[str, ...]
-    size: int
+    size: int | tuple[int, int]
     resample: str = "nearest"
-    through: int | None = None
+    through: int | tuple[int, int] | None = None
 
     def pack(self, masks: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return one image's masks in bits, int32 (planes, size, size): channel c is bit c % 32 of plane c // 32."""
-        out, whole = np.zeros((_planes(self.names), self.size, self.size), np.uint32), {}
+        shape, whole = sides(self.size), {}
+        out = np.zeros((_planes(self.names), *shape), np.uint32)
         for pixels, names, _ in _layers(masks):
             table = _table(self.names, names)
             if self.resample == "nearest":
-                rows, columns = (_nearest(length, self.size) for length in pixels.shape)
+                rows, columns = map(_nearest, pixels.shape, shape)
                 out |= table.take(pixels.take(rows, 0).take(columns, 1), 1)
             elif table.any():
                 whole[pixels.shape] = whole.get(pixels.shape, 0) | table.take(pixels, 1)
         for bits in whole.values():
             bits = _through(bits, self.through) if self.through else bits
-            out |= _any(bits, *(_windows(_antialias(length, self.size)) for length in bits.shape[1:]))
+            out |= _any(bits, *map(_windows, map(_antialias, bits.shape[1:], shape)))
         return out.view(np.int32)
 
     def unpack(self, packed: Tensor) -> Tensor:
@@ -198,9 +204,9 @@ def _pillow(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return windows, np.take_along_axis(units, windows, 1) * own, _windows(sure) if sure.any(1).all() else None
 
 
-def _through(bits: np.ndarray, size: int) -> np.ndarray:
+def _through(bits: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Return the bits of the masks that are above 0 when Pillow resizes each, 0 and 255, to bytes (size, size)."""
-    (rows, down, sure_rows), (columns, across, sure_columns) = (_pillow(length, size) for length in bits.shape[1:])
+    (rows, down, sure_rows), (columns, across, sure_columns) = map(_pillow, bits.shape[1:], sides(size))
     found = _any(bits, rows, columns)
     doubt = found if sure_rows is None or sure_columns is None else found & ~_any(bits, sure_rows, sure_columns)
     at = np.flatnonzero(doubt != 0)

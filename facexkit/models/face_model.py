@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
 from functools import cached_property
 from typing import Protocol
@@ -14,7 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, told, unknown
+from facexkit.faces.geometry import Size
+from facexkit.faces.mask_view import sides
 from facexkit.models.layers import layer_table
+from facexkit.models.outputs import Meaning, are_probabilities
+from facexkit.models.preprocess import CHANNELS, Preprocess
 
 
 class Question(Protocol):
@@ -32,50 +37,103 @@ class FaceModel:
 
     Parameters
     ----------
-    network : takes float (B, 3, S, S), gives a tensor, or a tuple or dict of which `output` picks one.
+    network : takes float (B, channels, height, width), gives a tensor, or a tuple or dict of which `output` picks one.
     name : what the model is called in reports.
-    image_size : side length S of the input in pixels.
-    mean, std : per channel, on values in 0–1; the input is (x − mean) / std.
-    class_names : names of the output's columns; column numbers where unknown.
+    image_size, mean, std : short for a preprocessing that stretches photographs to a square, RGB, (x − mean) / std on
+        values in 0–1.
+    preprocess : what stands between a photograph and the network, in their place.
+    class_names : names of the classes; column numbers where unknown.
     output : None, a position or key, or a function of what the network returns.
+    outputs : what the output's columns mean; None for a choice between classes, or a yes or no where there is one column.
     device : "cpu", "cuda", "mps", or "auto" for the first that is there.
+    as_given : leave the network's layout to `check.settle`.
+
+    Attributes
+    ----------
+    at_once : the most images that the network is shown together; None for any number.
+    notes : sentences on what had to be assumed, or done to show it photographs.
     """
+
+    at_once: int | None = None
+    squeezes = False
+    home: AbstractContextManager = nullcontext()
 
     def __init__(
         self,
         network: nn.Module,
         *,
         name: str,
-        image_size: int = 224,
+        image_size: Size = 224,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
+        preprocess: Preprocess | None = None,
         class_names: Sequence[str] | None = None,
         output: int | str | Callable | None = None,
+        outputs: Meaning | None = None,
         device: str = "auto",
+        as_given: bool = False,
     ) -> None:
         self.wanted, self.device = device, pick_device(device)
-        network = _inside(network, name)
-        for module in network.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # an activation that is recorded must not be overwritten by its successor
-        self.network = network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self.name, self.image_size, self.output = name, int(image_size), output
+        self.network = _inside(network, name).eval().requires_grad_(False).to(self.device)
+        self.name, self.output, self.notes = name, output, []
+        self.preprocess = preprocess or Preprocess(image_size, normalize={"mean": list(mean), "std": list(std)})
         self.question: Question | None = None
         self.rows: np.ndarray | None = None
-        self._class_names = list(class_names) if class_names is not None else None
-        mean, std = torch.tensor([mean, std], dtype=torch.float64).reshape(2, 1, 3, 1, 1)
+        self._meaning, self._class_names = outputs, list(class_names) if class_names is not None else None
+        mean, std = torch.tensor(self.preprocess.mean_and_std, dtype=torch.float64)[:, None, :, None, None]
         self.mean, self.std = mean.float().to(self.device), std.float().to(self.device)
         self._scale = (1 / (255 * std)).float().to(self.device)
         self._shift = (mean / std).float().to(self.device)
+        if not as_given:
+            self.take_form()
+
+    def take_form(self, channels_last: bool = True, in_place: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> None:
+        """Lay the network out in memory and let only the modules named `in_place` overwrite what they are given."""
+        self.form = torch.channels_last if channels_last else torch.contiguous_format
+        self.dtype, self.keeps_in_place = dtype, bool(in_place)
+        for name, module in self.network.named_modules():
+            if hasattr(module, "inplace"):
+                module.inplace = name in in_place  # an activation that is recorded must not be overwritten
+        of_float = {tensor.dtype for tensor in self.network.state_dict().values() if isinstance(tensor, Tensor)}
+        if dtype == torch.float32 and any(one.is_floating_point for one in of_float - {dtype}):
+            self.network.float()
+        self.network.to(memory_format=self.form)
+
+    @property
+    def image_size(self) -> Size:
+        """The input's side length in pixels, or its (height, width)."""
+        height, width = sides(self.preprocess.size)
+        return height if height == width else (height, width)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the columns of the answers mean."""
+        if self.question is not None:
+            return Meaning("classes", likely=False)
+        if self._meaning is None:
+            self._meaning = Meaning("binary" if self.raw(self.test_images()).shape[1] == 1 else "classes")
+        return self._meaning
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Turn uint8 (B, 3, S, S) into the network's float input, channels-last, on its device."""
+        """Turn uint8 (B, 3, height, width), RGB, into the network's float input, on its device."""
         images = images.to(self.device, non_blocking=True)
-        images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        return images.mul_(self._scale).sub_(self._shift)
+        if self.preprocess.channels == "BGR":
+            images = images.flip(1)
+        images = images.to(torch.float32, memory_format=self.form, copy=True)
+        if self.preprocess.channels == "grey":
+            weights = torch.tensor(CHANNELS["grey"], device=self.device)
+            images = (images * weights[0, :, None, None]).sum(1, keepdim=True)
+        return images.mul_(self._scale).sub_(self._shift).to(self.dtype)
 
-    def pick(self, returned: object) -> Tensor:
-        """Return the output (B, classes) from what the network returned."""
+    def raw(self, inputs: Tensor) -> Tensor:
+        """Run the network on prepared inputs and return its output as rows (B, D), as it means them."""
+        parts = inputs.split(self.at_once or len(inputs)) if len(inputs) else [inputs]
+        ended = told(f"model {self.name!r} ends Python instead of answering", "take that out of its forward", SystemExit)
+        with self.home, ended:
+            return torch.cat([self.rows_of(self.picked(self.network(part))) for part in parts])
+
+    def picked(self, returned: object) -> Tensor:
+        """Return the output in what the network returned."""
         if callable(self.output):
             returned = self.output(returned)
         elif self.output is not None:
@@ -83,7 +141,7 @@ class FaceModel:
                 returned = returned[self.output]
         if not isinstance(returned, Tensor):
             kind = type(returned).__name__
-            have = f" with {', '.join(map(repr, returned))}" if isinstance(returned, dict) else ""
+            have = f" with {', '.join(map(repr, returned))}" if isinstance(returned, Mapping) else ""
             raise FacexkitError(f"model {self.name!r} returns a {kind}{have}; say which part with output=KEY")
         if not returned.ndim:
             raise FacexkitError(f"model {self.name!r} returns one number, not a row of outputs for each image")
@@ -92,14 +150,27 @@ class FaceModel:
             raise FacexkitError(
                 f"model {self.name!r} returns {kind} numbers, no scores; let it end before argmax or rounding"
             )
-        outputs = returned.flatten(1) if returned.ndim > 1 else returned[:, None]
-        return outputs if self.question is None or self.rows is None else self.question(outputs, self.rows)
+        return returned
+
+    def rows_of(self, returned: Tensor) -> Tensor:
+        """Return an output as rows (B, D); of no and yes for each attribute, (B, D, 2), what speaks for yes."""
+        returned = returned[None] if self.squeezes and returned.ndim == 1 else returned
+        outputs = returned.reshape(len(returned), *(side for side in returned.shape[1:] if side != 1))
+        if outputs.ndim == 3 and outputs.shape[2] == 2:
+            return outputs[..., 1] if are_probabilities(outputs.flatten(0, 1)) else outputs[..., 1] - outputs[..., 0]
+        if outputs.ndim > 2:
+            shape = "×".join(map(str, outputs.shape[1:]))
+            raise FacexkitError(
+                f"model {self.name!r} returns {shape} numbers for each image, not a row of them; let output= be a "
+                "function that makes one"
+            )
+        return outputs if outputs.ndim == 2 else outputs[:, None]
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Run the network on prepared inputs and return its output (B, classes)."""
-        with told(f"model {self.name!r} ends Python instead of answering", "take that out of its forward", SystemExit):
-            returned = self.network(inputs)
-        return self.pick(returned)
+        outputs = self.raw(inputs)
+        outputs = (self._meaning or Meaning("binary" if outputs.shape[1] == 1 else "classes")).read(outputs)
+        return outputs if self.question is None or self.rows is None else self.question(outputs, self.rows)
 
     def on(self, device: str) -> FaceModel:
         """Return the model on another device: itself where it is there already, else a copy."""
@@ -125,12 +196,26 @@ class FaceModel:
         bound.rows = rows
         return bound
 
+    def about(self, meaning: Meaning, class_names: Sequence[str]) -> FaceModel:
+        """Return the model as it answers another question of its own outputs, one attribute or block of them."""
+        other = copy(self)
+        other._meaning, other._class_names = meaning, list(class_names)
+        return other
+
+    def test_images(self) -> Tensor:
+        """Return two prepared images of noise."""
+        noise = torch.Generator().manual_seed(0)
+        return self.prepare(torch.randint(256, (2, 3, *sides(self.image_size)), dtype=torch.uint8, generator=noise))
+
+    @torch.no_grad()
     def try_out(self) -> Tensor:
-        """Return the output for two grey images; an error that says what the network said where it does not run."""
-        size = self.image_size
-        batches, images = "that it takes batches of any size", f"two {size}×{size} RGB images"
-        with told(f"model {self.name!r} does not run on {images}", f"check image_size, and {batches}"), torch.no_grad():
-            output = self.at(None)(self.prepare(torch.full((2, 3, size, size), 128, dtype=torch.uint8)))
+        """Return the output for two images; an error that says what the network said where it does not run."""
+        shape = "×".join(map(str, sides(self.image_size)))
+        kind = {"grey": "grey"}.get(self.preprocess.channels, "RGB")
+        batches = "that it takes batches of any size"
+        advice = f"check image_size (or preprocess=, if its input is not square or not RGB), and {batches}"
+        with told(f"model {self.name!r} does not run on two {shape} {kind} images", advice):
+            output = self.at(None)(self.test_images())
         if len(output) != 2:
             raise FacexkitError(
                 f"model {self.name!r} gives {len(output)} rows of outputs for 2 images; check output=, and {batches}"
@@ -143,6 +228,11 @@ class FaceModel:
         return layer_table(self)
 
     @property
+    def named(self) -> bool:
+        """Whether the classes have names, rather than numbers."""
+        return self._class_names is not None
+
+    @property
     def class_names(self) -> list[str]:
         """Names of the output's columns."""
         if self._class_names is None:
@@ -150,9 +240,9 @@ class FaceModel:
         return self._class_names
 
     def class_index(self, target_class: int | str) -> int:
-        """Return the output column of a class given by position or name; an unknown one is an error."""
-        if target_class in self.class_names:
-            return self.class_names.index(target_class)
+        """Return the output column of a class given by name or position; an unknown one is an error."""
+        if str(target_class) in self.class_names:
+            return self.class_names.index(str(target_class))
         try:
             index = int(str(target_class))
         except ValueError:
@@ -186,15 +276,36 @@ class FaceModel:
         return self.network.get_submodule(name)
 
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that change with any weight, module, the input size or the normalization."""
-        modules = [(name, type(module).__name__) for name, module in self.network.named_modules()]
-        digest = hashlib.sha256(f"{self.image_size} {self.mean.tolist()} {self.std.tolist()} {modules}".encode())
-        for key, value in sorted(self.network.state_dict().items()):
+        """Return 16 hexadecimal digits that change with whatever could change a number.
+
+        Weights, modules and their settings, the preprocessing, which output is picked, and what it means.
+        """
+        size, mean_and_std = self.image_size, (self.mean.tolist(), self.std.tolist())
+        seen = size, self.preprocess.resize, self.preprocess.interpolation, self.preprocess.channels, mean_and_std
+        asked = getattr(self.output, "__code__", None)
+        asked = (asked.co_code, asked.co_consts, asked.co_names) if asked else self.output
+        digest = hashlib.sha256(f"{seen} {asked} {self._meaning} {self.dtype}".encode())
+        for name, module in self.network.named_modules():
+            kept = sorted((k, v) for k, v in vars(module).items() if k[0] != "_" and isinstance(v, (int, float, str, tuple)))
+            code = getattr(getattr(module.forward, "__code__", None), "co_code", b"")
+            digest.update(f"{name} {type(module).__name__} {[pair for pair in kept if pair[0] != 'inplace']} ".encode() + code)
+        for key, value in sorted({**dict(self.network.named_buffers()), **self.network.state_dict()}.items()):
             if isinstance(value, Tensor):
                 digest.update(f"{key} {tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         digest.update(self.question.fingerprint().encode() if self.question else b"")
         return digest.hexdigest()[:16]
+
+
+def apart(models: Sequence[FaceModel]) -> list[FaceModel]:
+    """Return the models with names that differ: of those with one name, each with the beginning of its fingerprint."""
+    names, found = [model.name for model in models], []
+    for model in models:
+        found.append(model)
+        if names.count(model.name) > 1:
+            found[-1] = copy(model)
+            found[-1].name = f"{model.name} {model.fingerprint()[:6]}"
+    return found
 
 
 def _inside(network: nn.Module, name: str) -> nn.Module:

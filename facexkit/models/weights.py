@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from facexkit.errors import FacexkitError, listed
 from facexkit.models.unit_map import put_saved_maps
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params",
+            "backbone", "ema", "model_ema", "ema_state_dict", "state_dict_ema")  # fmt: skip
+"""Under what keys people save a state dict, in each other in any order; of several in one place the first counts."""
+PUT_BETWEEN = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
+"""What torch.compile and others put into the names of weights, anywhere."""
 SHOWN = 4
 
 
@@ -38,19 +41,19 @@ def load_weights(
 
     Parameters
     ----------
-    path : a state dict (.pt, .pth, .safetensors, …), also one wrapped as {"state_dict": …} or with the prefix
-        that DataParallel, torch.compile or Lightning put before its keys.
+    path : a state dict (.pt, .pth, .safetensors, …), also under the keys `WRAPPERS`, or with names before those of its
+        weights, as DataParallel, torch.compile and Lightning put there.
     trust : whether code in a pickle may run.
     beside : beginnings of keys that the file may hold and the network does without.
     rename : the file's key → the network's, where they differ.
     """
-    found, own = read_weights(path, trust), network.state_dict()
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in found) and not any(key.startswith(prefix) for key in own):
-            found = {key[len(prefix) :]: value for key, value in found.items()}
+    found = read_weights(path, trust)
+    found = {rename(key): value for key, value in found.items()} if rename else found
+    found = _under_names_of(found, network.state_dict())
+    found = {key: value for key, value in found.items() if not key.startswith(beside)}
     put_saved_maps(network, found)
+    _fit_auxiliary(network, found)
     wanted = network.state_dict()
-    found = {rename(key) if rename else key: value for key, value in found.items() if not key.startswith(beside)}
     misfit = _misfit(found, wanted)
     if misfit:
         raise FacexkitError(f"the weights in {path} do not fit the network: {misfit}")
@@ -117,9 +120,11 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), (Mapping, nn.Module)):
-            loaded = loaded[key]
+    while isinstance(loaded, Mapping):
+        inner = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), (Mapping, nn.Module)))
+        if (found := next(inner, None)) is None:
+            break
+        loaded = found
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping):
@@ -128,6 +133,36 @@ def _unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise FacexkitError(f"weights: {path} holds no tensors; its keys are {listed([*loaded], SHOWN)}")
     return tensors
+
+
+def _under_names_of(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a file's tensors under the network's names: without what all of them begin with, or with what all of it do."""
+    found = {PUT_BETWEEN.sub("", key).lstrip("."): value for key, value in found.items()}
+    roots = {key.partition(".")[0] for key in wanted}
+    while len(first := {key.partition(".")[0] for key in found}) == 1 and not first & roots:
+        if not all("." in key for key in found):
+            break
+        found = {key.partition(".")[2]: value for key, value in found.items()}
+    if len(roots) == 1 and not roots & {key.partition(".")[0] for key in found}:
+        (root,) = roots
+        found = {f"{root}.{key}": value for key, value in found.items()}
+    return found
+
+
+def _fit_auxiliary(network: nn.Module, found: dict[str, Tensor]) -> None:
+    """Give a network's auxiliary heads, which help a training and say nothing after it, as many classes as a file's have."""
+    for name, head in network.named_children():
+        if "aux" not in name.lower():
+            continue
+        if not any(key.startswith(f"{name}.") for key in found):
+            setattr(network, name, None)
+            continue
+        for key, module in head.named_modules():
+            theirs = found.get(f"{name}.{key}.weight")
+            if isinstance(module, nn.Linear) and theirs is not None and theirs.shape[1:] == module.weight.shape[1:]:
+                new = nn.Linear(module.in_features, len(theirs), module.bias is not None, dtype=module.weight.dtype)
+                parent, _, attribute = key.rpartition(".")
+                setattr(head.get_submodule(parent), attribute, new)
 
 
 def _misfit(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel
-from facexkit.models.layers import as_maps, from_maps
 from facexkit.probe.accumulator import Change
 
 AT_ONCE = 512
@@ -39,7 +38,7 @@ def edit(model: FaceModel, layer: str, change: Change | Tensor) -> Iterator[None
     apply = _masking(change, layer) if isinstance(change, Tensor) else change
 
     def hook(_module: object, _inputs: object, output: Tensor) -> Tensor:
-        return _changed(output, apply, layer)
+        return _changed(output, apply, layer, model)
 
     handle = model.layer(layer).register_forward_hook(hook)
     try:
@@ -127,7 +126,7 @@ def run_changes(model: FaceModel, layer: str, inputs: Tensor, changes: Sequence[
             return outputs, torch.stack([_whole(model, layer, inputs, change) for change in changes])
         step, found = max(1, AT_ONCE // len(inputs)), []
         for start in range(0, len(changes), step):
-            changed = torch.cat([_changed(given, change, layer) for change in changes[start : start + step]])
+            changed = torch.cat([_changed(given, change, layer, model) for change in changes[start : start + step]])
             found.append(_from(model, layer, inputs, changed).unflatten(0, (-1, len(inputs))))
         return outputs, torch.cat(found)
 
@@ -165,13 +164,14 @@ def _taken(model: FaceModel, layer: str) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _changed(output: Tensor, change: Change, layer: str) -> Tensor:
-    maps = as_maps(output)
+def _changed(output: Tensor, change: Change, layer: str, model: FaceModel) -> Tensor:
+    form = model.layers.attrs["forms"][layer]
+    maps = form.maps(output)
     changed = change(maps.clone())
     if not isinstance(changed, Tensor) or changed.shape != maps.shape:
         found = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
         raise FacexkitError(f"a change of {layer!r} must return maps {tuple(maps.shape)}; it returned {found}")
-    return from_maps(changed, output)
+    return form.back(changed, output)
 
 
 def _masking(mask: Tensor, layer: str) -> Change:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor
 
 from facexkit.models.face_model import FaceModel
-from facexkit.models.layers import as_maps, from_maps
+from facexkit.models.layers import Form
 
 
 class _Enough(Exception):
@@ -27,7 +27,7 @@ def capture(
 
     Parameters
     ----------
-    layers : names of modules; their outputs are read as by `as_maps`.
+    layers : names of modules; their outputs are read as their `Form` says.
     stop : end the forward pass after the deepest of the layers.
     gradients : start the autograd graph at the first of the layers, so that an output can be differentiated with
         respect to the maps and nothing below is kept or computed; run the model under `torch.enable_grad`.
@@ -40,22 +40,22 @@ def capture(
     seen: set[str] = set()
     enough = _Enough()
 
-    def hook_for(layer: str):
+    def hook_for(layer: str, form: Form):
         def hook(_module, _inputs, output: Tensor) -> Tensor | None:
             seen.add(layer)
-            taken = as_maps(output)
+            taken = form.maps(output.clone() if model.keeps_in_place else output)
             if gradients and not taken.requires_grad:
                 taken = taken.detach().requires_grad_()
             maps[layer] = taken
             if stop and seen == set(layers):
                 raise enough
-            return from_maps(taken, output)  # a copy: what comes next may work in place
+            return form.back(taken, output)  # a copy: what comes next may work in place
 
         return hook
 
     with ExitStack() as hooks:
         for layer in layers:
-            handle = model.layer(layer).register_forward_hook(hook_for(layer))
+            handle = model.layer(layer).register_forward_hook(hook_for(layer, model.layers.attrs["forms"][layer]))
             hooks.callback(handle.remove)
         try:
             yield maps

@@ -5,6 +5,7 @@ from torch import nn
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import load_model
+from facexkit.models.preprocess import Preprocess
 
 
 def linear_model(**options):
@@ -68,7 +69,8 @@ def test_outputs_that_are_no_rows_of_classes_are_told():
         "returns one number": lambda x: x.mean(),
         "returns int64 numbers, no scores": lambda x: x.flatten(1).argmax(1),
         "returns complex64 numbers, no scores": lambda x: x.flatten(1).to(torch.complex64),
-        "gives 1 rows of outputs for 2 images": lambda x: x.mean(0, keepdim=True),
+        "gives 1 rows of outputs for 2 images": lambda x: x.mean((2, 3)).mean(0, keepdim=True),
+        "returns 3×8×8 numbers for each image, not a row": lambda x: x,
         "does not run on two 8×8 RGB images: ZeroDivisionError": lambda x: 1 / 0,
     }
     for says, what in cases.items():
@@ -76,9 +78,10 @@ def test_outputs_that_are_no_rows_of_classes_are_told():
             FaceModel(Returns(what), name="odd", image_size=8, device="cpu").try_out()
 
 
-def test_one_output_an_image_is_one_column():
+def test_one_output_an_image_is_a_yes_or_no():
     model = FaceModel(Returns(lambda x: x.mean((1, 2, 3))), name="score", image_size=8, device="cpu")
-    assert model.try_out().shape == (2, 1) and model.class_names == ["class 0"]
+    no, yes = model.try_out().T
+    assert model.class_names == ["class 0", "class 1"] and torch.equal(no, -yes)
 
 
 def test_the_fingerprint_changes_with_weights_input_and_modules_and_with_nothing_else():
@@ -86,7 +89,7 @@ def test_the_fingerprint_changes_with_weights_input_and_modules_and_with_nothing
     prints = {first.fingerprint(), linear_model(mean=[0.5] * 3).fingerprint()}
     assert first.fingerprint() == linear_model(class_names=["a", "b", "c"]).fingerprint()
     bigger, other = linear_model(), linear_model()
-    bigger.image_size = 5
+    bigger.preprocess = Preprocess(5)
     with torch.no_grad():
         other.network[1].bias[2] += 1e-3
     sequence = FaceModel(nn.Sequential(*first.network, nn.ReLU()), name="lin", image_size=4, device="cpu")

@@ -119,7 +119,7 @@ def test_published_weights_without_internet(monkeypatch):
         ({"source": "torchvision:resnet18", "num_classes": 0}, ["num_classes cannot be 0: it must be greater than or equal to 1"]),
         ({"source": "torchvision:resnet18", "image_size": -5}, ["image_size cannot be -5"]),
         ({"source": "torchvision:vit_b_32", "image_size": 100}, ["does not run", "100×100", "check image_size"]),
-        ({"source": "torchvision:resnet18", "num_classes": 2, "class_names": ["a"]}, ["2 outputs", "1 names"]),
+        ({"source": "torchvision:resnet18", "num_classes": 3, "class_names": ["a"]}, ["3 outputs", "1 names"]),
         ({"source": "torchvision:resnet18", "normalize": "image_net"}, ["did you mean 'imagenet'"]),
     ],
 )  # fmt: skip

@@ -1,0 +1,81 @@
+"""ONNX files as networks, for batches of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facexkit.errors import FacexkitError, told
+from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+@register_source("onnx")
+def _from_onnx(path: str, wish: Wish) -> Made:
+    with told("ONNX models need the extra 'onnx'", "pip install 'facexkit[onnx]'", ImportError):
+        import onnx
+        from onnx2torch import convert
+    if wish.weights is not None:
+        raise FacexkitError("an ONNX file holds its own weights; leave weights out")
+    if not Path(path).is_file():
+        raise FacexkitError(f"onnx: there is no file {path}")
+    with told(f"{path} cannot be read as ONNX"):
+        whole = onnx.load(path)
+        network = convert(whole)
+    weights = {tensor.name for tensor in whole.graph.initializer}
+    sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in whole.graph.input if i.name not in weights]
+    if len(sizes) != 1 or len(sizes[0]) != 4:
+        shapes = ", ".join("×".join(map(str, size)) or "a number" for size in sizes) or "nothing"
+        raise FacexkitError(f"{path} takes {shapes}, not one batch of images (batch, 3, height, width)")
+    count, channels, height, width = sizes[0]
+    size = (height or 224, width or 224)
+    if count == 1:
+        network = _for_batches(whole, network, (channels or 3, *size), path)
+    made = Made(network, preprocess=Preprocess(size, channels="grey" if channels == 1 else "RGB"))
+    ends = [[d.dim_value for d in out.type.tensor_type.shape.dim] for out in whole.graph.output]
+    if size == (112, 112) and len(ends) == 1 and ends[0][-1] >= 128:  # as insightface's recognition models are
+        scaled = {node.op_type for node in whole.graph.node[:8]} & {"Sub", "Mul"}
+        made.outputs, made.preprocess = "embedding", Preprocess(size, normalize="none" if scaled else "half")
+    return made
+
+
+def _for_batches(whole: ModelProto, network: nn.Module, shape: tuple[int, int, int], path: str) -> nn.Module:
+    """Return a network that was exported for one image as one for batches with the same answers, or say that none is."""
+    from onnx import numpy_helper
+    from onnx2torch import convert
+
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
+    for node in (node for node in whole.graph.node if node.op_type == "Constant"):
+        values |= {node.output[0]: numpy_helper.to_array(given.t) for given in node.attribute if given.name == "value"}
+    for place, node in enumerate(whole.graph.node):
+        shape = values.get(node.input[1]) if node.op_type == "Reshape" and node.input[0] not in values else None
+        if shape is not None and len(shape) > 1 and shape[0] == 1:
+            node.input[1] = f"shape of any batch {place}"
+            whole.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), node.input[1]))
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    try:
+        alone = [torch.cat(pair) for pair in zip(*(_answers(network, image[None]) for image in images), strict=True)]
+    except Exception:  # whatever keeps it from running at all is told where it is tried out
+        return network
+    for each in (network, convert(whole)):
+        try:
+            together = _answers(each, images)
+        except (RuntimeError, ValueError, IndexError):  # it is not for two images
+            continue
+        if all(a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4) for a, b in zip(alone, together, strict=True)):
+            return each
+    return network
+
+
+@torch.no_grad()
+def _answers(network: nn.Module, images: Tensor) -> Sequence[Tensor]:
+    returned = network.eval()(images)
+    return returned if isinstance(returned, (tuple, list)) else [returned]

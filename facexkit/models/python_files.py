@@ -1,0 +1,122 @@
+"""A user's own file: a module in Python code, or a whole pickled network."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from facexkit.errors import FacexkitError, told, unknown
+from facexkit.models.loading import Made, Wish
+from facexkit.models.weights import load_weights, seeded
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def from_pickle(source: str, wish: Wish) -> Made:
+    """Return the whole network that somebody pickled."""
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FacexkitError(f"model {source!r}: there is no file {path}")
+    if not wish.trust:
+        raise FacexkitError(f"loading {source!r} as a model can run the code that is pickled in it; if you trust it give trust=True")
+    with told(f"model {source!r} cannot be opened as a pickled network"):
+        network = torch.load(path, map_location="cpu", weights_only=False)
+    if not isinstance(network, nn.Module):
+        raise FacexkitError(
+            f"model {source!r} holds a {type(network).__name__}, not a network; name the network (torchvision:NAME, "
+            "timm:NAME or path/to/file.py:NAME) and give this file as weights="
+        )
+    return Made(network)
+
+
+def from_file(source: str, wish: Wish) -> Made:
+    """Return the module of a Python file, or what a class or function in it makes."""
+    file, _, name = source.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if path.suffix != ".py":
+        raise FacexkitError(f"model {source!r}: name what to take from the file, as in path/to/file.py:NAME")
+    if not path.is_file():
+        raise FacexkitError(f"model {source!r}: there is no file {path}")
+    if not wish.trust:
+        raise FacexkitError(f"loading {source!r} runs the code in {path}; read it, and if you trust it give trust=True")
+    home = Home(path)
+    with home, seeded(wish.seed):
+        try:
+            network = _take(path, home.name, name, wish.num_classes)
+        except FacexkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+            line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else lines[-1:]
+            where = f", line {line if isinstance(line, int) else line[0]}" if line else ""
+            raise FacexkitError(f"model {source!r}, {path}{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise FacexkitError(f"model {source!r} is a {type(network).__name__}, not a torch.nn.Module or what makes one")
+    if wish.weights is not None:
+        load_weights(network, wish.weights, wish.trust)
+    return Made(network, home=home)
+
+
+def _take(path: Path, own: str, name: str, num_classes: int | None) -> object:
+    """Run the file as the module `own` and return its network called `name`, or what the class or function there makes."""
+    if "." in own:
+        importlib.import_module(own.rpartition(".")[0])
+    spec = importlib.util.spec_from_file_location(own, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[own] = module
+    spec.loader.exec_module(module)
+    if name not in vars(module):
+        raise unknown(f"name in {path}", name, [key for key, value in vars(module).items() if callable(value)])
+    thing = getattr(module, name)
+    if isinstance(thing, nn.Module) or not callable(thing):
+        return thing
+    wants_classes = num_classes is not None and "num_classes" in inspect.signature(thing).parameters
+    return thing(num_classes=num_classes) if wants_classes else thing()
+
+
+class Home(contextlib.AbstractContextManager):
+    """Lets a file import its neighbours, or of its package, rather than namesakes that are loaded; and hides them after.
+
+    What was imported there is kept for the next time, so that a forward pass may import too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        root, parts = path.parent, [path.stem]
+        while (root / "__init__.py").is_file():
+            root, parts = root.parent, [root.name, *parts]
+        self.name, self.folders = ".".join(parts), [str(root)] + [str(path.parent)] * (root != path.parent)
+        near = (p for folder in self.folders for p in Path(folder).iterdir())
+        self.near = {parts[0]} | {p.stem for p in near if p.suffix == ".py" or (p / "__init__.py").is_file()}
+        self.own: dict[str, ModuleType] = {}
+
+    def __enter__(self) -> None:
+        self.before = self._loaded()
+        for name, module in self.before.items():
+            file = Path(getattr(module, "__file__", None) or "")
+            if not any(Path(folder) in file.parents for folder in self.folders):
+                del sys.modules[name]
+        sys.modules.update(self.own)
+        sys.path[:0] = self.folders
+        importlib.invalidate_caches()
+
+    def __exit__(self, *_: object) -> None:
+        for folder in self.folders:
+            sys.path.remove(folder)
+        self.own = self._loaded()
+        for name in self.own:
+            del sys.modules[name]
+        sys.modules.update(self.before)
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"own": {}, "before": {}}
+
+    def _loaded(self) -> dict[str, ModuleType]:
+        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in self.near}
