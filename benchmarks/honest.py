@@ -16,7 +16,6 @@ from facexkit.drawn.people import Face
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.decision_share import draw_pairs
-from facexkit.measure.margins import margin
 from facexkit.measure.share_interval import share_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.exchange import composed
@@ -63,7 +62,7 @@ def both_shares(model: FaceModel, faces: fx.FaceSet, pairs: np.ndarray, orders: 
         again = torch.from_numpy(np.stack([drawn_again(*layers, own) for own in taken])).permute(0, 3, 1, 2)
         for way, images in enumerate((pasted, again)):
             with torch.no_grad():
-                moved[way, number, order] = np.diff(margin(model(model.prepare(images)).double(), 1, False).numpy())
+                moved[way, number, order] = np.diff(model.meaning.margin(model(model.prepare(images)).double(), 1).numpy())
     way = moved.sum(2)
     return np.stack([share_interval(pairs, own * d[:, None], d**2)[0] for own, d in zip(moved, way, strict=True)])
 

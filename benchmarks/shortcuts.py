@@ -21,7 +21,6 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import percentile_interval, resamples, wilson_interval
-from facexkit.measure.margins import margin
 from facexkit.measure.share_interval import PARTS
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.attribution import attribute
@@ -95,7 +94,7 @@ def replaced(model: FaceModel, faces: FaceSet, inpaint: bool) -> Scores:
 def asked(model: FaceModel, images: np.ndarray) -> np.ndarray:
     """Return the margins of class 1 of images (N, S, S, 3)."""
     with torch.no_grad():
-        return margin(model(model.prepare(torch.from_numpy(images).permute(0, 3, 1, 2))), 1, False).numpy()
+        return model.meaning.margin(model(model.prepare(torch.from_numpy(images).permute(0, 3, 1, 2))), 1).numpy()
 
 
 METHODS: dict[str, Callable[[FaceModel, FaceSet], Scores]] = {

@@ -113,7 +113,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "int | str | Sequence[int | str]": {"target_class": TargetClass},
     **dict.fromkeys(("Mapping[str, object]", "Mapping[str, xr.Dataset]", "dict[str, xr.Dataset]"), {"": Mapping}),
     **dict.fromkeys(("xr.Dataset | Iterable[xr.Dataset]", "Sequence[xr.Dataset]", "Sequence[float]"), {"": Rows}),
-    "str | nn.Module": {"": Union[_of("Module", "a model's source, or a torch.nn.Module"), File]},
+    "str | nn.Module": {"": Union[File, _of("Module", "a torch.nn.Module")]},
     "pd.DataFrame": {"": _of("DataFrame", "a table, a pandas.DataFrame")},
     "torch.dtype": {"autocast": Optional[_of("dtype", "torch.float16 or torch.bfloat16")]},
     "FaceModel": {"": _of("FaceModel", "a model that fx.load_model returned")},

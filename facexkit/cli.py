@@ -119,7 +119,7 @@ def show_stages() -> None:
 
 @app.command()
 def layers(
-    model: Annotated[str, typer.Argument(help="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")],
+    model: Annotated[str, typer.Argument(help="demo:biased, torchvision:NAME, timm:NAME, hf:NAME, onnx:PATH, FILE.py:NAME")],
     weights: Annotated[Optional[str], typer.Option(help="State dict of the model.")] = None,
     num_classes: Annotated[Optional[int], typer.Option(help="Outputs of the model.")] = None,
     image_size: Annotated[Optional[int], typer.Option(help="Side of the input in pixels.")] = None,

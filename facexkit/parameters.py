@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,7 +49,7 @@ class Parameters(BaseModel):
     protected: EachOnce = Field([], description="columns of the groups to compare")
     limit: Optional[Count] = Field(None, description="only the first so many images")
     balance: bool = Field(False, description="as many random faces of every protected group, as FaceX takes")
-    model: Text = Field("demo:biased", description="demo:biased, torchvision:NAME, onnx:PATH, path/to/file.py:NAME")
+    model: Text = Field("demo:biased", description="demo:biased, torchvision:NAME, timm:NAME, hf:NAME, onnx:PATH, FILE.py:NAME")
     weights: Optional[Text] = Field(None, description="state dict of the model")
     num_classes: Optional[Outputs] = Field(None, description="outputs of the model")
     class_names: Optional[EachOnce] = Field(None, description="what the outputs are called, in their order")
@@ -57,7 +57,13 @@ class Parameters(BaseModel):
     normalize: Optional[Union[Text, dict[Text, Union[Number, list[Number]]]]] = Field(
         None, description="imagenet, half, unit, none, or a dict"
     )
+    preprocess: Optional[dict[Text, Any]] = Field(
+        None, description="in place of these two: {size, resize, interpolation, channels, normalize}"
+    )
     output: Optional[Union[int, Text]] = Field(None, description="which part of what the model returns: place or key")
+    outputs: Optional[Union[Text, dict[Text, Union[Number, list[Text]]]]] = Field(
+        None, description="what they mean: classes, binary, labels, embedding, or blocks"
+    )
     layer: Text = Field("layer4", description="layer to explain; `facexkit layers MODEL` lists them")
     target_class: TargetClass = Field(
         1, description="output or class name to explain, or a list of them"

@@ -119,7 +119,7 @@ class App(Box):
         chosen = {"layer": layer, "target_class": target, "name": free}
         fields = {"layer": layers, "target_class": names, "name": None}
         self.last = Form("3 · Layer and class", fields, "Show the result", self.start, **chosen)
-        done = f"✓ {first.name}: {len(first.class_names)} outputs, input {first.image_size}×{first.image_size}"
+        done = f"✓ {first.name}: {len(first.class_names)} outputs, input {first.preprocess}"
         self.after(self.model, self.last, done=done)
 
     @property

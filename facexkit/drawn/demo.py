@@ -48,7 +48,8 @@ def _from_demo(name: str, wish: Wish) -> Made:
     network = demo_network(name, wish.seed, train=wish.weights is None)
     if wish.weights is not None:
         load_weights(network, wish.weights, wish.trust)
-    return Made(network, IMAGE_SIZE, "half", None if name == "embedder" else CLASSES)
+    embeds = name == "embedder"
+    return Made(network, IMAGE_SIZE, "half", None if embeds else CLASSES, outputs="embedding" if embeds else None)
 
 
 def demo_network(name: str, seed: int, train: bool = True) -> SmallNetwork:

@@ -15,8 +15,8 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.label_files import read_table
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples
 from facexkit.measure.groups import CROSS, as_labels, group_labels
-from facexkit.measure.predictions import predictions_of
-from facexkit.models.face_model import FaceModel
+from facexkit.measure.predictions import matched, predictions_of
+from facexkit.models.face_model import FaceModel, apart
 
 METRICS = (
     "accuracy", "balanced_accuracy", "selection_rate", "true_positive_rate", "false_positive_rate", "calibration_error",
@@ -66,8 +66,9 @@ def audit(
     each with _low and _high, a 95 % interval, and with several models _change, _change_low, _change_high: minus the
     first model's. confusion (model, group, truth, prediction), in images; images, ranked, attribute_of, label (group).
     NaN where a group has no image to count, or an attribute fewer than two groups that are ranked; an interval too where
-    nothing varies. attrs: how many images lack a true class and are left out (`without_truth`), or a group
-    (`without_group`, by attribute).
+    nothing varies. attrs: what each label was taken for (`labels`: [value, class, faces]); how many images lack a true
+    class and are left out (`without_truth`), or a group (`without_group`, by attribute); how many are of the split "train"
+    (`training`).
 
     Raises
     ------
@@ -91,7 +92,8 @@ def audit(
     ).assign_attrs(
         positive=positive or "", min_images=min_images, seed=seed, replicates=replicates,
         faces=faces.name if faces is not None else "predictions",
-        without_truth=first.attrs["without_truth"], without_group=groups.unlabelled,
+        without_truth=first.attrs["without_truth"], without_group=groups.unlabelled, labels=first.attrs["labels"],
+        training=first.attrs["training"],
     )  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, how: Mapp
     """Return the predictions by model, of the images that have a truth, and the classes in order."""
     if not isinstance(models, Mapping):
         several = models if isinstance(models, (list, tuple)) else [models]
-        models = {_name_of(one, place): one for place, one in enumerate(several)}
+        models = {_name_of(one, place): one for place, one in enumerate(apart(several))}
         if len(models) < len(several):
             raise FacexkitError(f"two models have one name ({', '.join(models)}); name each: audit({{NAME: MODEL, …}}, …)")
     tables, classes = {}, []
@@ -126,15 +128,14 @@ def _tables(models: object, faces: FaceSet | None, target: str | None, how: Mapp
             if faces is None:
                 raise FacexkitError(f"auditing the model {name!r} needs the faces to show it: audit(model, faces, …)")
             tables[str(name)] = predictions_of(one, faces, target, **how)
-            classes += one.class_names
+            classes += tables[str(name)].attrs["classes"]
         else:
             tables[str(name)] = _read_predictions(one, str(name))
     first = next(iter(tables.values()), None)
     if first is None or not len(first):
         raise FacexkitError("there is nothing to audit: no model, or no image with a known truth")
+    tables = matched(tables)
     for name, table in tables.items():
-        if len(table) != len(first) or not (table.truth.to_numpy() == first.truth.to_numpy()).all():
-            raise FacexkitError(f"the predictions of {name!r} are not for the images of the first model, in their order")
         if not {*table.truth} & {*classes, *table.prediction}:
             truth, said = (", ".join(sorted({*table[column]})[:5]) for column in ("truth", "prediction"))
             raise FacexkitError(f"the predictions {name!r} share no class with the truth: it says {truth}, they say {said}")
@@ -159,6 +160,9 @@ def _read_predictions(source: object, name: str) -> pd.DataFrame:
         raise FacexkitError(f"the predictions {name!r}, row {row + 1}: {table.path[row]} stands above already; keep one")
     every = table.assign(truth=as_labels(table.truth), prediction=as_labels(table.prediction))
     table = every[every.truth != ""].reset_index(drop=True)
+    counts = table.truth.value_counts().sort_index()
+    training = int((table.split == "train").sum()) if "split" in table else 0
+    table.attrs |= {"labels": [[value, value, int(n)] for value, n in counts.items()], "training": training}
     table.attrs["without_truth"] = len(every) - len(table)
     if not (known := table.prediction != "").all():
         raise FacexkitError(f"the predictions {name!r}, row {known.argmin() + 1}: no prediction")

@@ -15,10 +15,10 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.interactions import interactions_of, largest_parts, turned_by
-from facexkit.measure.margins import are_probabilities, margin
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.share_interval import known_well, placebo, share_interval
 from facexkit.models.face_model import FaceModel
+from facexkit.models.outputs import Meaning
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.exchange import FacePairs
 from facexkit.probe.options import PassOptions
@@ -84,7 +84,7 @@ def decision_shares(
     sample = draw_sample(model, faces, targets, images, seed, seam, PassOptions(**how))
     drawn, orders = (part[:walks] for part in draw_pairs(len(sample.rows), partners, seed))
     view = MaskView(REGIONS, model.image_size)
-    way = Walks(view, targets, sample.likely, sample.margins[drawn[:, 0]], sample.second(drawn))
+    way = Walks(view, targets, sample.meaning, sample.margins[drawn[:, 0]], sample.second(drawn))
 
     def enough() -> bool:
         moved, _, _ = way.result()
@@ -115,7 +115,7 @@ class Sample:
     Attributes
     ----------
     rows, outputs, margins : (N,), (N, classes) and (N, targets).
-    likely, own_question : whether outputs are probabilities, and whether each row asks the model its own question.
+    meaning, own_question : what the outputs mean, and whether each row asks the model its own question.
     seconds : that the model needs for a face.
     """
 
@@ -131,8 +131,8 @@ class Sample:
 
     def __post_init__(self) -> None:
         self.own_question = self.model.at(self.rows) is not self.model
-        self.likely = are_probabilities(self.outputs) and not self.own_question
-        self.margins = np.stack([margin(self.outputs, target, self.likely).numpy() for target in self.targets], 1)
+        self.meaning = self.model.meaning.settled(self.outputs)
+        self.margins = np.stack([self.meaning.margin(self.outputs, target).numpy() for target in self.targets], 1)
 
     def second(self, pairs: np.ndarray) -> np.ndarray | None:
         """Return the margins (P, targets) of pairs' second faces, None where these answer the first ones' questions."""
@@ -168,7 +168,7 @@ def draw_sample(
 
 def _seconds(model: FaceModel, faces: FaceSet, rows: np.ndarray) -> float:
     """Return how long the model takes for a face, measured on a first batch."""
-    (batch,) = faces.batches(model.image_size, len(rows), workers=0, rows=[rows])
+    (batch,) = faces.batches(model.preprocess, len(rows), workers=0, rows=[rows])
     start = time.perf_counter()
     with torch.no_grad():
         model.at(rows)(model.prepare(batch.images)).cpu()
@@ -196,20 +196,20 @@ class Walks(Accumulator):
     Parameters
     ----------
     view : the regions' masks at the model's input size.
-    targets, likely : whose margins, and whether the outputs are probabilities.
+    targets, meaning : whose margins, and what the outputs mean.
     first, second : margins (P, targets) of both faces of each pair; no `second` where the walk's last output has them.
     """
 
     def __init__(
-        self, view: MaskView, targets: list[int], likely: bool, first: np.ndarray, second: np.ndarray | None
+        self, view: MaskView, targets: list[int], meaning: Meaning, first: np.ndarray, second: np.ndarray | None
     ) -> None:
         self.exchanges, self.masks = view, (view,)
-        self.targets, self.likely, self.first, self.second = targets, likely, first, second
+        self.targets, self.meaning, self.first, self.second = targets, meaning, first, second
         self.kept = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
         regions, outputs = batch.walk.regions.numpy(), batch.walk.outputs
-        reached = np.stack([margin(outputs, target, self.likely).numpy() for target in self.targets], 2)
+        reached = np.stack([self.meaning.margin(outputs, target).numpy() for target in self.targets], 2)
         first, last, every = self.first[batch.rows], (regions >= 0).sum(1) - 1, np.arange(len(regions))
         if self.second is not None:
             reached[every, last] = self.second[batch.rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.mask_view import MaskView
+from facexkit.faces.geometry import Size
+from facexkit.faces.mask_view import MaskView, sides
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import ratio_interval
-from facexkit.measure.predictions import true_classes
+from facexkit.measure.predictions import answering_of
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed, Attribution, ProbedBatch
+from facexkit.probe.attribution import unreached
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 from facexkit.probe.state import Rows, TopK
@@ -39,13 +41,13 @@ class RegionScores(Accumulator):
     ----------
     key : the attribution map: its layer, the class (output column) that it explains, and by what.
     paths : the face set's paths, by row.
-    image_size : side length of the model's input.
+    image_size : of the model's input.
     seed : of the bootstrap.
     own : bool by row, which faces count; None for all.
     """
 
     def __init__(
-        self, key: Attributed, paths: np.ndarray, image_size: int, seed: int = 0, own: np.ndarray | None = None
+        self, key: Attributed, paths: np.ndarray, image_size: Size, seed: int = 0, own: np.ndarray | None = None
     ) -> None:
         self.key, self.paths, self.seed, self.own = key, paths, seed, own
         self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
@@ -102,16 +104,16 @@ class HighImpactPatches(Accumulator):
     region; per image the best tile, over the set the 20 highest above 0.
     """
 
-    def __init__(self, key: Attributed, paths: np.ndarray, image_size: int, own: np.ndarray | None = None) -> None:
+    def __init__(self, key: Attributed, paths: np.ndarray, image_size: Size, own: np.ndarray | None = None) -> None:
         self.key, self.paths, self.view, self.own = key, paths, MaskView(REGIONS, image_size), own
         self.attributions, self.masks = (key,), (self.view,)
-        self.across = math.ceil(image_size / TILE)
-        place = np.arange(image_size) // TILE
-        self.tile_of = (place[:, None] * self.across + place).ravel()
+        down, across = (np.arange(side) // TILE for side in sides(image_size))
+        self.across = int(across[-1]) + 1
+        self.tile_of = (down[:, None] * self.across + across).ravel()
         self.best = TopK(len(REGIONS), PATCHES)
 
     def update(self, batch: ProbedBatch) -> None:
-        full = F.interpolate(batch.attributions[self.key][:, None], (self.view.size,) * 2, mode="bilinear")
+        full = F.interpolate(batch.attributions[self.key][:, None], sides(self.view.size), mode="bilinear")
         full = full.flatten(1).cpu().numpy()
         masks = own_masks(batch, self.view, self.own).flatten(2).cpu().numpy()
         values, tiles = np.full(masks.shape[:2], -np.inf), np.zeros(masks.shape[:2], int)
@@ -148,6 +150,7 @@ def facex_scores(
     **how: object,
 ) -> list[xr.Dataset]:
     """Score regions and find patches for all target classes in one pass; see `score_regions`."""
+    _check_reaches(model, faces, layer, targets)
     paths = faces.table.path.to_numpy(object)
     check_known("choice of faces for explain_on", [explain_on], ("all", "class"))
     keys = [Attributed(layer, target, attribution) for target in targets]
@@ -165,9 +168,10 @@ def facex_scores(
 
 def _labelled(model: FaceModel, faces: FaceSet, target: int) -> np.ndarray:
     """Return which faces are labelled as a class, bool by row; an error where none is."""
-    own = true_classes(faces, model) == target
+    asked, truth = answering_of(model, faces)
+    name = model.class_names[target]
+    own = np.array([*asked.class_names, ""])[truth] == name
     if not own.any():
-        name = model.class_names[target]
         raise FacexkitError(f"no face of {faces.name!r} is labelled {name!r}; take explain_on='all'")
     return own
 
@@ -176,6 +180,19 @@ def own_masks(batch: ProbedBatch, view: MaskView, own: np.ndarray | None) -> Ten
     """Return a batch's masks, empty for the faces that do not count: those outside of `own`, bool by row."""
     masks = batch.masks[view]
     return masks if own is None else masks & torch.from_numpy(own[batch.rows]).to(masks.device)[:, None, None, None]
+
+
+def _check_reaches(model: FaceModel, faces: FaceSet, layer: str, targets: Sequence[int]) -> None:
+    """Raise where a class does not depend on a layer's maps: with noise, nor with the first faces."""
+    rows = np.arange(min(len(faces), model.at_once or 2))
+    if not unreached(model.at(rows), layer, model.test_images()[: len(rows)], targets):
+        return
+    batch = next(faces.batches(model.preprocess, len(rows), rows=[rows], workers=0))
+    if len(batch.rows) and (lost := unreached(model.at(batch.rows), layer, model.prepare(batch.images), targets)):
+        raise FacexkitError(
+            f"class {model.class_names[lost[0]]!r} of {model.name!r} does not depend on the maps of layer {layer!r}: what "
+            "comes after them takes something else, as a class token; take a layer before it"
+        )
 
 
 def scaled(maps: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import xarray as xr
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.groups import CROSS
-from facexkit.measure.margins import margin, probabilities
 from facexkit.measure.share_interval import PARTS, share_interval
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.exchange import FacePairs
@@ -68,7 +67,7 @@ def interactions_of(parts: list[str], sample: Sample, pairs: np.ndarray, place: 
     asked = [(k,) for k in range(len(parts))] + two
     sets = np.array([np.any([np.isin(REGIONS, PARTS[parts[k]]) for k in own], 0) for own in asked])
     outputs = torch.from_numpy(ask(sample, pairs, sets))
-    f = margin(outputs, sample.targets[place], sample.likely).numpy()
+    f = sample.meaning.margin(outputs, sample.targets[place]).numpy()
     first = sample.margins[pairs[:, 0], place]
     alone, both = f[:, : len(parts)], f[:, len(parts) :]
     r, s = np.array(two).T
@@ -99,7 +98,7 @@ def turned_by(part: str, sample: Sample, pairs: np.ndarray, moved: np.ndarray, p
     tried = pairs[np.sort(best[np.sort(firsts)][:TRIED])]
     outputs = torch.from_numpy(ask(sample, tried, np.stack([np.ones(len(REGIONS), bool), own])))
     shown = torch.cat([sample.outputs[tried[:, 0]][:, None], outputs], 1)
-    said = shown if sample.own_question else probabilities(shown.flatten(0, 1)).view(shown.shape)
+    said = shown if sample.own_question else sample.meaning.probabilities(shown.flatten(0, 1)).view(shown.shape)
     said = said[..., sample.targets[place]].numpy()
     best = np.argsort(-abs(said[:, 2] - said[:, 0]), kind="stable")[:TURNED]
     kept, names = np.full((TURNED, 3), np.nan), np.full((2, TURNED), "", object)

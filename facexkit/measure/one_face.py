@@ -9,7 +9,6 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.facex import RegionScores, scaled
-from facexkit.measure.margins import probabilities
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Attributed
 from facexkit.probe.attribution import attribute
@@ -37,7 +36,7 @@ def measure_face(
     FacexkitError for a face that is not in the set, or cannot be decoded.
     """
     one = faces[(faces.table.path == path).to_numpy()]
-    batch = next(one.batches(model.image_size, 1)) if len(one) else None
+    batch = next(one.batches(model.preprocess, 1)) if len(one) else None
     if batch is None or batch.skipped:
         raise FacexkitError(f"{path}: {batch.skipped[0][2] if batch else f'there is no such face in {faces.name}'}")
     with capture(model, [layer]) as taken:
@@ -45,7 +44,7 @@ def measure_face(
     peaks = taken[layer].detach().float().amax((2, 3))[0].cpu().numpy()
     low, high = (found.minimum.to_numpy(), found.maximum.to_numpy().max(0)) if found is not None else (0, peaks.max())
     seen = xr.Dataset({
-        "probability": ("class", probabilities(outputs.double())[0].cpu().numpy()),
+        "probability": ("class", model.meaning.probabilities(outputs.double())[0].cpu().numpy()),
         "attribution": (("y", "x"), scaled(maps[target])[0].cpu().numpy()),
         "answer": ("unit", (peaks - low) / np.where(high > low, high - low, np.inf)),
     })  # fmt: skip

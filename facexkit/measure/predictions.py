@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from facexkit.errors import FacexkitError, check_known
+from facexkit.errors import FacexkitError, check_known, listed
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import wilson_interval
-from facexkit.measure.margins import probabilities
 from facexkit.models.face_model import FaceModel
+from facexkit.models.labels import answering, distinct_names
+from facexkit.models.outputs import Meaning
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
@@ -40,68 +41,105 @@ def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
 
     Returns
     -------
-    the table with `predicted`, the name of the class with the largest output, `output`, that output, `confidence`, its
-    probability, and, where the target's values are the class names or their numbers, `correct`. Images that cannot be
-    decoded are left out.
+    the table with `predicted`, the name of the class that the model says, `output`, its output, `confidence`, its
+    probability, and, where the target's values are classes of the model (see `answering`), `correct`; else attrs["unread"]
+    says why not. A model of attributes or of several blocks answers about the target alone, or where there is none with
+    all that it says in one text. Images that cannot be decoded are left out.
     """
-    if len(set(model.class_names)) < len(model.class_names):
-        twice = sorted({name for name in model.class_names if model.class_names.count(name) > 1})
-        raise FacexkitError(f"{model.name!r} has several classes called {', '.join(map(repr, twice))}; give class_names=")
+    distinct_names(model)
+    if model.meaning.kind == "embedding":
+        raise FacexkitError(f"model {model.name!r} gives an embedding and no classes; fx.embed and fx.similarities take it")
+    truth, unread = None, ""
+    try:
+        model, truth = answering_of(model, faces) if faces.target is not None else (model, None)
+    except FacexkitError as error:
+        unread = str(error)
     outputs = Outputs()
     run(model, faces, [outputs], PassOptions(**how))
     rows, values = outputs.result()
-    best = values.argmax(1)
-    sure = probabilities(torch.from_numpy(values)).numpy()
-    table = faces.table.iloc[rows].assign(
-        predicted=np.array(model.class_names)[best], output=values.max(1), confidence=sure.max(1)
-    )
-    if faces.target is not None:
-        classes = _classes(table[faces.target], model.class_names)
-        if classes is not None:
-            table["correct"] = np.where(classes < 0, np.nan, classes == best)
-    return table.reset_index(drop=True)
+    table, meaning, names = faces.table.iloc[rows], model.meaning, np.array(model.class_names)
+    said = torch.from_numpy(values)
+    sure, best = meaning.probabilities(said).numpy(), meaning.decided(said).numpy()
+    if meaning.blocks or meaning.kind == "labels":
+        table = table.assign(predicted=_all_said(sure, names, meaning))
+    else:
+        own = np.arange(len(best)), best
+        table = table.assign(predicted=names[best], output=values[own], confidence=sure[own])
+    if truth is not None:
+        table["correct"] = np.where(truth[rows] < 0, np.nan, truth[rows] == best)
+    table = table.reset_index(drop=True)
+    table.attrs |= {"unread": unread, "classes": model.class_names, "rows": rows}
+    return table
 
 
-def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, **how: object) -> pd.DataFrame:
-    """Return what an audit needs of the faces with a label: the table with truth, prediction and confidence."""
-    faces = faces[:]
-    faces.target = faces.target if target is None else target
-    check_known("label column", [] if faces.target is None else [faces.target], faces.table.columns)
-    true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
-    table = predict(model, faces, **how).rename(columns={"predicted": "prediction"})
-    truth = _classes(table[faces.target], model.class_names)
-    known = truth >= 0
-    told = table[known].assign(truth=np.array(model.class_names)[truth[known]]).reset_index(drop=True)
-    told.attrs["without_truth"] = int((~known).sum())
-    return told
+def _all_said(sure: np.ndarray, names: np.ndarray, meaning: Meaning) -> list[str]:
+    """Return for each face the attributes that it has, or the class of each block."""
+    if meaning.kind == "labels":
+        return [", ".join(names[own]) for own in sure >= meaning.threshold]
+    parts = [np.array(columns)[sure[:, columns].argmax(1)] for _, columns in meaning.blocks]
+    return [", ".join(names[list(row)]) for row in zip(*parts, strict=True)]
 
 
-def _classes(labels: pd.Series, class_names: Sequence[str]) -> np.ndarray | None:
-    """Return the output column that each label means, −1 where there is no label; None where that is not known."""
-    known = {name: column for column, name in enumerate(class_names)}
-    lower = {name.lower(): column for name, column in known.items()}
-    numbers, text = {column: column for column in range(len(class_names))}, labels.astype(str)
-    tried = [(known, text), (numbers, pd.to_numeric(labels, errors="coerce"))]
-    tried[1:1] = [(lower, text.str.lower())] if len(lower) == len(known) else []
-    for meaning, values in tried:
-        columns = values.map(meaning)
-        if columns[labels.notna()].notna().all() and labels.notna().any():
-            return columns.where(labels.notna()).fillna(-1).astype(int).to_numpy()
-    return None
+def answering_of(model: FaceModel, faces: FaceSet) -> tuple[FaceModel, np.ndarray]:
+    """Return the model as it answers the set's target, and each face's class, −1 where it has no label; see `answering`."""
+    if faces.target is None:
+        raise FacexkitError(f"the face set {faces.name!r} has no target; load it with target=COLUMN")
+    return answering(model, faces.table[faces.target])
 
 
 def true_classes(faces: FaceSet, model: FaceModel) -> np.ndarray:
-    """Return the output column that each face's target means, −1 where it has no label; an error where that is unknown."""
-    if faces.target is None:
-        raise FacexkitError(f"the face set {faces.name!r} has no target; load it with target=COLUMN")
-    classes = _classes(faces.table[faces.target], model.class_names)
-    if classes is None:
-        values = ", ".join(map(str, faces.table[faces.target].dropna().unique()[:5]))
-        raise FacexkitError(
-            f"the values of {faces.target!r} ({values}) are neither the classes of {model.name!r} "
-            f"({', '.join(model.class_names[:5])}) nor their numbers; name them with class_names="
-        )
-    return classes
+    """Return the class that each face's target means, −1 where it has no label; an error where that is unknown."""
+    return answering_of(model, faces)[1]
+
+
+def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, **how: object) -> pd.DataFrame:
+    """Return what an audit needs of the faces with a label: the table with truth, prediction and confidence.
+
+    attrs: `classes`; `labels`, [value, class, faces] of each value of the target; `without_truth`, the faces without one;
+    `training`, how many of the others are of the split "train".
+    """
+    faces = faces[:]
+    faces.target = faces.target if target is None else target
+    check_known("label column", [] if faces.target is None else [faces.target], faces.table.columns)
+    truth = true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
+    table = predict(model, faces, **how).rename(columns={"predicted": "prediction"})
+    truth, names = truth[table.attrs.pop("rows")], np.array(table.attrs["classes"])
+    known = truth >= 0
+    told = table[known].assign(truth=names[truth[known]]).reset_index(drop=True)
+    counts = told.groupby([faces.target, "truth"], observed=True).size()
+    told.attrs["labels"] = [[str(value), name, int(n)] for (value, name), n in counts.items()]
+    told.attrs["without_truth"] = int((~known).sum())
+    told.attrs["training"] = int((told.split == "train").sum()) if "split" in told else 0
+    return told
+
+
+def matched(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return tables of predictions with the first one's faces in its order: by `path` where they have one, else by place.
+
+    Raises
+    ------
+    FacexkitError where faces or their truth differ, with both sides.
+    """
+    (name, first), *others = tables.items()
+    found = {name: first}
+    for other, table in others:
+        no = f"the predictions of {other!r} are not for the images of the first model, {name!r}"
+        if "path" in table and "path" in first:
+            sides = [(one, sorted({*a.path} - {*b.path})) for one, a, b in ((name, first, table), (other, table, first))]
+            if any(lacking for _, lacking in sides) or table.path.duplicated().any():
+                told = "; ".join(f"{len(own)} are in {one!r} alone ({listed(own)})" for one, own in sides if own)
+                raise FacexkitError(f"{no}: {told or 'it has some of them twice'}")
+            table = table.set_index("path", drop=False).loc[first.path].reset_index(drop=True)
+        if len(table) != len(first):
+            raise FacexkitError(f"{no}: {len(table)} rows, and {len(first)}; give both a column path")
+        differ = np.flatnonzero(table.truth.to_numpy() != first.truth.to_numpy())
+        if len(differ):
+            row = differ[0]
+            truths = f"{first.truth[row]!r} in {name!r}, {table.truth[row]!r} in {other!r}"
+            raise FacexkitError(f"{no}: in {len(differ)} rows, row {row + 1} first, the truth is {truths}")
+        table.attrs = tables[other].attrs
+        found[other] = table
+    return found
 
 
 def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -117,7 +155,8 @@ def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     table indexed by `column` and `value`: `faces`, `accuracy`, and its 95 % interval `low`, `high` (Wilson's).
     """
     if "correct" not in predictions:
-        raise FacexkitError("whether a prediction is correct is not known: the target's values are no class names or numbers")
+        why = predictions.attrs.get("unread") or "the faces have no target"
+        raise FacexkitError(f"whether a prediction is correct is not known: {why}")
     check_known("label column", columns, predictions.columns)
     parts = {c: predictions.groupby(c, observed=True).correct.agg(["count", "mean"]) for c in columns}
     table = pd.concat(parts, names=["column", "value"]).rename(columns={"count": "faces", "mean": "accuracy"})

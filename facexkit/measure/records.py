@@ -13,9 +13,11 @@ def provenance(model: FaceModel, faces: FaceSet, **parameters: object) -> dict[s
     return {
         "model": model.name,
         "model_fingerprint": model.fingerprint(),
-        "image_size": model.image_size,
+        "image_size": model.image_size if isinstance(model.image_size, int) else list(model.image_size),
+        "preprocess": str(model.preprocess),
         "faces": faces.name,
         "faces_fingerprint": faces.fingerprint(),
         "version": version("facexkit"),
+        **({"geometry": [model.preprocess.size, model.preprocess.resize]} if model.preprocess.resize else {}),
         **parameters,
     }

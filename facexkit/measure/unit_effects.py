@@ -12,10 +12,10 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval
 from facexkit.measure.groups import group_labels
-from facexkit.measure.margins import probabilities
-from facexkit.measure.predictions import true_classes
+from facexkit.measure.predictions import answering_of
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
+from facexkit.models.outputs import Meaning
 from facexkit.probe.accumulator import Accumulator, Change, Edited, ProbedBatch
 from facexkit.probe.edits import ablation, run_changes
 from facexkit.probe.options import PassOptions
@@ -30,15 +30,18 @@ class UnitEffects(Accumulator):
     ----------
     layer, changes : what is switched off, set by set, see `ablation`.
     truth, group : int64 (rows of the face set,), each image's class and group; −1 where there is none, which does not count.
+    meaning : of the model's outputs.
     """
 
-    def __init__(self, layer: str, changes: Sequence[Change], truth: np.ndarray, group: np.ndarray) -> None:
+    def __init__(
+        self, layer: str, changes: Sequence[Change], truth: np.ndarray, group: np.ndarray, meaning: Meaning = Meaning()
+    ) -> None:
         self.layer, self.edits = layer, (Edited(layer, tuple(changes)),)
-        self.truth, self.group = truth, group
+        self.truth, self.group, self.meaning = truth, group, meaning
         self.images, self.changed, self.right = Sum(), Sum(), Sum()
 
     def update(self, batch: ProbedBatch) -> None:
-        before, after = batch.outputs.argmax(1).cpu().numpy(), batch.edited[self.layer].argmax(2).cpu().numpy()
+        before, after = (self.meaning.decided(one).cpu().numpy() for one in (batch.outputs, batch.edited[self.layer]))
         truth, group = self.truth[batch.rows], self.group[batch.rows]
         known = (truth >= 0) & (group >= 0)
         place = group * 4 + (before == truth) * 2 + (after == truth)  # (sets, images)
@@ -87,7 +90,7 @@ def unit_effects(
     """
     every = range(int(model.layers.units.get(layer, 0))) if units is None else units
     sets = dict(every) if isinstance(every, Mapping) else {unit: [unit] for unit in every}
-    truth, labels = true_classes(faces, model), group_labels(faces.table, by)
+    (model, truth), labels = answering_of(model, faces), group_labels(faces.table, by)
     if not sets:
         model.layer(layer)
         raise FacexkitError("unit_effects needs units: numbers, {name: numbers}, or None for all of the layer")
@@ -95,7 +98,7 @@ def unit_effects(
     if len(groups) < 2:
         raise FacexkitError(f"column {by!r} has one group on the images with a label; a gap needs two")
     changes = [ablation(model, layer, units, value) for units in sets.values()]
-    effects = UnitEffects(layer, changes, truth, pd.Index(groups).get_indexer(labels))
+    effects = UnitEffects(layer, changes, truth, pd.Index(groups).get_indexer(labels), model.meaning)
     skipped = run(model, faces, [effects], PassOptions(**how))
     found = _effects(effects.result(), seed).assign_coords(unit=list(sets), group=groups.astype(object))
     found = found.isel(unit=np.argsort(found.gap_change.to_numpy(), kind="stable"))
@@ -107,7 +110,7 @@ def unit_effects(
 def class_changes(model: FaceModel, faces: FaceSet, layer: str, units: Sequence[int], **how: object) -> tuple[int, int]:
     """Return how many images get another class with the units of a layer switched off, and how many there are."""
     unknown = np.full(len(faces), -1)
-    effects = UnitEffects(layer, [ablation(model, layer, units)], unknown, unknown)
+    effects = UnitEffects(layer, [ablation(model, layer, units)], unknown, unknown, model.meaning)
     run(model, faces, [effects], PassOptions(**how))
     return int(effects.changed.value[0]), int(effects.images.value)
 
@@ -116,9 +119,9 @@ def chances_without(
     model: FaceModel, faces: FaceSet, layer: str, units: Sequence[int], target: int
 ) -> dict[str, tuple[float, float]]:
     """Return of a few images, by path, the target's probability as it is and with the units of a layer off."""
-    batch = next(faces.batches(model.image_size, len(faces)))
+    batch = next(faces.batches(model.preprocess, len(faces)))
     before, (after,) = run_changes(model, layer, model.prepare(batch.images), [ablation(model, layer, units)])
-    both = (probabilities(outputs.double())[:, target].tolist() for outputs in (before, after))
+    both = (model.meaning.probabilities(outputs.double())[:, target].tolist() for outputs in (before, after))
     return dict(zip(faces.table.path.iloc[batch.rows], zip(*both, strict=True), strict=True))
 
 

@@ -54,7 +54,7 @@ def embed(model: FaceModel, faces: FaceSet, **how: object) -> xr.DataArray:
     """
     skipped = run(model, faces, [outputs := Outputs()], PassOptions(**how))
     rows, values = outputs.result()
-    if values.shape[1] < 2:
+    if values.shape[1] < 2 or model.meaning.kind == "binary":
         raise FacexkitError(f"model {model.name!r} gives one number a face, no embedding; choose one with output=")
     image = {"image": faces.table.path.to_numpy(object)[rows]}
     return xr.DataArray(values.astype(np.float32), image, ("image", "feature"), attrs={"skipped": skipped})

@@ -93,7 +93,7 @@ def _random(model: FaceModel, dtype: torch.dtype) -> None:
     first: list[str] = []
 
     def compare(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and not torch.equal(seen.setdefault(name, output), output):
+        if isinstance(output, Tensor) and not torch.equal(seen.setdefault(name, output.clone()), output):
             first.append(name)
 
     hooks = [module.register_forward_hook(lambda _module, _inputs, output, name=name: compare(name, output))

@@ -97,7 +97,9 @@ class FaceModel:
         of_float = {tensor.dtype for tensor in self.network.state_dict().values() if isinstance(tensor, Tensor)}
         if dtype == torch.float32 and any(one.is_floating_point for one in of_float - {dtype}):
             self.network.float()
-        self.network.to(memory_format=self.form)
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=self.form)
 
     @property
     def image_size(self) -> Size:
@@ -227,6 +229,10 @@ class FaceModel:
         """Every module with its type, output shape and parameters, from one run at `image_size`; see `list_layers`."""
         return layer_table(self)
 
+    @cached_property
+    def _numbers(self) -> list[str]:
+        return [f"class {k}" for k in range(self.try_out().shape[1])]
+
     @property
     def named(self) -> bool:
         """Whether the classes have names, rather than numbers."""
@@ -235,9 +241,7 @@ class FaceModel:
     @property
     def class_names(self) -> list[str]:
         """Names of the output's columns."""
-        if self._class_names is None:
-            self._class_names = [f"class {k}" for k in range(self.try_out().shape[1])]
-        return self._class_names
+        return self._class_names if self.named else self._numbers
 
     def class_index(self, target_class: int | str) -> int:
         """Return the output column of a class given by name or position; an unknown one is an error."""
@@ -297,14 +301,14 @@ class FaceModel:
         return digest.hexdigest()[:16]
 
 
-def apart(models: Sequence[FaceModel]) -> list[FaceModel]:
-    """Return the models with names that differ: of those with one name, each with the beginning of its fingerprint."""
-    names, found = [model.name for model in models], []
-    for model in models:
-        found.append(model)
-        if names.count(model.name) > 1:
-            found[-1] = copy(model)
-            found[-1].name = f"{model.name} {model.fingerprint()[:6]}"
+def apart(models: Sequence[object]) -> list:
+    """Return the models with names that differ: those of one name get the beginning of their fingerprint; all else as it is."""
+    found = list(models)
+    names = [model.name for model in found if isinstance(model, FaceModel)]
+    for place, model in enumerate(found):
+        if isinstance(model, FaceModel) and names.count(model.name) > 1:
+            found[place] = copy(model)
+            found[place].name = f"{model.name} {model.fingerprint()[:6]}"
     return found
 
 

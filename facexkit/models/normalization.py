@@ -35,7 +35,7 @@ def mean_and_std(normalize: str | Mapping[str, object]) -> tuple[list[float], li
         if the name or a key is unknown, a value is no number, or `std` or `scale` is not above 0.
     """
     if isinstance(normalize, str):
-        check_known("normalization", [normalize], NORMALIZATIONS, f"(normalize is {FORMS})")
+        check_known("normalization", [normalize], NORMALIZATIONS, f"(normalize is {FORMS}; for BGR or grey give preprocess=)")
         mean, std = NORMALIZATIONS[normalize]
         return list(mean), list(std)
     if not isinstance(normalize, Mapping):

@@ -47,7 +47,7 @@ def _from_onnx(path: str, wish: Wish) -> Made:
     return made
 
 
-def _for_batches(whole: ModelProto, network: nn.Module, shape: tuple[int, int, int], path: str) -> nn.Module:
+def _for_batches(whole: ModelProto, network: nn.Module, of_one: tuple[int, int, int], path: str) -> nn.Module:
     """Return a network that was exported for one image as one for batches with the same answers, or say that none is."""
     from onnx import numpy_helper
     from onnx2torch import convert
@@ -60,7 +60,7 @@ def _for_batches(whole: ModelProto, network: nn.Module, shape: tuple[int, int, i
         if shape is not None and len(shape) > 1 and shape[0] == 1:
             node.input[1] = f"shape of any batch {place}"
             whole.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), node.input[1]))
-    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, *of_one, generator=torch.Generator().manual_seed(0))
     try:
         alone = [torch.cat(pair) for pair in zip(*(_answers(network, image[None]) for image in images), strict=True)]
     except Exception:  # whatever keeps it from running at all is told where it is tried out

@@ -116,7 +116,7 @@ def meaning_of(said: str | Mapping[str, object] | None, outputs: Tensor, end: st
 
 
 def _blocks(said: Mapping[str, object], columns: int, name: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    sizes = {block: own if isinstance(own, int) else len(own) for block, own in said.items()}
+    sizes = {block: int(own) if isinstance(own, (int, float)) else len(own) for block, own in said.items()}
     if sum(sizes.values()) != columns:
         told = " + ".join(f"{block} {size}" for block, size in sizes.items())
         raise FacexkitError(f"model {name!r} gives {columns} outputs, and outputs= has {sum(sizes.values())}: {told}")

@@ -52,6 +52,17 @@ def attribute(
     return {target: _CAPTUM[attribution](replay, inputs, target) for target in targets}, outputs.detach()
 
 
+def unreached(model: FaceModel, layer: str, inputs: Tensor, targets: Sequence[int]) -> list[int]:
+    """Return the targets that do not change with the maps of a layer, at these prepared inputs."""
+    with torch.enable_grad(), capture(model, [layer], gradients=True) as maps:
+        outputs, found = model(inputs), []
+        for target in targets if outputs.requires_grad else ():
+            how = {"retain_graph": True, "allow_unused": True}
+            (slope,) = torch.autograd.grad(outputs[:, target].sum(), maps[layer], **how)
+            found += [target] if slope is not None and slope.any() else []
+    return [target for target in targets if target not in found]
+
+
 class _Replay(nn.Module):
     """A forward pass that has already been run, in the form that Captum asks for.
 

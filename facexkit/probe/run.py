@@ -57,7 +57,8 @@ def run(
     if not len(rows):
         raise FacexkitError(f"the face set {faces.name!r} is empty; loosen its filter or limit")
     work = Work(model, faces, [Skipped(), *accumulators], how, pairs, len(rows))
-    shards = cut(rows, how.batch_size if pairs is None else max(1, how.batch_size // 4), shard)
+    batch = min(how.batch_size, model.at_once or how.batch_size)
+    shards = cut(rows, batch if pairs is None else max(1, batch // 4), shard)
     files = ShardFiles(how.folder, work.made_by(rows, shard)) if how.folder is not None else None
     about = {"total": len(rows), "unit": "face" if pairs is None else "pair", "desc": f"{model.name} on {faces.name}{note}"}
     with progress_bar(how.progress, **about) as bar:

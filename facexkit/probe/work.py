@@ -62,9 +62,9 @@ class Work:
         """Yield the decoded batches of shards, one after the other."""
         drawn = [batch for shard in shards for batch in shard.batches]
         drawn = drawn if self.pairs is None else [self.pairs.rows[batch].ravel() for batch in drawn]
-        size, pinned = self.model.image_size, self.model.device.type == "cuda"
+        seen, pinned = self.model.preprocess, self.model.device.type == "cuda"
         remember = 0 if self.pairs is None else REMEMBERED
-        return self.faces.batches(size, self.how.batch_size, self.masks, self.how.workers, pinned, drawn, remember)
+        return self.faces.batches(seen, self.how.batch_size, self.masks, self.how.workers, pinned, drawn, remember)
 
     def finished(self, shard: Shard, batches: Iterator, seen: Callable[[int], object]) -> Arrays:
         """Run one shard, whose batches come next, and return its states; `seen` is told how many faces are done."""

@@ -40,6 +40,8 @@ def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
             said.append(_on_attribute(found.sel(model=name), str(name), attribute, metric))
         if found.sizes["model"] > 1 and not np.isnan(first[place]):
             said += [_on_change(found.sel(model=n), str(n), found, attribute, metric) for n in found.model.to_numpy()[1:]]
+    if training := found.attrs.get("training"):
+        said.append(f"{training:,} of the faces are training faces (split “train”): of new faces this says little.")
     return sorted(filter(None, [*said, *_on_left_out(found)]), key=lambda sentence: isinstance(sentence, NotMeasured))
 
 

@@ -12,12 +12,13 @@ import xarray as xr
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.mask_view import sides
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
 from facexkit.measure.saved import find_result, save_result, write_scores
 from facexkit.measure.share_interval import PARTS
 from facexkit.mend.repair import repair
-from facexkit.models.face_model import FaceModel
+from facexkit.models.face_model import FaceModel, apart
 from facexkit.plain_yaml import write_yaml
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.repair import repair_findings
@@ -64,6 +65,7 @@ class Explorer(Box):
         self, models: Sequence[FaceModel], faces: FaceSet, layer: str | None, target_class: int | str,
         folder: Path | None = None, choices: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
+        models = apart(models)
         model = models[0]
         self.face_model, self.faces, self.choices = model, faces, dict(choices or {})
         self.folder = folder or Path("runs", "explore")
@@ -119,7 +121,7 @@ class Explorer(Box):
         found, bias, own = self._kept("dissection"), self._kept("bias"), self.folder / "explore" / layer
         if found is None:
             how = {"saved": own / "dissection.zarr", "progress": self.units.bar}
-            size = min(asked.get("mask_size", 112), model.image_size)
+            size = min(asked.get("mask_size", 112), *sides(model.image_size))
             found = dissect(model, faces, layer, asked.get("quantile", 0.005), size, **how)
         labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
         labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]

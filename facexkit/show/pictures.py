@@ -13,6 +13,8 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.geometry import Geometry, Size
+from facexkit.faces.mask_view import sides
 from facexkit.measure.photographs import crop_faces
 from facexkit.show.pages import data_uri
 
@@ -20,17 +22,20 @@ FACE_SIDE, PATCH_SIDE, VEIL_SIDE, UNIT_SIDE = 160, 56, 80, 104
 VEIL, DIMMED = (14, 20, 40), 0.4
 
 
-def face_as_seen(faces: FaceSet, path: str, side: int = FACE_SIDE) -> Image.Image:
-    """Return a face as the model sees it, squeezed to a square: RGB side×side."""
+def face_as_seen(
+    faces: FaceSet, path: str, side: int = FACE_SIDE, seen: Geometry = Geometry()
+) -> Image.Image:
+    """Return what a model sees of a face, squeezed to a square: RGB side×side."""
     if path not in faces.table.path.values:
         raise FacexkitError(f"image {path!r} is not in the face set {faces.name!r}; pass the face set that was scored")
-    return faces.images.read(path).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    return seen.picture(faces.images.read(path).convert("RGB"), side)
 
 
-def patch(face: Image.Image, y: float, x: float, tile: float, image_size: int, side: int = PATCH_SIDE) -> Image.Image:
-    """Cut the tile with top-left (x, y) in the S×S input out of a face of any size: RGB side×side."""
-    across, down = face.width / image_size, face.height / image_size
-    right, bottom = min(x + tile, image_size), min(y + tile, image_size)
+def patch(face: Image.Image, y: float, x: float, tile: float, image_size: Size, side: int = PATCH_SIDE) -> Image.Image:
+    """Cut the tile with top-left (x, y) in the input out of a face of any size: RGB side×side."""
+    height, width = sides(image_size)
+    across, down = face.width / width, face.height / height
+    right, bottom = min(x + tile, width), min(y + tile, height)
     box = (x * across, y * down, right * across, bottom * down)
     return face.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)
 
@@ -71,7 +76,7 @@ def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> Callable
     if "crop" in found.attrs:
         needed = set(of_best(found.isel(unit=units), "top_image").ravel())
         faces = crop_faces(faces[faces.table.path.isin(needed)], found.attrs["margin"])
-    return lru_cache(1000)(lambda path: face_as_seen(faces, path, UNIT_SIDE))
+    return lru_cache(1000)(lambda path: face_as_seen(faces, path, UNIT_SIDE, Geometry.of(found.attrs)))
 
 
 def lit_face(face: Image.Image, activation: np.ndarray, threshold: float) -> Image.Image:
@@ -92,7 +97,7 @@ class Album:
 
     def __init__(self, faces: FaceSet) -> None:
         self.clear()
-        self._face = lru_cache(256)(lambda path: face_as_seen(faces, path, 512))
+        self._face = lru_cache(256)(lambda path, seen: face_as_seen(faces, path, 512, seen))
 
     def clear(self) -> None:
         """Forget the pictures, but not the faces that were read."""
@@ -108,9 +113,9 @@ class Album:
 
     def patches(self, scores: xr.Dataset, region: str, most: int = 20) -> list[dict]:
         """Return the region's high-impact patches, best first: picture number, value, image name."""
-        found, told = [], scores.attrs
+        found, told, seen = [], scores.attrs, Geometry.of(scores.attrs)
         for path, value, y, x in _best(scores, region, "patch", ("value", "y", "x"), most):
-            cut = patch(self._face(path), float(y), float(x), told["tile"], told["image_size"])
+            cut = patch(self._face(path, seen), float(y), float(x), told["tile"], sides(seen.size))
             found.append({"picture": self._number(cut), "value": f"{value:.2g}", "name": path})
         return found
 
@@ -118,7 +123,7 @@ class Album:
         """Return the faces with the highest score in the region: numbers of face and veil, score, image name."""
         found = []
         for path, score, attribution in _best(scores, region, "example", ("score", "map"), most):
-            face = self._face(path).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
+            face = self._face(path, Geometry.of(scores.attrs)).resize((FACE_SIDE, FACE_SIDE), Image.Resampling.BILINEAR)
             shown = {"picture": self._number(face), "veil": self._number(veil(attribution)), "name": path}
             found.append({**shown, "value": f"{score:.2f}"})
         return found

@@ -18,7 +18,8 @@ from facexkit.parameters import PASSES, Parameters, check, read_parameter_file
 from facexkit.show.index import read_manifest
 
 OF_DATA = ("annotations", "masks", "mask_classes", "find", "target", "protected", "limit")
-OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "output", "seed", "device")
+OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "preprocess", "output", "outputs", "seed",
+            "device")  # fmt: skip
 
 
 def run_is_trusted() -> bool:
@@ -80,10 +81,10 @@ class Run:
 
     @cached_property
     def faces(self) -> FaceSet:
-        """The faces that a model is judged on: the test part, where the set has one; balanced if asked."""
+        """The faces that a model is judged on: the test part, else the validation part, where the set has one; balanced if asked."""
         faces = self.every_face
-        test = faces.table.split == "test" if "split" in faces.table else None
-        faces = faces[test] if test is not None and test.any() else faces
+        parts = (faces.table.split == part for part in ("test", "val") if "split" in faces.table)
+        faces = next((faces[part] for part in parts if part.any()), faces)
         return faces.balanced(seed=self.parameters.seed) if self.parameters.balance else faces
 
     @cached_property

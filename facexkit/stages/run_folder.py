@@ -60,7 +60,7 @@ def save_findings(
     if faces is not None:
         found["faces"] = f"{faces.name}, {len(faces):,} images (fingerprint {faces.fingerprint()})"
     if model is not None:
-        found["model"] = f"{model.name}, input {model.image_size}×{model.image_size} (fingerprint {model.fingerprint()})"
+        found["model"] = f"{model.name}, input {model.preprocess} (fingerprint {model.fingerprint()})"
     _write_json(_conclusion_file(folder, stage), found)
     return Conclusion(found["findings"])
 

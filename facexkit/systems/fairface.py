@@ -98,13 +98,13 @@ def both_models(seven: FaceModel | None, four: FaceModel | None) -> tuple[FaceMo
     models = {races: model for races, model in (("7", seven), ("4", four)) if model is not None}
     if not models or any(len(model.class_names) != OUTPUTS for model in models.values()):
         raise FacexkitError(f"give one or both of FairFace's models, of {OUTPUTS} outputs: load_model('fairface:7', …)")
-    inputs = [(m.image_size, m.device, m.mean.flatten().tolist(), m.std.flatten().tolist()) for m in models.values()]
+    inputs = [(model.preprocess, model.device) for model in models.values()]
     if inputs[0] != inputs[-1]:
         raise FacexkitError("the two models differ in image_size, device or normalization; load them alike")
-    size, device, mean, std = inputs[0]
+    shown, device = inputs[0]
     both = BothModels({races: model.network for races, model in models.items()})
     name = " and ".join(model.name for model in models.values())
-    return FaceModel(both, name=name, image_size=size, mean=mean, std=std, device=str(device)), list(models)
+    return FaceModel(both, name=name, preprocess=shown, device=str(device)), list(models)
 
 
 def predictions(rows: np.ndarray, outputs: np.ndarray, models: Sequence[str], paths: np.ndarray) -> pd.DataFrame:

@@ -35,8 +35,9 @@ def _from_fairface(races: str, wish: Wish) -> Made:
     with seeded(wish.seed):
         network = resnet34(num_classes=OUTPUTS)
     load_weights(network, path / FILES[races] if path.is_dir() else path, wish.trust)
-    read = [name for names in BLOCKS[races].values() for name in names]
-    return Made(network, 224, "imagenet", [*read, *(f"unread {k}" for k in range(len(read), OUTPUTS))])
+    read = sum(map(len, BLOCKS[races].values()))
+    unread = {"unread": [f"unread {k}" for k in range(read, OUTPUTS)]} if read < OUTPUTS else {}
+    return Made(network, 224, "imagenet", outputs=BLOCKS[races] | unread)
 
 
 def decode(outputs: np.ndarray, races: str) -> dict[str, np.ndarray]:

@@ -138,9 +138,8 @@ class BothPasses(nn.Module):
 def with_all_outputs(model: FaceModel) -> FaceModel:
     """Return a FineFACE model that answers by all eight outputs; its layers run twice and cannot be explained."""
     return FaceModel(
-        BothPasses(_network_of(model)), name=f"{model.name}, both passes", image_size=model.image_size,
-        mean=model.mean.flatten().tolist(), std=model.std.flatten().tolist(), class_names=model.class_names,
-        output="eight", device=str(model.device),
+        BothPasses(_network_of(model)), name=f"{model.name}, both passes", preprocess=model.preprocess,
+        class_names=model.class_names, output="eight", outputs=model.meaning, device=str(model.device),
     )  # fmt: skip
 
 

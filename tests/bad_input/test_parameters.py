@@ -184,7 +184,7 @@ LOAD = [
     ({"seed": 10**5000}, "seed cannot be a number of 16610 bits: it must be less than or equal to"),
     ({"device": 0}, f"device cannot be 0: {TEXT}"),
     ({"class_names": ["a", "a"]}, "it must name each once; 'a' stands there twice"),
-    ({"class_names": "ab", "num_classes": 2}, "gives 2 outputs, but class_names has 1 names"),
+    ({"class_names": "ab", "num_classes": 3}, "gives 3 outputs, but class_names has 1 names"),
     ({"class_names": 5}, "class_names cannot be 5: it must be a valid list"),
     ({"trust": "yes"}, "trust cannot be 'yes': it must be a valid boolean"),
     ({"weight": "x"}, "unknown argument of fx.load_model 'weight'; did you mean 'weights'"),

@@ -28,6 +28,7 @@ from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import UnitSummary
 from facexkit.measure.tail_quantile import LowerBits, TailQuantile
 from facexkit.measure.unit_effects import UnitEffects
+from facexkit.models.outputs import Meaning
 from facexkit.probe.accumulator import Accumulator, Attributed, ProbedBatch, Walk
 from facexkit.probe.shards import Shard, ShardFiles, states_of, take_states
 from facexkit.probe.work import Skipped
@@ -99,7 +100,7 @@ KINDS = {
     Outputs: lambda _: Outputs(),
     MaskedFaces: lambda _: MaskedFaces(VIEW),
     Exchanged: lambda _: Exchanged(REGION_VIEW),
-    Walks: lambda _: Walks(REGION_VIEW, [0, 2], False, margins(1), margins(2)),
+    Walks: lambda _: Walks(REGION_VIEW, [0, 2], Meaning(likely=False), margins(1), margins(2)),
     UnitSummary: lambda _: UnitSummary("layer", TABLE),
     UnitRange: lambda _: UnitRange("layer", TABLE),
     UnitEffects: lambda _: UnitEffects("layer", [torch.relu] * 2, np.arange(ROWS) % 3, np.arange(ROWS) % 2),

@@ -9,10 +9,11 @@ from torch import nn
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS
 from facexkit.measure.decision_share import draw_pairs
-from facexkit.measure.margins import are_probabilities, margin
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.share_interval import accused, known_well, placebo, share_interval
 from facexkit.models.face_model import FaceModel
+from facexkit.models.loading import load_model
+from facexkit.models.outputs import Meaning, are_probabilities
 
 SIZE = 8
 LIPS = (slice(5, 6), slice(2, 6))
@@ -257,8 +258,7 @@ class Last(nn.Module):
 def test_the_form_of_the_output_does_not_matter(faces_of, form):
     faces = faces_of(noise_images(8), one_layout(8))
     expected = share(FaceModel(Last("logits"), name="m", image_size=SIZE, device="cpu"), faces)
-    model = FaceModel(Last(form), name="m", image_size=SIZE, device="cpu")
-    found = share(model, faces, target=0 if "one" in form else 1)
+    found = share(load_model(Last(form), image_size=SIZE, device="cpu"), faces)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-3)
     assert 0.1 < expected.score.sel(region="u_lip") < 1.1
 
@@ -266,9 +266,11 @@ def test_the_form_of_the_output_does_not_matter(faces_of, form):
 def test_margins():
     outputs = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     expected = [2 - np.log(np.e + np.exp(4)), -np.log(2)]
-    np.testing.assert_allclose(margin(outputs, 1, False), expected)
-    np.testing.assert_allclose(margin(outputs.softmax(1), 1, True), expected)
-    assert margin(torch.tensor([[0.0], [1.0]], dtype=torch.float64), 0, True).isfinite().all()
+    np.testing.assert_allclose(Meaning().margin(outputs, 1), expected)
+    np.testing.assert_allclose(Meaning().margin(outputs.softmax(1), 1), expected)
+    np.testing.assert_allclose(Meaning("labels", False).margin(outputs, 1), outputs[:, 1])
+    np.testing.assert_allclose(Meaning(blocks=(("a", (0,)), ("b", (1, 2)))).margin(outputs, 1), [-2, 0])
+    assert Meaning("binary", True).margin(torch.tensor([[0.0], [1.0]], dtype=torch.float64), 0).isfinite().all()
     assert are_probabilities(outputs.softmax(1)) and not are_probabilities(outputs)
     assert not are_probabilities(torch.tensor([[0.3, 0.3]])) and are_probabilities(torch.tensor([[0.3], [1.0]]))
 

@@ -16,13 +16,14 @@ from facexkit.faces.formats import load_faces
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
 from facexkit.models.face_model import FaceModel
+from facexkit.models.preprocess import Preprocess
 from facexkit.models.small_network import SmallNetwork
 
 
 class Named:
     """A stand-in for a model or an image source whose content does not matter."""
 
-    name, image_size, masks = "numbers", 8, None
+    name, image_size, masks, preprocess = "numbers", 8, None, Preprocess(8)
 
     def fingerprint(self) -> str:
         return "0" * 16

@@ -55,7 +55,7 @@ class FacePicker(Paged):
     ) -> None:  # fmt: skip
         super().__init__(title="One face", groups=group_options(faces))
         self.faces, self.model, self.of, self.rng = faces, model, Scores(faces).of, np.random.default_rng(0)
-        self.thumbnail = lru_cache(4096)(lambda path: picture_uri(face_as_seen(faces, path, 104)))
+        self.thumbnail = lru_cache(4096)(lambda path: picture_uri(face_as_seen(faces, path, 104, model.preprocess)))
         self.ask(layer, target_class, found)
         self.work("Making thumbnails …", self._list, alone=False)
 

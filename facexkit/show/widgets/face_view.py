@@ -40,8 +40,8 @@ def look_at(
     label = faces.table[faces.target][faces.table.path == path].iloc[0] if faces.target else None
     said = f"{model.name} says “{names[order[0]]}” ({chances[order[0]]:.0%})"
     return {
-        "name": path, "tables": tables, "face": picture_uri(face_as_seen(faces, path, SIDE)),
-        "outlines": _outlines(faces.masks.read(path) if faces.masks is not None else {}),
+        "name": path, "tables": tables, "face": picture_uri(face_as_seen(faces, path, SIDE, model.preprocess)),
+        "outlines": _outlines(model.preprocess.masks(faces.masks.read(path)) if faces.masks is not None else {}),
         "veil": picture_uri(veil(seen.attribution.to_numpy(), SIDE // 2)),
         "said": said + (f", labelled “{label}”" if faces.target else "") + f"; the map is of “{names[target]}”.",
     }  # fmt: skip
