@@ -150,7 +150,8 @@ def facex_scores(
     **how: object,
 ) -> list[xr.Dataset]:
     """Score regions and find patches for all target classes in one pass; see `score_regions`."""
-    _check_reaches(model, faces, layer, targets)
+    if isinstance(attribution, str):
+        _check_reaches(model, faces, layer, targets)
     paths = faces.table.path.to_numpy(object)
     check_known("choice of faces for explain_on", [explain_on], ("all", "class"))
     keys = [Attributed(layer, target, attribution) for target in targets]

@@ -97,6 +97,8 @@ def preprocess_of(given: object) -> Preprocess:
         raise FacexkitError(f"preprocess is an fx.Preprocess, a transform or an image processor, not a {name}")
     processor = hasattr(given, "image_mean")
     steps, strange = (_of_processor(given), []) if processor else _of_transforms(given)
+    if isinstance(size := steps.get("size"), tuple) and size[0] == size[1]:
+        steps["size"] = size[0]
     with told(f"preprocess: {name} cannot be read", "give fx.Preprocess(…)", (TypeError, ValueError)):
         own = Preprocess(**steps)
     ask = (lambda image: given(images=image, return_tensors="pt")["pixel_values"][0]) if processor else given
