@@ -59,7 +59,7 @@ size:
 # Torch's own platform packages (CUDA) are left to torch's requirements.
 lock:
 	cp requirements.lock .lock.new
-	uv pip compile --quiet --universal --python-version 3.10 --extra cluster --extra onnx --extra test --no-header --no-annotate pyproject.toml -o .lock.new
+	uv pip compile --quiet --universal --python-version 3.10 --extra cluster --extra hf --extra onnx --extra test --extra timm --no-header --no-annotate pyproject.toml -o .lock.new
 	grep -vE '^(nvidia|cuda|triton)' .lock.new > requirements.lock
 	rm .lock.new
 

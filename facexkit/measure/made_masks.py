@@ -17,6 +17,7 @@ from facexkit.faces.formats import MASKS
 from facexkit.faces.landmarks import LandmarkMasks
 from facexkit.faces.masks import MaskFiles, Parser, class_regions
 from facexkit.measure.found_faces import find_faces, points_of
+from facexkit.models.parser import FaceParser
 from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
@@ -73,7 +74,13 @@ def parsed_masks(parser: Parser, faces: FaceSet, **how: object) -> tuple[MaskFil
     files = {path: f"{name}.png" for path, name in names.items() if (folder / f"{name}.png").is_file()}
     masks = MaskFiles(folder, files)
     masks.any_shape = True  # the parser saw each picture in a square
-    return masks, _note(parser.name, faces, masks.missing(paths), skipped)
+    return masks, [*getattr(parser, "notes", ()), *_note(parser.name, faces, masks.missing(paths), skipped)]
+
+
+@MASKS.register("hf")
+def hub_masks(name: str, faces: FaceSet, **how: object) -> tuple[MaskFiles, list[str]]:
+    """Let a semantic segmentation model of the Hugging Face hub, or of a folder, make the masks; see `FaceParser.hf`."""
+    return parsed_masks(FaceParser.hf(name), faces, **how)
 
 
 class MasksParsed(Accumulator):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,11 @@ def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
     says why not. A model of attributes or of several blocks answers about the target alone, or where there is none with
     all that it says in one text. Images that cannot be decoded are left out.
     """
+    return _predicted(model, faces, how)[0]
+
+
+def _predicted(model: FaceModel, faces: FaceSet, how: Mapping[str, object]) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Return the table of `predict`, the rows of the face set that it has, and the names of the classes."""
     distinct_names(model)
     if model.meaning.kind == "embedding":
         raise FacexkitError(f"model {model.name!r} gives an embedding and no classes; fx.embed and fx.similarities take it")
@@ -68,8 +73,8 @@ def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
     if truth is not None:
         table["correct"] = np.where(truth[rows] < 0, np.nan, truth[rows] == best)
     table = table.reset_index(drop=True)
-    table.attrs |= {"unread": unread, "classes": model.class_names, "rows": rows}
-    return table
+    table.attrs["unread"] = unread
+    return table, rows, model.class_names
 
 
 def _all_said(sure: np.ndarray, names: np.ndarray, meaning: Meaning) -> list[str]:
@@ -102,13 +107,14 @@ def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, 
     faces.target = faces.target if target is None else target
     check_known("label column", [] if faces.target is None else [faces.target], faces.table.columns)
     truth = true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
-    table = predict(model, faces, **how).rename(columns={"predicted": "prediction"})
-    truth, names = truth[table.attrs.pop("rows")], np.array(table.attrs["classes"])
+    table, rows, classes = _predicted(model, faces, how)
+    truth = truth[rows]
     known = truth >= 0
-    told = table[known].assign(truth=names[truth[known]]).reset_index(drop=True)
+    told = table.rename(columns={"predicted": "prediction"})[known].assign(truth=np.array(classes)[truth[known]])
+    told = told.reset_index(drop=True)
     counts = told.groupby([faces.target, "truth"], observed=True).size()
     told.attrs["labels"] = [[str(value), name, int(n)] for (value, name), n in counts.items()]
-    told.attrs["without_truth"] = int((~known).sum())
+    told.attrs["classes"], told.attrs["without_truth"] = classes, int((~known).sum())
     told.attrs["training"] = int((told.split == "train").sum()) if "split" in told else 0
     return told
 

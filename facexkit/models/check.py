@@ -52,7 +52,7 @@ def settle(model: FaceModel) -> tuple[Tensor, str]:
         )
     with told(f"model {model.name!r} does not run on a single image"):
         alone, end = _alone(model)
-    model.squeezes = alone.shape != given[:1].shape and alone.numel() == given[0].numel()
+    model.squeezes |= alone.shape != given[:1].shape and alone.numel() == given[0].numel()
     if not _same(given[:1], alone.reshape(1, -1), own):
         _together(model)
         given = model.try_out()
@@ -63,7 +63,7 @@ def _given(model: FaceModel) -> Tensor:
     try:
         return model.try_out()
     except FacexkitError as error:
-        model.at_once = 1
+        model.at_once, model.squeezes = 1, True
         try:
             given = model.try_out()
         except FacexkitError:

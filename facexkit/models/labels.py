@@ -38,7 +38,7 @@ def answering(model: FaceModel, labels: pd.Series) -> tuple[FaceModel, np.ndarra
         raise FacexkitError(f"model {model.name!r} gives an embedding and no classes, so it cannot be right about {target!r}")
     values = [*pd.unique(labels.dropna())]
     own = next((k for k, name in enumerate(names) if plain(name) == plain(target)), None)
-    several = meaning.kind == "labels" or len(names) > 2 and not meaning.blocks and meaning.likely is False
+    several = meaning.kind == "labels" or len(names) > 2 and meaning.guessed and not meaning.likely
     if several and own is not None and {*map(plain, values)} <= {"0", "1", "-1"}:
         one = Meaning("binary", meaning.likely, meaning.threshold, part=(own,))
         model = model.about(one, [f"not {names[own]}", names[own]])

@@ -26,6 +26,7 @@ class Meaning:
     threshold : the probability from which on a yes or an attribute is said.
     blocks : (name, columns) of each block of "classes" that stand side by side.
     part : the columns that are looked at; all if empty.
+    guessed : whether nobody said so.
     """
 
     kind: str = "classes"
@@ -33,6 +34,7 @@ class Meaning:
     threshold: float = THRESHOLD
     blocks: tuple[tuple[str, tuple[int, ...]], ...] = ()
     part: tuple[int, ...] = ()
+    guessed: bool = False
 
     def read(self, outputs: Tensor) -> Tensor:
         """Return the columns that are worked with, of a network's (B, D): of a yes or no (B, 2), no and yes."""
@@ -112,7 +114,7 @@ def meaning_of(said: str | Mapping[str, object] | None, outputs: Tensor, end: st
     if wrong:
         raise FacexkitError(f"model {name!r} was loaded with outputs={said!r}, but {wrong}")
     likely = {"classes": chances, "embedding": False}.get(kind, "sigmoid" in end)
-    return Meaning(kind, likely, threshold, blocks)
+    return Meaning(kind, likely, threshold, blocks, guessed=said is None)
 
 
 def _blocks(said: Mapping[str, object], columns: int, name: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError, told
+from facexkit.errors import FacexkitError, listed, told
 from facexkit.faces.masks import class_regions
+from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
-from facexkit.models.normalization import mean_and_std
+from facexkit.models.hubs import extra, from_hub, read_from_hub
+from facexkit.models.preprocess import Preprocess, preprocess_of
 
 FARL_CLASSES = tuple("background neck skin cloth r_ear l_ear r_brow l_brow r_eye l_eye nose mouth l_lip u_lip hair "
                      "eye_g hat ear_r neck_l".split())  # fmt: skip
+
+
+SIDES = {"left": "l", "right": "r", "upper": "u", "lower": "l", "eyebrow": "brow", "top": "u", "bottom": "l"}
+NAMED = {
+    "face": "skin", "facial_skin": "skin", "glasses": "eye_g", "eyeglasses": "eye_g", "eyeglass": "eye_g", "eye_glasses": "eye_g",
+    "earring": "ear_r", "earrings": "ear_r", "necklace": "neck_l", "clothes": "cloth", "clothing": "cloth", "inner_mouth": "mouth",
+    "headwear": "hat", "cap": "hat",
+}  # fmt: skip
+"""What others call a region."""
 
 
 class FaceParser:
@@ -35,6 +48,8 @@ class FaceParser:
     name : what the parser is called in notes.
     """
 
+    notes: Sequence[str] = ()
+
     def __init__(
         self,
         network: nn.Module | FaceModel,
@@ -48,8 +63,7 @@ class FaceParser:
         class_regions(classes)
         self.classes, self.name = tuple(classes), name
         if not isinstance(network, FaceModel):
-            mean, std = mean_and_std(normalize)
-            network = FaceModel(network, name=name, image_size=image_size, mean=mean, std=std, device=device)
+            network = FaceModel(network, name=name, preprocess=Preprocess(image_size, normalize=normalize), device=device)
         self.pixels = copy(network)
         self.pixels.name, self.pixels.output = name, None
         self.pixels.network = _Surest(network.network, self.classes, output or _logits, network.image_size, name).eval()
@@ -57,17 +71,36 @@ class FaceParser:
     @classmethod
     def farl(cls, device: str = "auto") -> FaceParser:
         """FaRL trained on CelebAMask-HQ, as pyfacer brings it (and downloads its weights); finds the face first."""
-        facer = _optional("facer", "pyfacer", "the FaRL face parser")
+        with told("the FaRL face parser needs a package that is not installed", "pip install pyfacer", ImportError):
+            facer = import_module("facer")
         return cls(_Farl(facer, device), FARL_CLASSES, 448, "none", device, name="FaRL")
 
     @classmethod
+    def hf(cls, name: str, device: str = "auto") -> FaceParser:
+        """Any semantic segmentation model of a folder or of the Hugging Face hub, of whose labels some are regions.
+
+        Labels are known by the kit's names for them and by common ones, `left_eye`, `Upper lip`, `glasses`; the others count
+        as background, and `notes` lists them.
+        """
+        hub = extra("transformers", "hf")
+        with from_hub(name):
+            network = read_from_hub(hub.AutoModelForSemanticSegmentation, name, use_safetensors=True)
+            shown = preprocess_of(read_from_hub(hub.AutoImageProcessor, name))
+        labels = [str(network.config.id2label[place]) for place in range(len(network.config.id2label))]
+        regions = [_region(label) for label in labels]
+        if not {*regions} - {"", REGIONS[0]}:
+            raise FacexkitError(f"hf:{name} is no face parser: none of its labels is a region ({listed(labels, 40)})")
+        shown = replace(shown, size=shown.side, resize=None)
+        network = FaceModel(network, name=f"hf:{name}", preprocess=shown, device=device)
+        parser = cls(network, [region or REGIONS[0] for region in regions], name=f"hf:{name}")
+        if strange := [label for label, region in zip(labels, regions, strict=True) if not region]:
+            parser.notes = [f"{parser.name}: {len(strange)} labels are no regions and count as background: {listed(strange, 40)}"]
+        return parser
+
+    @classmethod
     def segformer(cls, name: str = "jonathandinu/face-parsing", device: str = "auto") -> FaceParser:
-        """A SegFormer of the Hugging Face hub or a folder, whose labels are named as the kit's regions."""
-        transformers = _optional("transformers", "transformers", "a SegFormer face parser")
-        network = transformers.SegformerForSemanticSegmentation.from_pretrained(name)
-        labels = network.config.id2label
-        classes = [str(labels[k]) for k in range(len(labels))]
-        return cls(network, classes, 512, "imagenet", device, name=f"SegFormer {name}")
+        """A SegFormer of the Hugging Face hub or a folder; see `hf`."""
+        return cls.hf(name, device)
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the network, its input or its classes."""
@@ -122,6 +155,8 @@ def _logits(returned: object) -> object:
     return returned[0] if isinstance(returned, (tuple, list)) else getattr(returned, "logits", returned)
 
 
-def _optional(module: str, package: str, what: str) -> ModuleType:
-    with told(f"{what} needs a package that is not installed", f"pip install {package}", ImportError):
-        return import_module(module)
+def _region(label: str) -> str:
+    """Return the region that a parser's label means, "" for none."""
+    words = [SIDES.get(word, word) for word in re.split(r"[\W_]+", label.casefold()) if word]
+    name = "_".join(words)
+    return name if name in REGIONS else NAMED.get(name, "")

@@ -164,10 +164,14 @@ def onnx_file(path, size, batch, reshape=(1, -1), outputs=256):
     return f"onnx:{path}"
 
 
-def test_a_network_exported_for_one_image_answers_batches_as_it_answers_each(tmp_path):
+@pytest.mark.parametrize(("size", "batch", "reshape", "outputs"), [
+    ([1, 3, 32, 32], 1, (1, -1), 256), ([1, 3, 32, 48], 1, (1, -1), 384), (["n", 3, 48, 32], "n", (0, -1), 384),
+    ([1, 3, 32, 32], 1, (1, 256), 256),
+])  # fmt: skip
+def test_a_network_answers_batches_as_it_answers_each_image(tmp_path, size, batch, reshape, outputs):
     runtime = pytest.importorskip("onnxruntime")
-    model = load_model(onnx_file(tmp_path / "one.onnx", [1, 3, 32, 32], 1), device="cpu")
-    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    model = load_model(onnx_file(tmp_path / "one.onnx", size, batch, reshape, outputs), device="cpu")
+    images = torch.randint(0, 256, (5, *size[1:]), dtype=torch.uint8)
     session = runtime.InferenceSession(str(tmp_path / "one.onnx"), providers=["CPUExecutionProvider"])
     each = [session.run(None, {"in": image[None].float().numpy() / 255})[0] for image in images]
     np.testing.assert_allclose(model(model.prepare(images)), np.concatenate(each), rtol=1e-3, atol=1e-3)
@@ -177,9 +181,6 @@ def test_a_network_exported_for_one_image_answers_batches_as_it_answers_each(tmp
 @pytest.mark.parametrize(
     ("size", "batch", "reshape", "outputs", "told"),
     [
-        ([1, 3, 32, 48], 1, (1, -1), 384, r"is for 32×48 pixels \(height×width\); only square images can be shown"),
-        (["n", 3, 48, 32], "n", (0, -1), 384, "is for 48×32 pixels"),
-        ([1, 3, 32, 32], 1, (-1,), 256, "one.onnx takes one image at a time; export it again"),
         ([3, 32, 32], 1, (1, -1), 256, "one.onnx cannot be read as ONNX"),
     ],
 )

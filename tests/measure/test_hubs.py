@@ -15,7 +15,7 @@ from facexkit.probe.attribution import unreached
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
 
-CONVOLUTIONAL = """resnet10t regnetx_002 mobilenetv3_small_050 mnasnet_small ghostnet_050 dla46x_c repvgg_a0 tinynet_e lcnet_035
+CONVOLUTIONAL = """resnet10t regnetx_002 mobilenetv3_small_050 mnasnet_small ghostnet_050 dla46x_c regnety_002 tinynet_e resnest14d
 convnext_atto convnextv2_atto test_byobnet test_nfnet inception_next_atto mambaout_femto""".split()
 TRANSFORMERS = """vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 test_vit2 eva02_tiny_patch14_224 swin_tiny_patch4_window7_224
 xcit_nano_12_p16_224 pit_ti_224""".split()

@@ -147,6 +147,10 @@ WRAPPED = {
     "wrapped": lambda state: {"epoch": 3, "state_dict": state},
     "parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
     "compiled": lambda state: {"model": {f"module._orig_mod.{key}": value for key, value in state.items()}},
+    "lightning": lambda state: {"epoch": 3, "state_dict": {f"model._orig_mod.module.{key}": v for key, v in state.items()}},
+    "averaged": lambda state: {"steps": 9, "ema": {"module": state}},
+    "a key of theirs": lambda state: {"network": {f"encoder_q.{key}": value for key, value in state.items()}},
+    "compiled in parts": lambda state: {key.replace("features.", "features._orig_mod."): v for key, v in state.items()},
 }
 
 
@@ -155,6 +159,28 @@ def test_weights_are_found_in_what_people_save(form, small, tmp_path):
     torch.save(WRAPPED[form](small[1]), tmp_path / "w.pt")
     network = load_small(tmp_path / "w.pt").network
     assert all(torch.equal(value, small[1][key]) for key, value in network.state_dict().items())
+
+
+def test_weights_of_a_network_that_lies_in_another(tmp_path, user_file):
+    path = user_file(textwrap.dedent(NET) + "\nclass Around(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+                     "        self.inner = Net()\n    def forward(self, x):\n        return self.inner(x)")  # fmt: skip
+    first = load_model(f"{path}:Net", seed=3, image_size=20, trust=True, device="cpu")
+    torch.save(first.network.state_dict(), tmp_path / "w.pt")
+    second = load_model(f"{path}:Around", tmp_path / "w.pt", image_size=20, trust=True, device="cpu")
+    assert torch.equal(second.network.inner.fc.weight, first.network.fc.weight)
+
+
+def test_auxiliary_heads_have_as_many_classes_as_they_have_in_the_file(tmp_path):
+    torch.manual_seed(0)
+    for name, aux in (("with.pt", True), ("without.pt", False)):
+        trained = torchvision.models.googlenet(num_classes=2, init_weights=False, aux_logits=aux, transform_input=True).eval()
+        if aux:
+            trained.aux1.fc2 = nn.Linear(1024, 5)
+        torch.save(trained.state_dict(), tmp_path / name)
+        model = load_model("torchvision:googlenet", tmp_path / name, num_classes=2, image_size=64, device="cpu")
+        x = model.test_images()
+        torch.testing.assert_close(model(x), trained(x).detach(), rtol=1e-4, atol=1e-5)
+        assert "transform_input=True" in model.notes[0]
 
 
 def test_weights_from_safetensors(small, tmp_path):
@@ -401,6 +427,24 @@ def test_onnx_without_its_extra_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
     with raises_saying(r"pip install 'facexkit\[onnx\]'"):
         load_model("onnx:model.onnx")
+
+
+def test_a_recognition_model_of_insightface_embeds_faces_one_by_one_or_together(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(8, 3, 16, 16)), "b": np.zeros(8), "m": rng.normal(size=(128, 8 * 49)), "c": np.zeros(128)}
+    nodes = [helper.make_node("Conv", ["data", "w", "b"], ["x"], strides=[16, 16]), helper.make_node("Flatten", ["x"], ["y"]),
+             helper.make_node("Gemm", ["y", "m", "c"], ["embedding"], transB=1)]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("data", [1, 3, 112, 112]), ("embedding", [1, 128]))]  # fmt: skip
+    kept = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "recognition", ends[:1], ends[1:], kept)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "w600k.onnx")
+    model = load_model(f"onnx:{tmp_path / 'w600k.onnx'}", device="cpu")
+    assert model.meaning.kind == "embedding" and model.try_out().shape == (2, 128)
+    assert model.preprocess.normalize == "half" and model.image_size == 112
 
 
 # The registry

@@ -136,7 +136,7 @@ def test_the_fingerprint_follows_weights_input_and_classes():
 
 
 @pytest.mark.parametrize(
-    "preset, module, package", [("farl", "facer", "pyfacer"), ("segformer", "transformers", "transformers")]
+    "preset, module, package", [("farl", "facer", "pyfacer"), ("segformer", "transformers", r"'facexkit\[hf\]'")]
 )
 def test_a_preset_says_what_to_install(monkeypatch, preset, module, package):
     monkeypatch.setitem(sys.modules, module, None)
@@ -144,23 +144,44 @@ def test_a_preset_says_what_to_install(monkeypatch, preset, module, package):
         getattr(FaceParser, preset)()
 
 
-def test_the_segformer_preset_takes_names_from_the_model(monkeypatch):
-    class Segformer(Colours):
-        config = SimpleNamespace(id2label={0: "background", 1: "skin", 2: "l_lip"})
+@pytest.fixture
+def segformer(tmp_path):
+    """Save a tiny SegFormer with these labels, and return its folder."""
+    hub = pytest.importorskip("transformers")
 
-        def forward(self, x):
-            return SimpleNamespace(logits=super().forward(x))
+    def save(labels):
+        torch.manual_seed(0)
+        config = hub.SegformerConfig(depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8,
+                                     id2label=dict(enumerate(labels)))  # fmt: skip
+        hub.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path)
+        hub.SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+        return tmp_path
 
-        @classmethod
-        def from_pretrained(cls, name):
-            assert name == "some/parser"
-            return cls()
+    return save
 
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(SegformerForSemanticSegmentation=Segformer))
-    parser = FaceParser.segformer("some/parser", device="cpu")
-    (found,) = parse(parser, flag())
-    assert parser.classes == ("background", "skin", "l_lip") and found.shape == (512, 512)
-    assert set(np.unique(found)) == {0, 1, 2}
+
+def test_a_parser_of_the_hub_takes_regions_from_its_labels_and_lists_the_others(segformer):
+    parser = FaceParser.hf(str(segformer(["background", "Face skin", "left_eye", "Upper lip", "glasses", "hair", "tree"])), "cpu")
+    assert parser.classes == ("background", "background", "l_eye", "u_lip", "eye_g", "hair", "background")
+    assert "2 labels are no regions and count as background: Face skin, tree" in parser.notes[0]
+
+
+def test_masks_of_a_face_set_come_from_the_hub_by_name(segformer):
+    folder = segformer(["background", "hair", "skin", "nose", "mouth", "sky"])
+    faces = load_faces("synthetic", limit=3, masks=f"hf:{folder}")
+    classes = FaceParser.hf(str(folder)).pixels
+    for batch in faces.batches(classes.preprocess, 3, workers=0):
+        said = classes(classes.prepare(batch.images)).long()
+    for path, own in zip(faces.table.path, said, strict=True):
+        masks, index = faces.masks.read(path), own.view(64, 64).numpy()
+        assert {*masks} <= {"background", "hair", "skin", "nose", "mouth"}
+        assert not masks or all((masks[name] == (index == k)).all() for k, name in enumerate(["hair", "skin"], 1) if name in masks)
+    assert any("labels are no regions" in note and "sky" in note for note in faces.notes)
+
+
+def test_a_segmentation_of_something_else_is_no_face_parser(segformer):
+    with pytest.raises(FacexkitError, match=r"none of its labels is a region \(wall, tree\)"):
+        FaceParser.hf(str(segformer(["wall", "tree"])))
 
 
 def test_the_farl_preset_keeps_the_surest_face_of_each_picture(monkeypatch):

@@ -13,7 +13,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import MOST_VALUES, FaceSet
 from facexkit.measure.groups import group_labels
 from facexkit.measure.saved import find_result
-from facexkit.models.face_model import FaceModel
+from facexkit.models.face_model import FaceModel, apart
 from facexkit.show.exchanges import show_exchanges
 from facexkit.show.face_map import small_maps
 from facexkit.show.readings import METHODS
@@ -60,7 +60,7 @@ class ClassExplorer(FaceMap):
         target_class: int | str = 1, *,
         scores: Scores | None = None, others: Mapping[str, Sequence[Path]] | None = None,
     ) -> None:  # fmt: skip
-        self.models = [models] if isinstance(models, FaceModel) else list(models)
+        self.models = apart([models] if isinstance(models, FaceModel) else models)
         self.scores, self.others = scores or Scores(faces), dict(others or {})
         first, names, groups = self.models[0], self.models[0].class_names, group_options(faces)
         kinds = {"class": names, "model": [model.name for model in self.models[1:]], "run": self.others}
