@@ -19,7 +19,6 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import UNIONS
 from facexkit.measure.dissection import dissect
 from facexkit.measure.groups import group_labels
-from facexkit.measure.margins import are_probabilities
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import record
 from facexkit.mend.lessons import Lessons
@@ -119,11 +118,12 @@ class Exchange(RepairMethod):
             weight.requires_grad_(inside and weight.is_floating_point())
         batch = min(task.how.batch_size, len(lessons))
         course = task.epochs, len(lessons) // batch, task.rate
-        likely = are_probabilities(task.model.try_out())
+        meaning = task.model.meaning.settled(task.model.try_out())
+        likely = meaning.likely or meaning.kind == "binary"
 
         def loss(images: Tensor, classes: Tensor) -> Tensor:
             outputs = twin(twin.prepare(images))
-            return F.nll_loss(outputs.clamp_min(1e-7).log(), classes) if likely else F.cross_entropy(outputs, classes)
+            return F.nll_loss(meaning.probabilities(outputs).clamp_min(1e-7).log(), classes) if likely else F.cross_entropy(outputs, classes)
 
         def shown(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             said = f"{twin.name}, {'control' if control else 'repair'}, epoch {epoch + 1}/{task.epochs}"

@@ -19,7 +19,7 @@ from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.audit import audit
 from facexkit.measure.bootstrap import wilson_interval
 from facexkit.measure.groups import group_labels
-from facexkit.measure.predictions import predictions_of, true_classes
+from facexkit.measure.predictions import answering_of, predictions_of, true_classes
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.saved import save_result
@@ -129,6 +129,7 @@ def repair(
         raise FacexkitError(f"repair takes a rate above 0 and 1 to {ROUNDS} rounds, not rate={rate:g}, rounds={rounds}")
     maker, options, names = REPAIRS.find(method)(), PassOptions(**how), _named(regions)
     groups = [by] if isinstance(by, str) else list(by or faces.protected)
+    model = answering_of(model, faces)[0]
     pupils, examinees, classes = _sides(model, faces, held_out, seed)
     given, folder = [layers] if isinstance(layers, str) else layers, None if out is None else Path(out)
     task = Task(model, pupils, classes, _parts(names), given, (groups or [""])[0], epochs, rate, seed, folder, options)
@@ -221,6 +222,11 @@ def _sides(model: FaceModel, faces: FaceSet, held_out: float, seed: int) -> tupl
 
 def _check(task: Task, maker: RepairMethod, method: str, examinees: FaceSet) -> None:
     """Raise the error for what the method lacks."""
+    if task.model.preprocess.resize or not isinstance(task.model.image_size, int):
+        raise FacexkitError(
+            f"a repair shows whole photographs in a square, and {task.model.name!r} sees {task.model.preprocess}; cut the "
+            "photographs so, and load it with image_size="
+        )
     if "masks" in maker.wants and task.faces.masks is None:
         raise FacexkitError(f"{task.faces.name!r} has no masks, by which {method!r} finds the region; load it with masks=")
     for side in (task.faces, examinees) if "masks" in maker.wants else ():
