@@ -176,7 +176,7 @@ class FaceSet:
 
     def batches(
         self,
-        seen: Geometry | Size,
+        image_size: Geometry | Size,
         batch_size: int = 32,
         masks: Sequence[MaskView] = (),
         workers: int | None = None,
@@ -188,7 +188,7 @@ class FaceSet:
 
         Parameters
         ----------
-        seen : what a network sees of a photograph, as a model's `preprocess`; or the images' size in pixels.
+        image_size : what a network sees of a photograph, as a model's `preprocess`; or the images' size in pixels.
         masks : views of the masks that each batch shall hold.
         workers : decoding processes; None takes as many as there are cores for this process, none for a small set.
         rows : the row numbers of each batch; all rows in order, `batch_size` at a time, by default.
@@ -204,7 +204,7 @@ class FaceSet:
             workers = 0 if len(rows) <= 2 else min(cores(), 8)
         from_thread = workers and current_thread() is not main_thread()  # where a fork would copy locks that are held
         loader = DataLoader(
-            _Decoder(self, Geometry.of(seen), tuple(masks), remember),
+            _Decoder(self, Geometry.of(image_size), tuple(masks), remember),
             batch_sampler=[list(map(int, batch)) for batch in rows],
             num_workers=workers,
             generator=torch.Generator(),  # its own: the loader draws from it, and everybody's numbers stay as they were

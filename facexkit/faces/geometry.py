@@ -41,6 +41,11 @@ class Geometry:
             return cls(*(tuple(each) if isinstance(each, list) else each for each in (size, resize)))
         return seen if isinstance(seen, Geometry) else cls(seen)
 
+    @property
+    def side(self) -> int:
+        """The shorter side of the picture."""
+        return min(sides(self.size))
+
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return what is seen of a photograph: left, top, right, bottom in its pixels."""
         if self.resize is None:

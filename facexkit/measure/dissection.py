@@ -10,7 +10,7 @@ import xarray as xr
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.face_dictionary import ConceptMasks
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.mask_view import MaskView, sides
+from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.iou_tally import UNION_RULES, IoUTally
@@ -113,7 +113,7 @@ def dissect(
 def _check(model: FaceModel, mask_size: int, union: str, top_images: int, crop: str | None) -> None:
     check_known("union", [union], UNION_RULES)
     check_known("crop", [crop], CROPS)
-    if not 1 <= mask_size <= min(sides(model.image_size)):
+    if not 1 <= mask_size <= model.preprocess.side:
         raise FacexkitError(f"mask_size {mask_size} must lie between 1 and the model's input size {model.image_size}")
     if top_images < 1:
         raise FacexkitError(f"top_images {top_images} must be at least 1")

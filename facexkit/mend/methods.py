@@ -238,7 +238,7 @@ class Ablate(RepairMethod):
         if isinstance(task.layers, Mapping):
             return task.layers
         wanted = {*task.regions} | {union for union, parts in UNIONS.items() if {*parts} & {*task.regions}}
-        found, size = {}, min(112, task.model.image_size)
+        found, size = {}, min(112, task.model.preprocess.side)
         for layer in task.layers:
             seen = dissect(task.model, task.faces, layer, mask_size=size, **vars(task.how))
             found[layer] = np.flatnonzero(seen.interpretable & seen.best_concept.isin([*wanted])).tolist()

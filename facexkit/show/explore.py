@@ -12,7 +12,6 @@ import xarray as xr
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.mask_view import sides
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
 from facexkit.measure.saved import find_result, save_result, write_scores
@@ -121,7 +120,7 @@ class Explorer(Box):
         found, bias, own = self._kept("dissection"), self._kept("bias"), self.folder / "explore" / layer
         if found is None:
             how = {"saved": own / "dissection.zarr", "progress": self.units.bar}
-            size = min(asked.get("mask_size", 112), *sides(model.image_size))
+            size = min(asked.get("mask_size", 112), model.preprocess.side)
             found = dissect(model, faces, layer, asked.get("quantile", 0.005), size, **how)
         labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
         labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]
