@@ -107,7 +107,7 @@ def exchange_curves(
     for name, first in {**orders, "random": None}.items():
         full = None if first is None else [*first, *(region for region in REGIONS if region not in first)]
         order = random_orders if full is None else np.tile([REGIONS.index(region) for region in full], (len(pairs), 1))
-        way = Walks(MaskView(REGIONS, model.image_size), [target], sample.likely, sample.margins[pairs[:, 0]], sample.second(pairs))
+        way = Walks(MaskView(REGIONS, model.image_size), [target], sample.meaning, sample.margins[pairs[:, 0]], sample.second(pairs))
         run(model, faces, [way], sample.how, pairs=FacePairs(sample.rows[pairs], order))
         moved, exchanged, _ = way.result()
         met = order[exchanged.any(0)[order]].reshape(len(order), -1)  # what no pair has is no step
