@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -112,9 +113,12 @@ class FaceModel:
         """What the columns of the answers mean."""
         if self.question is not None:
             return Meaning("classes", likely=False)
-        if self._meaning is None:
-            self._meaning = Meaning("binary" if self.raw(self.test_images()).shape[1] == 1 else "classes")
-        return self._meaning
+        return self._meaning or self._by_columns
+
+    @cached_property
+    def _by_columns(self) -> Meaning:
+        with torch.no_grad():
+            return Meaning("binary" if self.raw(self.test_images()).shape[1] == 1 else "classes")
 
     def prepare(self, images: Tensor) -> Tensor:
         """Turn uint8 (B, 3, height, width), RGB, into the network's float input, on its device."""
@@ -288,7 +292,9 @@ class FaceModel:
         seen = size, self.preprocess.resize, self.preprocess.interpolation, self.preprocess.channels, mean_and_std
         asked = getattr(self.output, "__code__", None)
         asked = (asked.co_code, asked.co_consts, asked.co_names) if asked else self.output
-        digest = hashlib.sha256(f"{seen} {asked} {self._meaning} {self.dtype}".encode())
+        means = self._meaning and replace(self._meaning, guessed=False)
+        means = "" if means in (None, *(Meaning(likely=likely) for likely in (None, True, False))) else means
+        digest = hashlib.sha256(f"{seen} {asked} {means} {self.dtype}".encode())
         for name, module in self.network.named_modules():
             kept = sorted((k, v) for k, v in vars(module).items() if k[0] != "_" and isinstance(v, (int, float, str, tuple)))
             code = getattr(getattr(module.forward, "__code__", None), "co_code", b"")
