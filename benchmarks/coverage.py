@@ -77,8 +77,18 @@ def unit_effects(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers
     return {name: tuple(found[f"{name}{end}"].item() for end in ("", "_low", "_high")) for name in ("accuracy_change", "gap_change")}
 
 
+def audit(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers:
+    """Accuracy by skin tone and by age, and the gaps between the groups; see `coverage_audit` for more groups."""
+    found = fx.audit(model, faces, protected=["skin_tone", "age"], min_images=8, **QUIET).isel(model=0).sel(metric="accuracy")
+    each = {str(name): found.sel(group=name) for name in found.group.values[found.ranked.values]}
+    numbers = {name: tuple(one[f"value{end}"].item() for end in ("", "_low", "_high")) for name, one in each.items()}
+    gaps = {f"{a} {gap}": found.sel(attribute=a, gap=gap) for a in ("skin_tone", "age") for gap in ("difference", "ratio")}
+    return numbers | {name: tuple(one[f"gap_size{end}"].item() for end in ("", "_low", "_high")) for name, one in gaps.items()}
+
+
 KINDS: dict[str, Callable[[FaceModel, FaceSet, bool], Numbers]] = {
     "share": share, "stopped": stopped, "facex": facex, "verification": verification, "unit_effects": unit_effects,
+    "audit": audit,
 }  # fmt: skip
 """Kind of number → what measures it on a set; add a function, and its coverage is printed."""
 

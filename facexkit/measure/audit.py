@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,17 @@ import xarray as xr
 from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.label_files import read_table
-from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples
-from facexkit.measure.groups import CROSS, as_labels, group_labels
+from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples, wilson_interval
+from facexkit.measure.gaps import GAPS, gap_interval, q_values, shuffled
+from facexkit.measure.group_metrics import METRICS, Groups, Tally
+from facexkit.measure.groups import as_labels
 from facexkit.measure.predictions import matched, predictions_of
 from facexkit.models.face_model import FaceModel, apart
 
-METRICS = (
-    "accuracy", "balanced_accuracy", "selection_rate", "true_positive_rate", "false_positive_rate", "calibration_error",
-)  # fmt: skip
-GAPS = ("difference", "ratio", "deviation")
 CRITERIA = ("demographic_parity_difference", "equalized_odds_difference")
-BINS = 10
+MISTAKES, AT_ONCE = 4, 64
+WITHIN = np.array([False, True, False, True, True, False])
+"""Of which metrics groups are alike where, among the faces of a true class, the prediction does not depend on the group."""
 GIVEN = ("path", "truth", "prediction", "confidence")
 
 
@@ -43,9 +44,15 @@ def audit(
 
     accuracy; balanced accuracy, the mean of the classes' recalls; of the positive class selection rate, true and false
     positive rate; calibration error Σ n(b)/n·|accuracy(b) − confidence(b)| over ten bins b of the confidence (Guo et al.
-    2017). Gaps over the groups of an attribute: difference max − min, ratio max / min, and deviation, their population
-    standard deviation (the degree of bias, DoB, of the face-fairness literature). Demographic parity difference = that
-    of the selection rate; equalized odds difference = the larger of those of the true and the false positive rate.
+    2017). Gaps over the groups of an attribute: difference max − min, ratio max / min, deviation, their population
+    standard deviation (the degree of bias, DoB, of the face-fairness literature), and over_geomean, max / geometric mean
+    (ISO/IEC 19795-10). Demographic parity difference = that of the selection rate; equalized odds difference = the
+    larger of those of the true and the false positive rate.
+
+    Of many small groups the best and the worst lie apart by chance alone: `by_chance` says how far, with the groups
+    shuffled (among the faces of a true class for balanced accuracy and the rates), and the intervals take it into
+    account, see `gap_interval`. q_value: how often the shuffled groups lie as far apart, after Benjamini & Hochberg (1995)
+    over all gaps, criteria and changes of the audit, one family.
 
     Parameters
     ----------
@@ -57,18 +64,20 @@ def audit(
         intersections, as in "female × dark", are groups too.
     positive : the class that is "selected"; the second one of two by default, none of more.
     min_images : smaller groups are shown, and do not count in gaps.
-    seed, replicates : of the bootstrap over images, the same images for all models.
+    seed, replicates : of the bootstrap over images and the shuffling, the same images for all models.
     how : options of the pass, see `PassOptions`.
 
     Returns
     -------
     Dataset: value (model, group, metric); gap_size (model, attribute, metric, gap); criterion (model, attribute, rule);
-    each with _low and _high, a 95 % interval, and with several models _change, _change_low, _change_high: minus the
-    first model's. confusion (model, group, truth, prediction), in images; images, ranked, attribute_of, label (group).
-    NaN where a group has no image to count, or an attribute fewer than two groups that are ranked; an interval too where
-    nothing varies. attrs: what each label was taken for (`labels`: [value, class, faces]); how many images lack a true
-    class and are left out (`without_truth`), or a group (`without_group`, by attribute); how many are of the split "train"
-    (`training`).
+    each with _low and _high, a 95 % interval (Wilson's where value is a rate, else bootstrap), and with several models
+    _change, _change_low, _change_high: minus the first model's. by_chance (model, attribute, metric), q_value,
+    q_change (model, attribute, metric) of the differences, q_criterion (model, attribute, rule). confusion (model, group,
+    truth, prediction), in images; images, ranked, attribute_of, label (group); of the most confident mistakes of each
+    group mistake_path, _truth, _prediction, _confidence (model, group, mistake), "" where paths are not known. NaN where a
+    group has no image to count, or an attribute fewer than two groups that are ranked. attrs: what each label was taken
+    for (`labels`: [value, class, faces]); how many images lack a true class and are left out (`without_truth`), or a group
+    (`without_group`, by attribute); how many are of the split "train" (`training`); what made the predictions (`made_by`).
 
     Raises
     ------
@@ -79,38 +88,109 @@ def audit(
     check_known("positive class", [] if positive is None else [positive], classes)
     positive = classes[1] if positive is None and len(classes) == 2 else positive
     own = faces.protected if faces is not None else [name for name in first if name not in GIVEN]
-    groups = _Groups.of(first, [protected] if isinstance(protected, str) else list(protected or own), min_images)
-    tallies = [_Tally(table, groups, classes, positive) for table in tables.values()]
-    drawn = [np.ones(len(first)), *resamples(len(first), seed, replicates)]
-    numbers = [[tally.numbers(weights) for tally in tallies] for weights in drawn]
-    arrays = {name: np.array([[n[place] for n in row] for row in numbers]) for place, name in enumerate(DIMENSIONS)}
-    found = _labelled(arrays).assign(confusion=(CONFUSION, [tally.confusion() for tally in tallies]))
-    return found.assign(images=("group", groups.images), ranked=("group", groups.ranked)).assign_coords(
+    groups = Groups.of(first, [protected] if isinstance(protected, str) else list(protected or own), min_images)
+    tallies = [Tally(table, groups, classes, positive) for table in tables.values()]
+    found = _measured(groups, tallies, resamples(len(first), seed, replicates), seed)
+    found |= _judged(groups, tallies, found, replicates, seed)
+    arrays = {name: (("model", *DIMENSIONS[name]), values) for name, values in found.items()}
+    return xr.Dataset(arrays | _mistakes(tables, groups.member)).assign(
+        confusion=(CONFUSION, [tally.confusion() for tally in tallies]),
+        images=("group", groups.images), ranked=("group", groups.ranked),
+    ).assign_coords(
         model=list(tables), group=groups.names, attribute=groups.attributes, metric=list(METRICS), gap=list(GAPS),
         rule=list(CRITERIA), truth=classes, prediction=classes,
         attribute_of=("group", groups.attribute_of), label=("group", groups.labels),
     ).assign_attrs(
-        positive=positive or "", min_images=min_images, seed=seed, replicates=replicates,
-        faces=faces.name if faces is not None else "predictions",
+        positive=positive or "", min_images=min_images, seed=seed, replicates=replicates, version=version("facexkit"),
+        faces=faces.name if faces is not None else "predictions", predictions=len(first),
         without_truth=first.attrs["without_truth"], without_group=groups.unlabelled, labels=first.attrs["labels"],
-        training=first.attrs["training"],
+        training=first.attrs["training"], made_by={name: table.attrs.get("made_by", {}) for name, table in tables.items()},
     )  # fmt: skip
 
 
-DIMENSIONS = {"value": ("group", "metric"), "gap_size": ("attribute", "metric", "gap"), "criterion": ("attribute", "rule")}
+OF_GAP = ("attribute", "metric")
+MEASURED = {"value": ("group", "metric"), "gap_size": (*OF_GAP, "gap"), "criterion": ("attribute", "rule")}
+DIMENSIONS = {f"{name}{end}": dims for name, dims in MEASURED.items()
+              for end in ("", "_low", "_high", "_change", "_change_low", "_change_high")}  # fmt: skip
+DIMENSIONS |= dict.fromkeys(("by_chance", "q_value", "q_change"), OF_GAP) | {"q_criterion": ("attribute", "rule")}
 CONFUSION = ("model", "group", "truth", "prediction")
 
 
-def _labelled(arrays: dict[str, np.ndarray]) -> xr.Dataset:
-    """Name what was computed on all images (first) and on every replicate: (1 + replicates, models, …)."""
-    values: dict[str, object] = {}
-    for name, array in arrays.items():
-        for end, numbers in (("", array), ("_change", array - array[:, :1])):
-            if end == "" or array.shape[1] > 1:
-                low, high = percentile_interval(numbers[1:])
-                for suffix, part in (("", numbers[0]), ("_low", low), ("_high", high)):
-                    values[f"{name}{end}{suffix}"] = (("model", *DIMENSIONS[name]), part)
-    return xr.Dataset(values)
+def _measured(groups: Groups, tallies: list[Tally], weights: Iterator[np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Return metrics, gaps and criteria with their intervals, and their changes from the first model's."""
+    whole = [tally.values(np.ones((1, len(tally.cell)))) for tally in tallies]
+    value, trials = (np.concatenate(part) for part in zip(*whole, strict=True))
+    parts = iter(lambda: list(islice(weights, AT_ONCE)), [])
+    drawn = np.concatenate([np.stack([tally.values(np.stack(part))[0] for tally in tallies], 1) for part in parts])
+    low, high = percentile_interval(drawn)
+    rate = np.isfinite(trials)
+    low[rate], high[rate] = (end[rate] for end in wilson_interval(value * trials, trials))
+    least = np.where(rate, np.nan_to_num(high - low) / (2 * 1.96), 0)
+    size = groups.gaps(value)
+    supposed = ((_flat(true), _flat(again)) for true, again in groups.supposed(value, drawn, least, seed))
+    ends = gap_interval(_flat(size), supposed)
+    found = {"value": value, "value_low": low, "value_high": high, "gap_size": size, "criterion": _criteria(size)}
+    for end, each in zip(("_low", "_high"), ends, strict=True):
+        found |= {f"gap_size{end}": each[..., :-2].reshape(size.shape), f"criterion{end}": each[..., -2:]}
+    if len(tallies) > 1:
+        redrawn = {"value": drawn, "gap_size": groups.gaps(drawn), "criterion": _criteria(groups.gaps(drawn))}
+        for name, again in redrawn.items():
+            low, high = percentile_interval(again - again[:, :1])
+            change = {"": found[name] - found[name][:1], "_low": low, "_high": high}
+            found |= {f"{name}_change{end}": numbers for end, numbers in change.items()}
+    return found
+
+
+def _criteria(gaps: np.ndarray) -> np.ndarray:
+    """Return the `CRITERIA` (…, attributes, rules) of gaps (…, attributes, metrics, gaps)."""
+    selected, hits, alarms = (gaps[..., METRICS.index(name), 0] for name in METRICS[2:5])
+    return np.stack([selected, np.maximum(hits, alarms)], -1)
+
+
+def _flat(gaps: np.ndarray) -> np.ndarray:
+    """Return gaps (…, attributes, metrics, gaps) and their criteria as one row an attribute."""
+    return np.concatenate([gaps.reshape(*gaps.shape[:-2], -1), _criteria(gaps)], -1)
+
+
+def _judged(
+    groups: Groups, tallies: list[Tally], found: dict[str, np.ndarray], replicates: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Return how far apart shuffled groups lie, and the q values of gaps, criteria and changes, all of one family."""
+    size, criterion, rng = found["gap_size"][..., 0], found["criterion"], np.random.default_rng(seed)
+    count = max(replicates, 20 * int(np.isfinite(size).sum() + np.isfinite(criterion).sum()))
+    wide, met, chance = np.zeros((2, *size.shape)), np.zeros((2, *criterion.shape)), np.zeros((2, *size.shape))
+    for kind, within in enumerate((0 * tallies[0].truth, tallies[0].truth)):
+        for start in range(0, count, AT_ONCE):
+            cells = shuffled(tallies[0].cell, within, min(AT_ONCE, count - start), rng)
+            gaps = groups.gaps(np.stack([tally.values(np.ones(cells.shape), cells)[0] for tally in tallies], 1))
+            wide[kind] += (gaps[..., 0] >= size - 1e-9).sum(0)
+            met[kind] += (_criteria(gaps) >= criterion - 1e-9).sum(0)
+            chance[kind] += gaps[..., 0].sum(0) / count
+    p = [np.where(np.isfinite(measured), (1 + np.where(kinds, *often[::-1])) / (1 + count), np.nan)
+         for measured, kinds, often in ((size, WITHIN, wide), (criterion, [False, True], met))]  # fmt: skip
+    change = np.full(size.shape, np.nan)
+    if len(tallies) > 1:
+        from scipy.stats import norm  # here, as its import takes a second
+
+        by, low, high = (found[f"gap_size_change{end}"][..., 0] for end in ("", "_low", "_high"))
+        change = 2 * norm.sf(abs(by) / ((high - low) / (2 * 1.96)))
+    named = zip(("q_value", "q_criterion", "q_change"), q_values(*p, change), strict=True)
+    return {"by_chance": np.where(WITHIN, chance[1], chance[0])} | dict(named)
+
+
+def _mistakes(tables: Mapping[str, pd.DataFrame], member: np.ndarray) -> dict[str, tuple]:
+    """Return the wrong predictions of each group that were most confident; "" and NaN where there are fewer."""
+    shape = (len(tables), member.shape[1], MISTAKES)
+    found = {name: np.full(shape, "", object) for name in ("path", "truth", "prediction")}
+    found["confidence"] = np.full(shape, np.nan)
+    for place, table in enumerate(tables.values()):
+        wrong = table[table.truth != table.prediction]
+        wrong = wrong.sort_values("confidence", ascending=False, kind="stable") if "confidence" in wrong else wrong[:0]
+        for group, own in enumerate(member.T):
+            part = wrong[own[wrong.index]][:MISTAKES]
+            for name in found.keys() & set(part):
+                found[name][place, group, : len(part)] = part[name]
+    return {f"mistake_{name}": (("model", "group", "mistake"), values) for name, values in found.items()}
 
 
 def _tables(models: object, faces: FaceSet | None, target: str | None, how: Mapping) -> tuple[dict, list[str]]:
@@ -172,94 +252,3 @@ def _read_predictions(source: object, name: str) -> pd.DataFrame:
         row = int((~table.confidence.between(0, 1)).argmax())
         raise FacexkitError(f"the predictions {name!r}, row {row + 1}: confidence {table.confidence[row]} is not in 0–1")
     return table
-
-
-@dataclass
-class _Groups:
-    """The groups of every attribute, and of all attributes together; `member` is bool (N, groups)."""
-
-    attributes: list[str]
-    attribute_of: list[str]
-    labels: list[str]
-    member: np.ndarray
-    ranked: np.ndarray
-    unlabelled: dict[str, int]
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, protected: Sequence[str], min_images: int) -> _Groups:
-        if not protected:
-            raise FacexkitError("audit needs groups: protected=['gender'], or a face set loaded with protected=")
-        every = {name: group_labels(table, name) for name in protected}
-        unlabelled = {name: n for name, own in every.items() if (n := int((own == "").sum()))}
-        if len(every) > 1:
-            rows = list(zip(*every.values(), strict=True))
-            every[CROSS.join(every)] = np.array([CROSS.join(row) if all(row) else "" for row in rows], object)
-        found = [(name, label) for name, own in every.items() for label in sorted({*own} - {""})]
-        member = np.stack([every[name] == label for name, label in found], 1)
-        return cls(list(every), *map(list, zip(*found, strict=True)), member, member.sum(0) >= min_images, unlabelled)
-
-    @property
-    def names(self) -> list[str]:
-        return [f"{name}: {label}" for name, label in zip(self.attribute_of, self.labels, strict=True)]
-
-    @property
-    def images(self) -> np.ndarray:
-        return self.member.sum(0)
-
-
-class _Tally:
-    """The counts that every metric is made from: images by group, truth, prediction and bin of the confidence."""
-
-    def __init__(self, table: pd.DataFrame, groups: _Groups, classes: list[str], positive: str | None) -> None:
-        self.groups = groups
-        self.positive = None if positive is None else classes.index(positive)
-        self.confidence = table.confidence.to_numpy(float) if "confidence" in table else None
-        confidence = np.zeros(len(table)) if self.confidence is None else self.confidence
-        cells, cell = np.unique(groups.member, axis=0, return_inverse=True)
-        self.belongs = cells.T.astype(float)
-        self.shape = (len(cells), len(classes), len(classes), BINS)
-        at = [pd.Index(classes).get_indexer(table[name]) for name in ("truth", "prediction")]
-        bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-        self.code = np.ravel_multi_index((np.ravel(cell), *at, bins), self.shape)
-
-    def _count(self, weights: np.ndarray) -> np.ndarray:
-        counted = np.bincount(self.code, weights, int(np.prod(self.shape))).reshape(self.shape)
-        return np.tensordot(self.belongs, counted, 1)
-
-    def confusion(self) -> np.ndarray:
-        """Return images by group, truth and prediction."""
-        return self._count(np.ones(len(self.code))).sum(3).astype(int)
-
-    def numbers(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return value (groups, metrics), gap (attributes, metrics, gaps) and criterion (attributes, rules)."""
-        counted = self._count(weights)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = self._values(counted, weights)
-            gaps = np.stack([self._gaps(values, name) for name in self.groups.attributes])
-        selected, hits, alarms = (gaps[:, METRICS.index(name), 0] for name in METRICS[2:5])
-        return values, gaps, np.stack([selected, np.maximum(hits, alarms)], 1)
-
-    def _values(self, counted: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        joint, total = counted.sum(3), counted.sum((1, 2, 3))
-        right = np.einsum("gkkb->gb", counted)
-        recall = np.einsum("gkk->gk", joint) / joint.sum(2)
-        known = ~np.isnan(recall)
-        values = np.full((len(joint), len(METRICS)), np.nan)
-        values[:, 0] = right.sum(1) / total
-        values[:, 1] = np.where(known, recall, 0).sum(1) / known.sum(1)
-        if (p := self.positive) is not None:
-            negatives = total - joint[:, p].sum(1)
-            values[:, 2] = joint[:, :, p].sum(1) / total
-            values[:, 3] = recall[:, p]
-            values[:, 4] = (joint[:, :, p].sum(1) - joint[:, p, p]) / negatives
-        if self.confidence is not None:
-            sure = self._count(weights * self.confidence).sum((1, 2))
-            values[:, 5] = abs(right - sure).sum(1) / total
-        return values
-
-    def _gaps(self, values: np.ndarray, attribute: str) -> np.ndarray:
-        own = values[(np.array(self.groups.attribute_of) == attribute) & self.groups.ranked]
-        if len(own) < 2:
-            return np.full((len(METRICS), len(GAPS)), np.nan)
-        most, least = own.max(0), own.min(0)
-        return np.stack([most - least, np.where(least > 0, most / least, np.nan), own.std(0)], 1)

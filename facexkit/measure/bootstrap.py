@@ -36,7 +36,7 @@ def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarr
     n = np.where(np.asarray(trials) < 2, np.nan, trials)
     z, p = 1.959964, successes / n
     centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+    return np.clip((centre - half) / (1 + z**2 / n), 0, 1), np.clip((centre + half) / (1 + z**2 / n), 0, 1)
 
 
 def ratio_interval(

@@ -97,8 +97,9 @@ class IoUTally(Accumulator):
         self.strongest.take(peak.T, rows, lambda subject, b: coarse[pair[b, subject]])
 
     def _beside_exchanged(
-        self, rows: np.ndarray, has: np.ndarray, active: np.ndarray, size: np.ndarray, inside: np.ndarray, elsewhere: np.ndarray
-    ) -> None:
+        self, rows: np.ndarray, has: np.ndarray, active: np.ndarray, size: np.ndarray, inside: np.ndarray,
+        elsewhere: np.ndarray,
+    ) -> None:  # fmt: skip
         """Sum up what the sample meets of its own masks and of those it is given, once and as it is drawn again."""
         here = has.any(1)
         has, active, inside, elsewhere = has[here, None], active[here, :, None], inside[here], elsewhere[here]

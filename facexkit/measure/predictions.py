@@ -11,6 +11,7 @@ import torch
 from facexkit.errors import FacexkitError, check_known, listed
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import wilson_interval
+from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.models.labels import answering, distinct_names
 from facexkit.models.outputs import Meaning
@@ -44,7 +45,8 @@ def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
     the table with `predicted`, the name of the class that the model says, `output`, its output, `confidence`, its
     probability, and, where the target's values are classes of the model (see `answering`), `correct`; else attrs["unread"]
     says why not. A model of attributes or of several blocks answers about the target alone, or where there is none with
-    all that it says in one text. Images that cannot be decoded are left out.
+    all that it says in one text. Images that cannot be decoded are left out. attrs["made_by"]: model and face set with
+    their fingerprints, version, skipped.
     """
     return _predicted(model, faces, how)[0]
 
@@ -60,7 +62,7 @@ def _predicted(model: FaceModel, faces: FaceSet, how: Mapping[str, object]) -> t
     except FacexkitError as error:
         unread = str(error)
     outputs = Outputs()
-    run(model, faces, [outputs], PassOptions(**how))
+    skipped = run(model, faces, [outputs], PassOptions(**how))
     rows, values = outputs.result()
     table, meaning, names = faces.table.iloc[rows], model.meaning, np.array(model.class_names)
     said = torch.from_numpy(values)
@@ -73,7 +75,7 @@ def _predicted(model: FaceModel, faces: FaceSet, how: Mapping[str, object]) -> t
     if truth is not None:
         table["correct"] = np.where(truth[rows] < 0, np.nan, truth[rows] == best)
     table = table.reset_index(drop=True)
-    table.attrs["unread"] = unread
+    table.attrs |= {"unread": unread, "made_by": provenance(model, faces, target=faces.target, skipped=skipped)}
     return table, rows, model.class_names
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,15 @@ from torch import Tensor
 from facexkit.errors import FacexkitError, check_known, unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.pairs import references
-from facexkit.measure.bootstrap import ratio_interval
+from facexkit.measure.bootstrap import REPLICATES, ratio_interval, wilson_interval
+from facexkit.measure.gaps import GAPS, gap_interval, gap_sizes, q_values, suppositions
 from facexkit.measure.predictions import Outputs
+from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
+from facexkit.probe.tail import place_of
 
 TARGETS = {"difference": 0, "similarity": 1}
 """What is explained of a pair → the column of a `Comparison`."""
@@ -99,11 +104,17 @@ def explain_verification(
 
 
 def similarities(model: FaceModel, pairs: FaceSet, **how: object) -> pd.DataFrame:
-    """Return the pairs' table with `similarity`, the cosine of the two embeddings; needs no masks. See `embed`."""
-    bound, kept, _ = _bind(model, pairs, **how)
-    run(bound, kept, [outputs := Outputs()], PassOptions(**how))
+    """Return the pairs' table with `similarity`, the cosine of the two embeddings; needs no masks. See `embed`.
+
+    attrs["made_by"]: model and face set with their fingerprints, version, skipped.
+    """
+    bound, kept, skipped = _bind(model, pairs, **how)
+    skipped = skipped + run(bound, kept, [outputs := Outputs()], PassOptions(**how))
     rows, values = outputs.result()
-    return kept.table.iloc[rows].assign(similarity=values[:, 1]).reset_index(drop=True)
+    table = kept.table.iloc[rows].assign(similarity=values[:, 1]).reset_index(drop=True)
+    made_by = provenance(model, pairs, references_fingerprint=references(pairs).fingerprint(), skipped=skipped)
+    table.attrs["made_by"] = made_by
+    return table
 
 
 def _bind(model: FaceModel, pairs: FaceSet, **how: object) -> tuple[FaceModel, FaceSet, list[str]]:
@@ -148,6 +159,7 @@ def error_rates(
     groups: pd.DataFrame | pd.Series | None = None,
     threshold: float | None = None,
     seed: int = 0,
+    false_match_rate: float | None = None,
 ) -> pd.DataFrame:
     """Return how often pairs are matched wrongly, overall and in every group.
 
@@ -157,19 +169,29 @@ def error_rates(
     Parameters
     ----------
     similarity, same : (N,), of the pairs; `same` is 1 or 0. groups : N rows, a column an attribute.
-    threshold : t; None for that of the equal error rate: the similarity at which |FMR − FNMR| over all pairs is least.
+    threshold : t; None for that of `false_match_rate`, or else of the equal error rate: the similarity at which
+        |FMR − FNMR| over all pairs is least.
+    false_match_rate : t is the least that accepts no larger share of all different pairs.
 
     Returns
     -------
     table indexed by `column` and `value` ("all" first): numbers of pairs different, same; fmr, fmr_low, fmr_high, fnmr,
-    fnmr_low, fnmr_high (95 % bootstrap over pairs, t fixed); NaN where there is no such pair. attrs["threshold"].
+    fnmr_low, fnmr_high (95 % by Wilson 1927, t fixed); NaN where there are fewer than two such pairs. attrs: threshold,
+    false_match_rate, version, and what made the similarities where these, or `groups`, are of `similarities`.
     """
+    attrs = {**getattr(similarity, "attrs", {}), **getattr(groups, "attrs", {})}
     similarity, same = np.asarray(similarity, float), np.asarray(same)
     groups = pd.DataFrame(groups, index=range(len(same)) if groups is None else None)
     fits = len(similarity) == len(same) == len(groups) and np.isfinite(similarity).all()
     if not fits or set(np.unique(same)) != {0, 1}:
         raise FacexkitError("error rates need per pair a finite similarity, 1 or 0, groups; and both kinds of pairs")
-    if threshold is None:
+    if false_match_rate is not None and (threshold is not None or not 0 <= false_match_rate <= 1):
+        raise FacexkitError(f"false_match_rate {false_match_rate} must lie in 0–1, and threshold must be None beside it")
+    if false_match_rate is not None:
+        others = np.sort(similarity[same == 0])[::-1]
+        allowed = place_of(false_match_rate, len(others))
+        threshold = float(np.nextafter(others[allowed], np.inf) if allowed < len(others) else others[-1])
+    elif threshold is None:
         candidates = np.unique(similarity)
         fmr = 1 - np.searchsorted(np.sort(similarity[same == 0]), candidates) / (same == 0).sum()
         fnmr = np.searchsorted(np.sort(similarity[same == 1]), candidates) / (same == 1).sum()
@@ -181,8 +203,48 @@ def error_rates(
     table[["different", "same"]] = np.stack([(inside & (same == k)[:, None]).sum(0) for k in (0, 1)], 1)
     for name, kind, wrong in (("fmr", 0, similarity >= threshold), ("fnmr", 1, similarity < threshold)):
         counted = (inside & (same == kind)[:, None]).astype(float)
-        failed = counted * wrong[:, None]
-        table[name] = failed.sum(0) / np.where(counted.any(0), counted.sum(0), np.nan)
-        table[f"{name}_low"], table[f"{name}_high"] = ratio_interval(failed, counted, seed)
-    table.attrs["threshold"] = threshold
+        failed, pairs = (counted * wrong[:, None]).sum(0), counted.sum(0)
+        table[name] = failed / np.where(pairs > 0, pairs, np.nan)
+        table[f"{name}_low"], table[f"{name}_high"] = wilson_interval(failed, pairs)
+    table.attrs |= attrs | {
+        "threshold": threshold, "false_match_rate": false_match_rate, "seed": seed, "version": version("facexkit")
+    }
+    return table
+
+
+def error_rate_gaps(rates: pd.DataFrame, min_pairs: int = 30, replicates: int = REPLICATES) -> pd.DataFrame:
+    """Return how far the error rates of the groups of each column lie apart, with 95 % intervals and q values.
+
+    The measures of `audit`: difference, ratio, deviation, over_geomean (ISO/IEC 19795-10). q_value: how often as many
+    errors, handed out among all pairs at random, lie as far apart, after Benjamini & Hochberg (1995) over all rows.
+
+    Parameters
+    ----------
+    rates : what `error_rates` gave.
+    min_pairs : groups with fewer pairs of the kind are no part of a gap; `too_small` lists them.
+    """
+    parts, p, seed = {}, [], rates.attrs["seed"]
+    columns = rates.drop(index="all", level="column").groupby(level="column", sort=False)
+    for (column, rows), (rate, kind) in product(columns, (("fmr", "different"), ("fnmr", "same"))):
+        own = rows[rows[kind] >= min_pairs]
+        small = (f"{value} ({n:.0f})" for (_, value), n in rows[kind].items() if n < min_pairs)
+        parts[column, rate] = {"too_small": ", ".join(small)}
+        if len(own) < 2:
+            p.append(np.nan)
+            continue
+        values, pairs, rng = own[rate].to_numpy(), own[kind].to_numpy(int), np.random.default_rng(seed)
+        least = ((own[f"{rate}_high"] - own[f"{rate}_low"]) / (2 * 1.96)).to_numpy()
+        supposed = suppositions(values, rng.binomial(pairs, values, (replicates, len(own))) / pairs, least, seed)
+        size = gap_sizes(values)
+        low, high = gap_interval(size, ((gap_sizes(true), gap_sizes(again)) for true, again in supposed))
+        errors = rng.multivariate_hypergeometric(pairs, round((values * pairs).sum()), 9 * replicates)
+        chance = gap_sizes(errors / pairs)[:, 0]
+        p.append((1 + (chance >= size[0] - 1e-9).sum()) / (1 + 9 * replicates))
+        for end, each in (("", size), ("_low", low), ("_high", high)):
+            parts[column, rate] |= {f"{gap}{end}": number for gap, number in zip(GAPS, each, strict=True)}
+        parts[column, rate]["by_chance"] = chance.mean()
+    table = pd.DataFrame.from_dict(parts, orient="index")
+    if len(table):
+        table = table.assign(q_value=q_values(np.array(p))[0]).rename_axis(["column", "rate"])
+    table.attrs |= rates.attrs
     return table

@@ -10,10 +10,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from facexkit.faces.faceset import FaceSet
 from facexkit.measure.groups import CROSS
 from facexkit.measure.saved import write_table
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import MARKS, draw_dots, drawn, subplots
+from facexkit.show.pictures import face_as_seen
 from facexkit.show.readings import percent, points, points_between
 from facexkit.show.words import NotMeasured, group_title, headed, label_of, model_name, model_of, words
 
@@ -23,7 +25,7 @@ NOTHING = ("0 points", "0.0 points")
 def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
     """Say of each attribute, the widest gap first, whom each model treats worst and best, and how models differ.
 
-    Intersections come last: the gap between many small groups is wide by chance alone.
+    A gap with q ≥ 0.05 may be chance. Intersections come last; groups too small to be compared are named at the end.
 
     Parameters
     ----------
@@ -42,7 +44,26 @@ def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
             said += [_on_change(found.sel(model=n), str(n), found, attribute, metric) for n in found.model.to_numpy()[1:]]
     if training := found.attrs.get("training"):
         said.append(f"{training:,} of the faces are training faces (split “train”): of new faces this says little.")
-    return sorted(filter(None, [*said, *_on_left_out(found)]), key=lambda sentence: isinstance(sentence, NotMeasured))
+    every = filter(None, [*said, *_on_small(found), *_on_left_out(found)])
+    return sorted(every, key=lambda sentence: isinstance(sentence, NotMeasured))
+
+
+def _q(value: float) -> str:
+    return "q < 0.001" if value < 0.001 else f"q {value:.3f}"
+
+
+def _on_small(found: xr.Dataset) -> list[NotMeasured]:
+    small = found.isel(group=~found.ranked.to_numpy())
+    listed = {
+        name: ", ".join(
+            f"{label_of(name, label)} ({n:,})"
+            for of, label, n in zip(small.attribute_of.values, small.label.values, small.images.values, strict=True)
+            if of == name
+        )
+        for name in map(str, found.attribute.values)
+    }  # fmt: skip
+    why = f"too small to say anything, with fewer than {found.attrs['min_images']} images"
+    return [NotMeasured(f"{headed(name)}: {why}: {groups}.") for name, groups in listed.items() if groups]
 
 
 def _on_left_out(found: xr.Dataset) -> list[NotMeasured]:
@@ -66,10 +87,12 @@ def _on_attribute(one: xr.Dataset, name: str, attribute: str, metric: str) -> st
     if points(gap.gap_size) in NOTHING:
         same, images = percent(own.value[0]), f"{int(own.images.sum()):,} images"
         return f"{title}: no difference was measured; {what} is {same} in each of {own.sizes['group']} groups ({images})."
+    chance = f", which may be chance: of alike groups of these sizes best and worst lie {points(gap.by_chance)} apart"
+    chance = chance if gap.q_value >= 0.05 else ""
     worst, best = (_with_images(own.isel(group=at(own.value.to_numpy())), attribute) for at in (np.argmin, np.argmax))
     return (
         f"{title}: {what} is lowest for {worst} and highest for {best}, a gap of "
-        f"{points(gap.gap_size)} ({_interval(gap, 'gap_size')})."
+        f"{points(gap.gap_size)} ({_interval(gap, 'gap_size')}, {_q(gap.q_value)}){chance}."
     )
 
 
@@ -79,12 +102,12 @@ def _on_change(one: xr.Dataset, name: str, found: xr.Dataset, attribute: str, me
     if not np.isfinite(change):
         return ""
     wider, first = "wider" if change > 0 else "narrower", model_name(found.model.to_numpy()[0])
-    sure = "" if gap.gap_size_change_low > 0 or gap.gap_size_change_high < 0 else ", which may be chance"
+    sure = "" if gap.q_change < 0.05 else ", which may be chance"
     if points(change) in NOTHING:
         return f"{headed(attribute)}: the gap of {model_name(name)} is as wide as that of {first}."
     return (
         f"{headed(attribute)}: the gap of {model_name(name)} is {points(abs(change))} {wider} than that of {first} "
-        f"(difference: {_interval(gap, 'gap_size_change')}){sure}."
+        f"(difference: {_interval(gap, 'gap_size_change')}, {_q(gap.q_change)}){sure}."
     )
 
 
@@ -186,6 +209,34 @@ def plot_confusion(found: xr.Dataset, attribute: str, model: str | None = None) 
 
 
 @drawn
+def plot_mistakes(found: xr.Dataset, faces: FaceSet, attribute: str, model: str | None = None) -> Figure:
+    """Draw of each group of an attribute the mistakes that the model was most confident of.
+
+    Parameters
+    ----------
+    found : what `audit` gave for `faces`, or for predictions with their paths and confidences.
+    """
+    one = found.sel(model=found.model.to_numpy()[0] if model is None else model)
+    one = one.sel(group=one.attribute_of == attribute)
+    rows, columns = one.mistake_path.shape
+    size = (1.9 * columns + 0.6, 2.05 * rows + 0.6)
+    figure, axes = subplots(rows, columns, figsize=size, squeeze=False)
+    for ax, (group, k) in zip(axes.flat, np.ndindex(rows, columns), strict=True):
+        each = one.isel(group=group, mistake=k)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if path := each.mistake_path.item():
+            ax.imshow(face_as_seen(faces, path))
+            said = " → ".join(words(each[f"mistake_{name}"].item()) for name in ("truth", "prediction"))
+            ax.set_title(f"{said}, {each.mistake_confidence:.0%}", fontsize=8, color=INK)
+        if not k:
+            ax.set_ylabel(f"{label_of(attribute, str(each.label.item()))}\n({int(each.images):,})", fontsize=9, color=INK)
+    title = f"{model_name(one.model.item())}, the most confident mistakes: truth → prediction, confidence"
+    figure.suptitle(title, color=INK, wrap=True)
+    return figure
+
+
+@drawn
 def plot_effects(effects: xr.Dataset, highlight: Sequence[object] = (), title: str = "") -> Figure:
     """Plot what switching units off does: to the right the change of accuracy, upwards that of the gap.
 
@@ -220,11 +271,17 @@ def write_audit(folder: str | Path, found: xr.Dataset, effects: xr.Dataset | Non
 
     Parameters
     ----------
-    found : what `audit` gave: `groups`, a row a model, group and metric; `gaps`, a row a model, attribute, metric and gap.
+    found : what `audit` gave: `groups`, a row a model, group and metric; `gaps`, a row a model, attribute, metric and
+        gap; `mistakes`, a row a model, group and mistake.
     effects : what `unit_effects` gave: `units`, a row a unit.
     """
-    tables = {name: found[[v for v in found if str(v).startswith(stem)]] for name, stem in (("groups", "value"), ("gaps", "gap_size"))}
+    stems = {"groups": "value", "gaps": "gap_size", "mistakes": "mistake_"}
+    tables = {name: found[[v for v in found if str(v).startswith(stem)]] for name, stem in stems.items()}
     tables["groups"] = tables["groups"].assign(images=found.images, ranked=found.ranked)
+    judged = [name for name in ("q_value", "q_change", "by_chance") if found[name].notnull().any()]
+    tables["gaps"] = tables["gaps"].assign(found[judged])
     if effects is not None:
         tables["units"] = effects[[v for v in effects if effects[v].dims == ("unit",)]]
-    return [write_table(table.to_dataframe().reset_index(), Path(folder, name))[0] for name, table in tables.items()]
+    every = {name: table.to_dataframe().reset_index() for name, table in tables.items()}
+    every["mistakes"] = every["mistakes"][every["mistakes"].mistake_truth != ""]
+    return [write_table(table, Path(folder, name))[0] for name, table in every.items()]

@@ -56,7 +56,8 @@ def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str]
         most = [f"{title_of(values[k])} ({counts[k]})" for k in np.argsort(-counts, kind="stable")[:4]]
         said.append(sentence + (f": {', '.join(most)}." if most else "."))
         if unsure:
-            said[-1] += f" {unsure} more {'has' if unsure == 1 else 'have'} such an IoU, but may know a place only: not supported."
+            have = "has" if unsure == 1 else "have"
+            said[-1] += f" {unsure} more {have} such an IoU, but may know a place only: not supported."
         if concepts:
             own = np.flatnonzero(known & np.isin(best, concepts))
             listed = ", ".join(map(str, result.unit.to_numpy()[own][:12])) + (", …" if len(own) > 12 else "")
@@ -168,7 +169,8 @@ def draw_units(
 def _draw_words(ax: Axes, unit: xr.Dataset, y: float) -> None:
     known = bool(unit.interpretable & unit.supported)
     ax.text(0.3, y - 0.02, f"unit {unit.unit.item()}", va="top", fontweight="bold", fontsize=10, color=INK)
-    said = [shorten(title_of(unit.best_concept.item()), 26, placeholder="…"), _iou_of(unit), f"area: {unit.area.item() or 'none'}"]
+    said = [shorten(title_of(unit.best_concept.item()), 26, placeholder="…"), _iou_of(unit)]
+    said += [f"area: {unit.area.item() or 'none'}"]
     said += [] if known else ["not supported" if unit.interpretable else "not interpretable"]
     ax.text(0.3, y - 0.24, "\n".join(said), va="top", fontsize=8, color=INK if known else SOFT, linespacing=1.35)
 

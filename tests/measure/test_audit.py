@@ -6,6 +6,7 @@ import pytest
 from fairlearn import metrics as peer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest, gmean
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import facexkit as fx
@@ -92,15 +93,58 @@ def test_intervals_are_those_of_a_loop_over_drawn_images_and_models_share_the_dr
     for _ in range(60):
         rows = rng.integers(0, 90, 90)
         right = [(table.truth == table.prediction).iloc[rows].groupby(table.group.iloc[rows].to_numpy()).mean() for table in tables]
-        drawn.append([right[0]["b"], right[1]["b"] - right[0]["b"], np.ptp(right[1])])
+        drawn.append([right[1]["b"] - right[0]["b"], np.ptp(right[1]) - np.ptp(right[0])])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     b = found.sel(group="group: b", metric="accuracy")
-    for place, (numbers, name) in enumerate(((b.isel(model=0), "value"), (b.isel(model=1), "value_change"))):
+    changed, gap = b.isel(model=1), found.isel(model=1).sel(attribute="group", metric="accuracy", gap="difference")
+    for place, numbers, name in ((0, changed, "value_change"), (1, gap, "gap_size_change")):
         ends = [low[place], high[place]] if low[place] < high[place] else [np.nan, np.nan]
         assert [numbers[f"{name}_low"], numbers[f"{name}_high"]] == pytest.approx(ends, nan_ok=True)
-    gap = found.isel(model=1).sel(attribute="group", metric="accuracy", gap="difference")
-    assert gap.gap_size_low == pytest.approx(low[2]) and gap.gap_size_high == pytest.approx(high[2])
+    hits = (tables[0].truth == tables[0].prediction)[tables[0].group == "b"]
+    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    assert [b.isel(model=0).value_low, b.isel(model=0).value_high] == pytest.approx([*ends])
     assert (found.isel(model=0).value_change.fillna(0) == 0).all()
+
+
+def test_max_over_geometric_mean_is_that_of_the_groups():
+    table = predictions()
+    found = audit(table, protected=["group"]).isel(model=0, attribute=0)
+    rates = (table.truth == table.prediction).groupby(table.group).mean()
+    assert found.gap_size.sel(metric="accuracy", gap="over_geomean") == pytest.approx(rates.max() / gmean(rates))
+
+
+def test_a_gap_has_the_q_value_of_shuffled_groups_and_one_family_for_all():
+    """Group b is wrong twice as often; shade tells nothing. A plain loop shuffles the groups of one attribute."""
+    table = predictions(600, seed=2, wrong=0.4)
+    found = audit(table, replicates=400).isel(model=0)
+    accuracy = found.sel(metric="accuracy")
+    assert accuracy.q_value.sel(attribute="group") < 0.05 < accuracy.q_value.sel(attribute="shade")
+    right, rng, apart = (table.truth == table.prediction).to_numpy(), np.random.default_rng(0), []
+    for _ in range(400):
+        apart.append(np.ptp([right[own].mean() for own in map(rng.permutation(table.group).__eq__, "abc")]))
+    assert accuracy.by_chance.sel(attribute="group") == pytest.approx(np.mean(apart), rel=0.1)
+    every = np.concatenate([found[name].values.ravel() for name in ("q_value", "q_criterion")])
+    assert (np.nan_to_num(every) <= 1).all() and np.isfinite(every).sum() == 3 * (6 + 2)
+
+
+def test_base_rates_alone_make_no_gap_in_the_rates_of_a_class():
+    """Twice as many of one group are truly "yes": selected more often, and hit and falsely alarmed as often."""
+    rng = np.random.default_rng(5)
+    group = np.repeat(["a", "b"], 400)
+    truth = rng.random(800) < np.where(group == "a", 0.6, 0.3)
+    said = np.where(rng.random(800) < 0.85, truth, ~truth)
+    found = audit(pd.DataFrame({"truth": truth, "prediction": said, "group": group}), replicates=200).isel(model=0, attribute=0)
+    q = found.q_value.to_series()
+    assert q.selection_rate < 0.05 < min(q.true_positive_rate, q.false_positive_rate)
+    assert found.q_criterion.to_series().tolist() == pytest.approx([q.selection_rate, found.q_criterion.values[1]])
+
+
+def test_results_carry_what_made_them(small_model, small_faces):
+    faces = small_faces[:]
+    faces.table = faces.table.assign(kind=[f"class {k % 3}" for k in range(20)], side=["left", "right"] * 10)
+    made = fx.audit(small_model, faces, target="kind", protected=["side"], replicates=5, min_images=1).attrs["made_by"]
+    assert made["small net"]["model_fingerprint"] == small_model.fingerprint()
+    assert fx.predict(small_model, faces, progress=False).attrs["made_by"]["faces_fingerprint"] == faces.fingerprint()
 
 
 @settings(max_examples=15, deadline=None)

@@ -19,6 +19,7 @@ from facexkit.measure.facex import RegionScores, above_mean, scaled
 from facexkit.measure.verification import (
     Comparison,
     embed,
+    error_rate_gaps,
     error_rates,
     explain_verification,
     group_scores,
@@ -223,6 +224,34 @@ def test_intervals_hold_the_rate_and_bad_input_is_told():
     for bad in ({"same": [1, 1]}, {"similarity": [0.5, np.nan]}, {"same": [1]}):
         with pytest.raises(FacexkitError):
             error_rates(**({"similarity": [0.5, 0.2], "same": [0, 1]} | bad))
+
+
+@pytest.mark.parametrize(("rate", "allowed"), [(0, 0), (0.1, 20), (0.29, 58), (0.5, 100)])
+def test_a_false_match_rate_sets_the_least_threshold_that_keeps_it(rate, allowed):
+    similarity, same = np.round(np.random.default_rng(0).normal(size=400), 2), np.arange(400) % 2
+    others = similarity[same == 0]
+    t = error_rates(similarity, same, false_match_rate=rate).attrs["threshold"]
+    lower = np.unique(similarity)[np.unique(similarity) < t][-1:]
+    assert (others >= t).sum() <= allowed and all((others >= s).sum() > allowed for s in lower)
+    with pytest.raises(FacexkitError, match="threshold must be None"):
+        error_rates(similarity, same, threshold=0.5, false_match_rate=rate)
+
+
+def test_gaps_between_error_rates_know_chance_and_name_small_groups():
+    rng = np.random.default_rng(1)
+    groups = pd.DataFrame({"worse": rng.choice(["a", "b"], 2000), "alike": rng.choice([*"cdefgh"], 2000), "few": "i"})
+    groups.loc[:19, "few"] = "j"
+    same = np.arange(2000) % 2
+    similarity = rng.normal(2 * same - 1 + (groups.worse == "b") * (same == 0))
+    rates = error_rates(similarity, same, groups, threshold=0)
+    gaps = error_rate_gaps(rates, replicates=200)
+    row = gaps.loc[("worse", "fmr")]
+    fmr = rates.loc["worse"].fmr
+    assert row.difference == pytest.approx(np.ptp(fmr)) and row.over_geomean == pytest.approx(fmr.max() / np.sqrt(fmr.prod()))
+    assert row.difference_low < 0.341 < row.difference_high and row.q_value < 0.05  # Φ(0) − Φ(−1) = 0.341
+    assert gaps.loc[("alike", "fmr")].q_value > 0.05 and gaps.loc[("alike", "fmr")].difference_low == 0
+    few = gaps.loc[("few", "fnmr")]
+    assert few.too_small == "j (10)" and np.isnan(few.difference) and np.isnan(few.q_value)
 
 
 @pytest.fixture(scope="module")

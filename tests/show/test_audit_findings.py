@@ -46,6 +46,48 @@ def test_a_difference_that_may_be_chance_is_called_so():
     assert fx.audit_findings(same)[-1].endswith("which may be chance.")
 
 
+def test_groups_that_are_too_small_are_named_with_their_size(found):
+    small = [sentence for sentence in fx.audit_findings(found) if "too small" in sentence]
+    assert small[0] == "Hat: too small to say anything, with fewer than 30 images: hat (3)."
+    assert small[1].startswith("Gender × hat: too small") and small[1].endswith(": female × hat (3).")
+
+
+def test_of_many_small_groups_that_are_alike_no_gap_is_called_more_than_chance():
+    rng = np.random.default_rng(1)
+    truth, group = rng.choice(["no", "yes"], 600), rng.choice([*"abcdefghijklmno"], 600)
+    table = pd.DataFrame({"truth": truth, "prediction": np.where(rng.random(600) < 0.8, truth, "no"), "group": group})
+    found = fx.audit(table, replicates=200, min_images=20)
+    gap = found.isel(model=0, attribute=0).sel(metric="accuracy", gap="difference")
+    assert gap.gap_size > 0.15 and gap.gap_size_low == 0 and gap.q_value > 0.05
+    assert "which may be chance: of alike groups of these sizes best and worst lie" in fx.audit_findings(found)[0]
+
+
+@pytest.fixture
+def with_faces(drawn_faces):
+    faces = drawn_faces[:]
+    wrong = np.arange(len(faces)) % 3 == 0
+    truth = faces.table.gender.to_numpy()
+    other = np.where(truth == "male", "female", "male")
+    said = {"path": faces.table.path, "truth": truth, "prediction": np.where(wrong, other, truth), "skin_tone": faces.table.skin_tone}
+    return faces, pd.DataFrame(said | {"confidence": np.linspace(0.5, 0.99, len(faces))})
+
+
+def test_the_most_confident_mistakes_of_each_group_are_shown(with_faces, tmp_path):
+    faces, table = with_faces
+    found = fx.audit(table, protected=["skin_tone"], replicates=20, min_images=2)
+    wrong = table[table.truth != table.prediction].sort_values("confidence", ascending=False)
+    figure = fx.plot_mistakes(found, faces, "skin_tone")
+    for place, tone in enumerate(found.label.values):
+        own = wrong[wrong.skin_tone == tone][:4]
+        assert found.mistake_path.values[0, place, : len(own)].tolist() == own.path.tolist()
+        titles = [ax.get_title() for ax in figure.axes[4 * place : 4 * place + len(own)]]
+        assert titles == [f"{row.truth} → {row.prediction}, {row.confidence:.0%}" for row in own.itertuples()]
+    page = fx.write_audit_page(found, tmp_path / "audit.html", faces).read_text()
+    assert page.count('<img src="data:image/png') == 1 and "Wilson" in page and "What could not be estimated" in page
+    for attribute, label in zip(found.attribute_of.values, found.label.values, strict=True):
+        assert f"{attribute.replace('_', ' ')}: {label}" in page
+
+
 def test_labels_read_as_people_say_them():
     assert label_of("gender × hat", "female × 0") == "female × no hat"
     assert label_of("age", "twenty_to_forty") == "twenty to forty"
@@ -89,7 +131,8 @@ def test_effects_are_told_beside_random_units(effects):
 
 
 def test_tables_hold_every_group_gap_and_unit(found, effects, tmp_path):
-    groups, gaps, units = map(pd.read_csv, fx.write_audit(tmp_path, found, effects))
+    groups, gaps, mistakes, units = map(pd.read_csv, fx.write_audit(tmp_path, found, effects))
+    assert mistakes.empty and gaps.q_value.between(0, 1).sum() == 2 * 2 * 5 * 4
     female = groups[(groups.group == "gender: female") & (groups.model == "old") & (groups.metric == "accuracy")]
     assert female.value.item() == pytest.approx(0.7) and female.images.item() == 100 and bool(female.ranked.item())
     row = gaps[(gaps.attribute == "gender") & (gaps.gap == "difference") & (gaps.model == "<new>") & (gaps.metric == "accuracy")]

@@ -135,9 +135,9 @@ class UnitBrowser(Paged):
 
     def _detail(self, unit: int) -> dict:
         own, tables = self.ranked.isel(unit=unit), []
-        what, pair = "detects" if self.detects[unit] else "is no detector; it meets", self.found.isel(unit=unit).sel(concept=self.best[unit])
-        said = f"It {what} {title_of(self.best[unit])} best (IoU {self.iou[unit]:.3f}; a detector has more than {INTERPRETABLE:g}, and "
-        said += f"more than by its place alone, here {pair.position_iou:.3f}: q {pair.q_value:.3f})."
+        what, pair = "detects" if self.detects[unit] else "is no detector; it meets", own.sel(concept=self.best[unit])
+        said = f"It {what} {title_of(self.best[unit])} best (IoU {self.iou[unit]:.3f}; a detector has more than "
+        said += f"{INTERPRETABLE:g}, and more than by its place alone, here {pair.position_iou:.3f}: q {pair.q_value:.3f})."
         chance, chosen = own.probability.to_series().sort_values(ascending=False), own.is_concept.to_series()
         if self.iou[unit] > 0:
             concepts = [[title_of(c), v, f"{v:.2f}", bool(chosen[c])] for c, v in chance[chance > 0][:8].items()]
