@@ -272,7 +272,7 @@ def write_audit(folder: str | Path, found: xr.Dataset, effects: xr.Dataset | Non
     Parameters
     ----------
     found : what `audit` gave: `groups`, a row a model, group and metric; `gaps`, a row a model, attribute, metric and
-        gap; `mistakes`, a row a model, group and mistake.
+        gap; `mistakes`, a row a model, group and mistake, where confidences are known.
     effects : what `unit_effects` gave: `units`, a row a unit.
     """
     stems = {"groups": "value", "gaps": "gap_size", "mistakes": "mistake_"}
@@ -284,4 +284,4 @@ def write_audit(folder: str | Path, found: xr.Dataset, effects: xr.Dataset | Non
         tables["units"] = effects[[v for v in effects if effects[v].dims == ("unit",)]]
     every = {name: table.to_dataframe().reset_index() for name, table in tables.items()}
     every["mistakes"] = every["mistakes"][every["mistakes"].mistake_truth != ""]
-    return [write_table(table, Path(folder, name))[0] for name, table in every.items()]
+    return [write_table(table, Path(folder, name))[0] for name, table in every.items() if len(table)]

@@ -383,7 +383,8 @@ def test_what_could_not_be_measured_follows_the_findings_and_heads_no_page(tmp_p
 
 def test_a_sentence_that_says_only_what_is_missing_is_marked_so():
     tiny = fx.audit(pd.DataFrame({"truth": list("ab") * 4, "prediction": list("ab") * 4, "protected": list("xxxyxyyx")}), replicates=5)
-    (said,) = fx.audit_findings(tiny)
+    said, small = fx.audit_findings(tiny)
+    assert isinstance(small, NotMeasured) and small.endswith("with fewer than 30 images: x (5), y (3).")
     assert isinstance(said, NotMeasured) and said.startswith("Protected: fewer than two groups have 30 images")
     page = fx.region_findings(scores_of("x").map(lambda values: values * 0))
     assert isinstance(page[0], NotMeasured) and page[0].startswith("FaceX says nothing")
