@@ -38,7 +38,7 @@ class Parameters(BaseModel):
     data: Text = Field("synthetic", description="format of the face set: synthetic, celeba, csv, image_folder, …")
     data_root: Optional[Text] = Field(None, description="folder of the images")
     annotations: Optional[Text] = Field(None, description="label file, where it is not the format's own")
-    masks: Optional[Text] = Field(None, description="region masks: a folder or landmarks; None takes the format's own")
+    masks: Optional[Text] = Field(None, description="region masks: a folder, landmarks or hf:NAME; None takes the format's own")
     mask_classes: Optional[Text] = Field(
         None, description="order of the values in index masks: celebamask, face_parsing, or names with commas"
     )
