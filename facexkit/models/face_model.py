@@ -298,7 +298,7 @@ class FaceModel:
         for name, module in self.network.named_modules():
             kept = sorted((k, v) for k, v in vars(module).items() if k[0] != "_" and isinstance(v, (int, float, str, tuple)))
             code = getattr(getattr(module.forward, "__code__", None), "co_code", b"")
-            digest.update(f"{name} {type(module).__name__} {[pair for pair in kept if pair[0] != 'inplace']} ".encode() + code)
+            digest.update(f"{name} {type(module).__name__} {[own for own in kept if own[0] not in ('inplace', 'training')]} ".encode() + code)
         for key, value in sorted({**dict(self.network.named_buffers()), **self.network.state_dict()}.items()):
             if isinstance(value, Tensor):
                 digest.update(f"{key} {tuple(value.shape)}".encode())
