@@ -36,7 +36,7 @@ def answering(model: FaceModel, labels: pd.Series) -> tuple[FaceModel, np.ndarra
     meaning, target, names = model.meaning, str(labels.name), distinct_names(model)
     if meaning.kind == "embedding":
         raise FacexkitError(f"model {model.name!r} gives an embedding and no classes, so it cannot be right about {target!r}")
-    values = [*pd.unique(labels.dropna())]
+    values = [*pd.unique(labels.dropna().astype(object))]
     own = next((k for k, name in enumerate(names) if plain(name) == plain(target)), None)
     several = meaning.kind == "labels" or len(names) > 2 and meaning.guessed and not meaning.likely
     if several and own is not None and {*map(plain, values)} <= {"0", "1", "-1"}:
@@ -47,7 +47,7 @@ def answering(model: FaceModel, labels: pd.Series) -> tuple[FaceModel, np.ndarra
     elif meaning.blocks:
         model = _block(model, target, values)
     known = _meant(values, model, target)
-    return model, labels.map(known).where(labels.notna()).fillna(-1).astype(int).to_numpy()
+    return model, np.array([known.get(value, -1) for value in labels.astype(object)], int)
 
 
 def distinct_names(model: FaceModel) -> list[str]:

@@ -49,10 +49,11 @@ MEANT = [
 ]
 
 
+@pytest.mark.parametrize("kind", [None, "category"])
 @pytest.mark.parametrize(("labels", "columns", "names", "expected"), MEANT)
-def test_labels_mean_classes(labels, columns, names, expected):
+def test_labels_mean_classes(labels, columns, names, expected, kind):
     own = model(columns, class_names=names)
-    _, found = answering(own, pd.Series(labels, name="smiling"))
+    _, found = answering(own, pd.Series(labels, name="smiling", dtype=kind))
     assert found.tolist() == expected
 
 
