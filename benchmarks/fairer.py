@@ -21,8 +21,8 @@ from facexkit.measure.bootstrap import ratio_interval
 from facexkit.measure.predictions import predictions_of
 from facexkit.models.face_model import FaceModel
 
-SETTING = {"backbone": "demo", "weights": None, "widths": (32, 64, 32), "image_size": 64, "batch_size": 16,
-           "epochs": 4, "rates": (0.02, 0.02), "device": "cpu"}  # fmt: skip
+SETTING = {"backbone": "demo", "weights": None, "widths": (32, 64, 32), "image_size": 96, "batch_size": 16,
+           "epochs": 6, "rates": (0.02, 0.02), "device": "cpu"}  # fmt: skip
 FACES, GROUPS, QUIET, UNITS = 1600, ["background", "skin_tone"], {"progress": False}, 5
 CROSSED = " × ".join(GROUPS)
 REPAIRS = {"exchange": {"epochs": 5}, "last_layer": {}, "erase": {"by": "warm_background"}, "ablate": {}}
@@ -33,7 +33,7 @@ def answers(seed: int, out: Path) -> dict[str, tuple[pd.DataFrame, dict[str, flo
     """Teach and repair networks with a seed, on faces drawn with it; return what each says of the test faces, the
     share of the background, and the seconds of processor time that it took."""
     planted = {"shortcut": "background", "strength": 0.9}
-    faces = fx.load_faces("synthetic", target="gender", count=FACES, seed=seed, size=SETTING["image_size"], **planted)
+    faces = fx.load_faces("synthetic", target="gender", count=FACES, seed=seed, **planted)
     faces.table["background"] = np.where(faces.table.agrees, "agree", "contradict")
     folder, found = out / f"seed{seed}", {}
 
@@ -83,15 +83,16 @@ def summary(said: dict[str, list[tuple[pd.DataFrame, dict[str, float]]]]) -> pd.
         one = found.sel(model=name, metric="accuracy")
         groups = one.sel(group=one.attribute_of == CROSSED)
         worst = groups.isel(group=int(groups.value.to_numpy().argmin()))
-        gap = one.sel(attribute="background", gap="difference")
+        gaps = {"gap, background": one.sel(attribute="background", gap="difference")}
+        gaps |= {gap: one.sel(attribute=CROSSED, gap=gap) for gap in ("deviation", "ratio")}
         shares = [numbers["share"] for _, numbers in said[name]]
         numbers = {
             "accuracy": (right.mean(), low[0], high[0]),
             "worst group": [worst[f"value{end}"].item() for end in ("", "_low", "_high")],
-            "gap, background": [gap[f"gap_size{end}"].item() for end in ("", "_low", "_high")],
+            **{gap: [own[f"gap_size{end}"].item() for end in ("", "_low", "_high")] for gap, own in gaps.items()},
             "share of the background": (np.mean(shares), min(shares), max(shares)),
         }
-        rows[name] = {key: "{:.1f} ({:.1f}–{:.1f})".format(*(100 * np.array(value))) for key, value in numbers.items()}
+        rows[name] = {key: "{:.3f} ({:.3f} to {:.3f})".format(*value) for key, value in numbers.items()}
         rows[name]["seconds"] = f"{np.mean([numbers['seconds'] for _, numbers in said[name]]):.0f}"
         rows[name]["group labels"] = "yes" if name.partition(":")[0] in WITH_LABELS else "no"
     return pd.DataFrame(rows).T
