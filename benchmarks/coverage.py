@@ -72,8 +72,8 @@ def verification(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers
 
 
 def unit_effects(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers:
-    """What switching eight units of layer1 off does to accuracy, and to the gap between lipstick and none."""
-    found = fx.unit_effects(model, faces, "layer1", by="lipstick", units={"eight": range(8)}, **QUIET).isel(unit=0)
+    """What switching twelve of the 16 units of layer1 off does to accuracy, and to the gap between lipstick and none."""
+    found = fx.unit_effects(model, faces, "layer1", by="lipstick", units={"twelve": range(12)}, **QUIET).isel(unit=0)
     return {name: tuple(found[f"{name}{end}"].item() for end in ("", "_low", "_high")) for name in ("accuracy_change", "gap_change")}
 
 
@@ -131,6 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
     for kind in how.kinds:
         for size in how.sizes:
             found = coverage(measured(kind, model, faces, size, how.sets, how.fresh))
+            if not found:
+                print(f"\n{kind}, sets of {size}: no number is above 1 %")
+                continue
             covered = np.array([share for _, share, _ in found.values()])
             print(f"\n{kind}, sets of {size}: mean {covered.mean():.3f}, least {covered.min():.3f}, most {covered.max():.3f}")
             for name, (true, share, sets) in sorted(found.items(), key=lambda each: -abs(each[1][0])):
