@@ -76,7 +76,7 @@ def taught(faces: FaceSet, labels: np.ndarray, seed: int, epochs: int = 5) -> Fa
 
 def taught_of(images: torch.Tensor, labels: np.ndarray, seed: int, epochs: int = 5) -> FaceModel:
     """Return a small model that was taught labels, 0 or 1, of images, uint8 (N, 3, S, S)."""
-    truth = torch.from_numpy(np.asarray(labels, np.int64))
+    truth = torch.from_numpy(np.array(labels, np.int64))
     with seeded(seed):
         network = SmallNetwork(2)
         teach(network, images, truth, "teaching", (epochs, 32, 8e-3))
