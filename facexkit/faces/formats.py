@@ -18,7 +18,7 @@ from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import clean, distinct
 from facexkit.faces.listing import place_files
-from facexkit.faces.masks import MaskFiles, Parser, compared, mask_folder, order_of
+from facexkit.faces.masks import SCATTERED, MaskFiles, Parser, compared, mask_folder, order_of, scatter
 from facexkit.faces.notes import by_group, rows_named
 from facexkit.registry import Registry
 
@@ -139,6 +139,10 @@ def load_faces(
     if hasattr(faces.masks, "missing"):
         without = faces.table.path.isin(faces.masks.missing(faces.table.path.tolist()))
         faces.notes += by_group(faces.table, without, "images without a mask", [*protected, *([target] if target else [])])
+        if (spread := scatter(faces)) > SCATTERED:
+            faces.source["scatter"] = round(spread, 2)
+            faces.notes.append(f"eyes and lips lie in different places from face to face (they scatter by {spread:.0%} of the "
+                               "way between them): the faces are not aligned; find='largest' finds and aligns them")  # fmt: skip
     return faces
 
 

@@ -36,6 +36,8 @@ ABOVE = (("hair", "mouth"), ("l_brow", "nose"), ("r_brow", "nose"), ("l_eye", "u
          ("u_lip", "neck"), ("skin", "cloth"), ("hair", "neck"))  # fmt: skip
 """Regions whose middles lie one above the other in a face that is upright."""
 LOOKED_AT = 24
+SCATTERED = 0.25
+"""Where eyes and lips lie further from their middle place (`scatter`), faces are not aligned."""
 
 
 class Parser(Protocol):
@@ -252,6 +254,21 @@ def compared(masks: MaskFiles, faces: FaceSet, asked: object) -> list[str]:
                      f"{upper} under {lower}; are the values in another order? Name it by mask_classes: {', '.join(ORDERS)}, "
                      "or a list")  # fmt: skip
     return notes
+
+
+def scatter(faces: FaceSet) -> float:
+    """Return how far eyes and lips lie from their middle place over some faces, as a share of the way between them.
+
+    The largest standard deviation along x or y; about 0.1 in aligned faces. NaN where fewer than four faces show both.
+    """
+    places = []
+    for path in faces.table.path[:: -(-len(faces) // LOOKED_AT) or 1]:
+        masks = faces.masks.read(path)
+        parts = [[masks[name] for name in names if name in masks] for names in (UNIONS["eyes"], UNIONS["lips"])]
+        if all(parts):
+            places.append([np.mean([np.argwhere(m).mean(0) / m.shape for m in own], axis=0) for own in parts])
+    eyes, lips = np.array(places).reshape(-1, 2, 2).swapaxes(0, 1)
+    return float(np.std([eyes, lips], axis=1).max() / np.abs(lips - eyes)[:, 0].mean()) if len(eyes) >= 4 else np.nan
 
 
 def _upside_down(masks: Mapping[str, np.ndarray]) -> tuple[str, str] | None:

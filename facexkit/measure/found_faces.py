@@ -63,18 +63,28 @@ def find_faces(faces: FaceSet, smallest: float | None = None, detector_name: str
     return found
 
 
-class FacesFound(Accumulator):
-    """What a detector finds: a row a face, and one for each picture without.
+class PerPicture(Accumulator):
+    """What there is of each picture, handed on shard by shard.
 
     Parameters
     ----------
-    hand : takes each shard's rows; without it they are held.
+    hand : takes each shard's arrays, in row order; without it they are held.
     """
 
-    outputs, without_images = True, True
+    without_images = True
 
     def __init__(self, hand: Callable[[Arrays], object] | None = None) -> None:
         self.kept = Handed(hand) if hand else Rows()
+
+    def result(self) -> tuple[np.ndarray, ...]:
+        """Return the rows, ascending, and what is held of each."""
+        return self.kept.by_row(*self.kept.blocks)
+
+
+class FacesFound(PerPicture):
+    """What a detector finds, `values` (15,) a face; and one row, `face` −1, for each picture without."""
+
+    outputs = True
 
     def update(self, batch: ProbedBatch) -> None:
         found = batch.outputs.double().cpu().numpy().reshape(len(batch.rows), -1, VALUES)
@@ -84,10 +94,6 @@ class FacesFound(Accumulator):
         picture, face = np.nonzero(there)
         values = found[picture, face]
         self.kept.take(batch.rows[picture], face=np.where(values[:, 0] > 0, face, -1), values=values)
-
-    def result(self) -> tuple[np.ndarray, ...]:
-        """Return rows, numbers of the faces (−1 for none), and what was said of each (n, 15)."""
-        return self.kept.by_row("rows", "face", "values")
 
 
 def _find(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,12 +15,12 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import MASKS
 from facexkit.faces.landmarks import LandmarkMasks
 from facexkit.faces.masks import MaskFiles, Parser, class_regions
-from facexkit.measure.found_faces import find_faces, points_of
+from facexkit.measure.found_faces import PerPicture, find_faces, points_of
 from facexkit.models.parser import FaceParser
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.accumulator import ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Arrays, Handed, Rows
+from facexkit.probe.state import Arrays
 
 PART = 64
 """Pictures whose masks are written at a time."""
@@ -83,27 +82,15 @@ def hub_masks(name: str, faces: FaceSet, **how: object) -> tuple[MaskFiles, list
     return parsed_masks(FaceParser.hf(name), faces, **how)
 
 
-class MasksParsed(Accumulator):
-    """A parser's class of every pixel, uint8 (S, S) a picture.
+class MasksParsed(PerPicture):
+    """A parser's `classes` of every pixel, uint8 (S, S) a picture."""
 
-    Parameters
-    ----------
-    hand : takes each shard's `rows` and `classes`; without it they are held.
-    """
-
-    outputs, without_images = True, True
-
-    def __init__(self, hand: Callable[[Arrays], object] | None = None) -> None:
-        self.kept = Handed(hand) if hand else Rows()
+    outputs = True
 
     def update(self, batch: ProbedBatch) -> None:
         classes = batch.outputs.to("cpu").byte().numpy()
         side = round(classes.shape[1] ** 0.5)
         self.kept.take(batch.rows, classes=classes.reshape(-1, side, side))
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and classes."""
-        return self.kept.by_row("rows", "classes")
 
 
 def _note(name: str, faces: FaceSet, failed: list[str], skipped: list[str]) -> list[str]:

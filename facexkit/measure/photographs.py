@@ -20,12 +20,12 @@ from facexkit.faces.images import ImageFolder
 from facexkit.faces.listing import images_in
 from facexkit.faces.notes import by_group
 from facexkit.faces.spreadsheet import write_csv
-from facexkit.measure.found_faces import BOX, find_faces, points_of
+from facexkit.measure.found_faces import BOX, PerPicture, find_faces, points_of
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.accumulator import ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Arrays, Handed, Rows
+from facexkit.probe.state import Arrays
 
 SIZE, PADDING, SMALLEST = 300, 0.25, 0.08
 PART = 64
@@ -99,23 +99,11 @@ def align_faces(
     return FaceSet(aligned.table, ImageFolder(out), **kept)
 
 
-class Pictures(Accumulator):
-    """The pictures themselves, as the pass shows them; the model does not run.
-
-    Parameters
-    ----------
-    hand : takes each shard's `rows` and `pixels`, uint8 (n, S, S, 3); without it they are held.
-    """
-
-    def __init__(self, hand: object = None) -> None:
-        self.kept = Handed(hand) if hand else Rows()
+class Pictures(PerPicture):
+    """The pictures themselves, as the pass shows them, `pixels` uint8 (S, S, 3); the model does not run."""
 
     def update(self, batch: ProbedBatch) -> None:
         self.kept.take(batch.rows, pixels=batch.images.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-
-    def result(self) -> tuple:
-        """Return rows and pixels."""
-        return self.kept.by_row("rows", "pixels")
 
 
 @FINDERS.register("largest")

@@ -102,6 +102,8 @@ def score_regions(
         raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
     made_by = provenance(model, faces, method=method, layer="" if method == "share" else layer or "", seed=seed)
     made_by |= _left_out(results[0], faces)
+    if method == "share" and "scatter" in faces.source:
+        made_by["scatter"] = faces.source["scatter"]
     joined = xr.concat(results, dim=xr.Variable("target_class", targets), combine_attrs="override")
     names = np.array([model.class_names[target] for target in targets], object)
     return joined.assign_coords(class_name=("target_class", names)).assign_attrs(made_by)

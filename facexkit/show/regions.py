@@ -61,7 +61,16 @@ def grouped_findings(people: list[Subject]) -> list[list[str]]:
             same = f"{_named(subject)} has the same decision shares as “{twin.class_name}”: "
             groups.append([f"{same}of two classes, one is the other's opposite.", *_on_facex(subject)])
         contrasts += [sentence for other in people[:place] if (sentence := _contrast(other, subject))]
-    return [group for group in (*groups, contrasts, _on_left_out(people)) if group]
+    return [group for group in (*groups, contrasts, _on_left_out(people), _on_scatter(people)) if group]
+
+
+def _on_scatter(people: list[Subject]) -> list[NotMeasured]:
+    """Say where faces that are not aligned were exchanged region by region."""
+    found = [scores.attrs["scatter"] for subject in people for scores in subject.results if "scatter" in scores.attrs]
+    return [NotMeasured(
+        f"The faces are not aligned: their eyes and lips scatter by {max(found):.0%} of the way between them, and decision "
+        "shares exchange regions in one place. Do not rely on them; find=largest aligns the faces."
+    )] if found else []  # fmt: skip
 
 
 def _on_left_out(people: list[Subject]) -> list[NotMeasured]:

@@ -4,11 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from facexkit.cli import main
+from facexkit import cli
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import load_faces
 from facexkit.faces.regions import REGIONS
+from facexkit.measure.region_scores import score_regions
+from facexkit.models.loading import load_model
+from facexkit.show.regions import region_findings
+from facexkit.show.run import photographs_of
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +84,33 @@ def test_a_folder_of_photographs_needs_no_labels(street):
     assert len(faces) == 5 and list(faces.table) == ["path"]
     assert faces.notes == ["1 files are no images (1 .csv) and are left out: l.csv"]
     pd.testing.assert_frame_equal(load_faces("photos", **street).table, load_faces("csv", **street).table)
+
+
+def test_faces_that_are_not_aligned_are_told_where_regions_would_be_exchanged(street, shared_faces, tmp_path):
+    root = tmp_path / "wide"
+    root.mkdir()
+    for place, path in enumerate(shared_faces.table.path[:6]):
+        photograph = Image.new("RGB", (600, 256), "grey")
+        photograph.paste(shared_faces.images.read(path).resize((220, 220)), (70 * place, 10))
+        photograph.save(root / f"{place}.png")
+    apart = load_faces("photos", root=root, masks="landmarks")
+    assert any(note.startswith("eyes and lips lie in different places from face to face") for note in apart.notes)
+    aligned = load_faces("photos", root=root, masks="landmarks", find="yes")
+    assert "scatter" in apart.source and "scatter" not in aligned.source
+    model = load_model("demo:biased", device="cpu")
+    how = {"layer": "layer4", "target_class": 1, "method": "share", "quick": True, "progress": False, "workers": 0}
+    told = region_findings(score_regions(model, apart, **how))
+    assert any("The faces are not aligned" in sentence for sentence in told)
+    assert not any("not aligned" in sentence for sentence in region_findings(score_regions(model, aligned, **how)))
+
+
+def test_one_command_goes_from_photographs_and_labels_to_what_a_run_needs(street, monkeypatch):
+    given = photographs_of("demo:biased", street["root"], street["annotations"], {"num_classes": None})
+    assert given == {"data": "photos", "data_root": str(street["root"]), "find": "largest", "masks": "landmarks",
+                     "model": "demo:biased", "annotations": str(street["annotations"]), "target": "smiling",
+                     "protected": ["group"], "layer": "layer4"}  # fmt: skip
+    assert "annotations" not in photographs_of("demo:biased", street["root"], None, {"layer": "layer1"})
+    ran = []
+    monkeypatch.setattr(cli, "run", lambda stages, pairs, *rest, **named: ran.append((stages, pairs)))
+    CliRunner().invoke(cli.app, ["explain", "demo:biased", str(street["root"]), "--labels", str(street["annotations"]), "-p", "limit=3"], catch_exceptions=False)
+    assert ran[0][0] == ["faces", "model", "regions", "audit"] and "limit=3" in ran[0][1] and 'protected=["group"]' in ran[0][1]
