@@ -77,8 +77,8 @@ class PerPicture(Accumulator):
         self.kept = Handed(hand) if hand else Rows()
 
     def result(self) -> tuple[np.ndarray, ...]:
-        """Return the rows, ascending, and what is held of each."""
-        return self.kept.by_row(*self.kept.blocks)
+        """Return the rows, ascending, and what is held of each, by name."""
+        return self.kept.by_row("rows", *sorted({*self.kept.blocks} - {"rows"}))
 
 
 class FacesFound(PerPicture):
