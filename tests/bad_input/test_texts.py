@@ -114,7 +114,7 @@ def effects_of(label):
 def scores_of(label):
     values = np.linspace(0.1, 0.9, len(REGIONS))
     numbers = {name: ("region", values) for name in ("score", "score_low", "score_high")} | {"images": ("region", [9] * len(REGIONS))}
-    attrs = {"method": "facex", "layer": "layer4", "model": f"folder/{label}", "faces": label}
+    attrs = {"method": "facex", "layer": "layer4", "model": f"folder/{label}", "faces": label, "image_size": 64}
     per_image = {"per_image": (("image", "region"), [values]), "output": ("image", [1.0])}
     coords = {"region": list(REGIONS), "image": np.array([label], object), "target_class": 1, "class_name": label}
     return xr.Dataset(numbers | per_image, coords, attrs)
