@@ -142,7 +142,7 @@ class App(Box):
             raise FacexkitError(f"there is a run {name!r} with other choices, which stays as it is; take another name")
         served, chosen, shown = os.environ.get("FACEXKIT_APP_SERVED", ""), ["verification"] if self.pairs else None, []
         if not self.pairs:
-            self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices)
+            self.explorer = Explorer(self.models, self.faces, *asked.values(), folder, choices, Run(choices, self.trust).options)
             self.explorer.add_class("fx-wide")
             shown = [self.explorer]
         self.runner = StageRunner(folder, self.trust, served, chosen)

@@ -14,11 +14,13 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.dissection import dissect
 from facexkit.measure.global_bias import global_bias
-from facexkit.measure.saved import find_result, save_result, write_scores
+from facexkit.measure.saved import find_result, write_scores
 from facexkit.measure.share_interval import PARTS
 from facexkit.mend.repair import repair
 from facexkit.models.face_model import FaceModel, apart
+from facexkit.parameters import PASSES
 from facexkit.plain_yaml import write_yaml
+from facexkit.probe.options import PassOptions
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.repair import repair_findings
 from facexkit.show.report import write_region_report
@@ -58,11 +60,12 @@ class Explorer(Box):
     ----------
     folder : where a report and kept results go; a run's folder gives its results.
     choices : the run's parameters by name, saved with what is kept.
+    how : the options of the passes.
     """
 
     def __init__(
         self, models: Sequence[FaceModel], faces: FaceSet, layer: str | None, target_class: int | str,
-        folder: Path | None = None, choices: Mapping[str, object] | None = None,
+        folder: Path | None = None, choices: Mapping[str, object] | None = None, how: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         models = apart(models)
         model = models[0]
@@ -71,15 +74,16 @@ class Explorer(Box):
         kept = {path.parents[1] for place in OF_SCORES for path in self.folder.parent.glob(f"*/{place}/*.zarr")}
         kept = {path for path in kept - {self.folder} if path.resolve().parent == self.folder.parent.resolve()}
         others = {path.name: [path / place for place in OF_SCORES] for path in sorted(kept)}
-        scores = Scores(faces, folder and folder / "explore", folder)
+        self.how = {**(how or {}), "folder": self.folder / "explore" / PASSES}  # apart from what its stages write down
+        self.scores = Scores(faces, folder and folder / "explore", folder, self.how)
         audit = read_audit(self.folder)
         buttons = [("report", "Save report"), ("keep", "Keep for comparison"), ("without", WITHOUT)]
         title = f"{model.name} on {faces.name}, {len(faces):,} faces"
         self.summary = Summary(title=title, buttons=buttons, audit=audit)
         self.layers = LayerPicker(model, layer)
-        self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=scores, others=others)
+        self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=self.scores, others=others)
         self.patches = PatchGallery(None, faces, model)
-        self.units = UnitBrowser(None, faces, model, target_class=target_class)
+        self.units = UnitBrowser(None, faces, model, target_class=target_class, how=how)
         self.face = FacePicker(model, faces, self.layers.layer, target_class)
         columns = {self.summary: "wide", self.layers: "right", self.classes: "left", self.patches: "right"}
         columns |= dict.fromkeys((self.units, self.face), "wide")
@@ -119,14 +123,14 @@ class Explorer(Box):
         layer, model, faces, asked = self.layers.layer, self.face_model, self.faces, self.choices
         found, bias, own = self._kept("dissection"), self._kept("bias"), self.folder / "explore" / layer
         if found is None:
-            how = {"saved": own / "dissection.zarr", "progress": self.units.bar}
+            how = {**self.how, "saved": own / "dissection.zarr", "progress": self.units.bar}
             size = min(asked.get("mask_size", 112), model.preprocess.side)
             found = dissect(model, faces, layer, asked.get("quantile", 0.005), size, **how)
         labels = {value.partition(": ")[0] for value, _ in self.classes.groups[1:]}  # those that make groups
         labels = [name for name in faces.protected or (*DRAWN, faces.target) if name in labels]
         if labels and (bias is None or not {*labels} <= {*bias.attribute.values}):
-            bias = global_bias(model, faces, layer, labels, found=found, progress=self.units.bar)
-            save_result(bias, own / "bias.zarr")
+            bias = global_bias(model, faces, layer, labels, found=found, **{**self.how, "progress": self.units.bar})
+            self.scores.keep(bias, own / "bias.zarr")
         self.units.show(found, bias)
         self._ask()
 
@@ -181,7 +185,7 @@ class Explorer(Box):
 
 def explore(
     model: FaceModel | Sequence[FaceModel] | None = None, faces: FaceSet | None = None, layer: str | None = None,
-    target_class: int | str = 1, *, run: str | Path | None = None, trust: bool = False,
+    target_class: int | str = 1, *, run: str | Path | None = None, trust: bool = False, **how: object,
 ) -> Explorer:  # fmt: skip
     """Explore layers, classes, regions, units and faces by clicking.
 
@@ -190,15 +194,17 @@ def explore(
     model, faces : the model, or several of which the first is explored, and the faces; or
     run : the folder of a run, whose choices and results are taken.
     trust : whether code in the model's own file may run.
+    how : options of the passes, see `PassOptions`; those of the run where there is one.
     """
+    PassOptions(**how)
     if run is not None:
         known = Run.of(run, trust)
         asked = known.parameters.target_class
         first = asked[0] if isinstance(asked, list) else asked
-        return Explorer(known.models, known.faces, layer or known.parameters.layer, first, known.out, known.choices)
+        return Explorer(known.models, known.faces, layer or known.parameters.layer, first, known.out, known.choices, {**known.options, **how})
     if model is None or faces is None:
         raise FacexkitError("explore needs a model and faces: explore(model, faces), or explore(run='runs/demo')")
-    return Explorer([model] if isinstance(model, FaceModel) else list(model), faces, layer, target_class)
+    return Explorer([model] if isinstance(model, FaceModel) else list(model), faces, layer, target_class, how=how)
 
 
 def read_audit(folder: Path) -> dict:

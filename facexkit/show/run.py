@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -70,9 +72,18 @@ class Run:
 
     @property
     def how(self) -> dict[str, object]:
-        """The options of its passes, for every function that shows faces to a model."""
-        asked = self.parameters
-        return {"batch_size": asked.batch_size, "client": asked.client, "folder": self.out / PASSES}
+        """The options of its passes, for every function that shows faces to a model.
+
+        What they write down is removed when a notebook that somebody opened ends, and else by who runs the stages.
+        """
+        if "FACEXKIT_TRUST" not in os.environ:
+            atexit.register(shutil.rmtree, self.out / PASSES, ignore_errors=True)
+        return {**self.options, "folder": self.out / PASSES}
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of its passes, but for where they write down what is finished."""
+        return {"batch_size": self.parameters.batch_size, "client": self.parameters.client}
 
     @cached_property
     def every_face(self) -> FaceSet:

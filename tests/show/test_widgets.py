@@ -277,3 +277,16 @@ def test_names_from_data_are_escaped_in_still_pictures(small, drawn_faces, tmp_p
     still.wait()
     page = still._repr_mimebundle_()[0]["text/html"]
     assert "&lt;b&gt;" in page and "<b>" not in page and "<i>" not in page
+
+
+def test_explores_passes_go_as_they_are_asked_to_and_leave_nothing_to_go_on_from(small, drawn_faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    small.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    explorer = fx.explore(small, drawn_faces, "3", batch_size=5, workers=0)
+    explorer.wait()
+    assert not any(child.error for child in explorer.children) and max(seen) == 5
+    assert list((tmp_path / "runs" / "explore" / "explore").rglob("*.zarr"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+    with pytest.raises(fx.FacexkitError, match="a pass: workers cannot be -1"):
+        fx.explore(small, drawn_faces, "3", workers=-1)

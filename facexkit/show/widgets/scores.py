@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
@@ -28,10 +30,13 @@ class Scores:
     ----------
     folder : where results are kept; the cache if None.
     run : a run's folder, whose results in `regions` are taken where they answer what is asked.
+    how : the options of the passes; what they write down in `folder` is removed when a result is kept.
     """
 
-    def __init__(self, faces: FaceSet, folder: Path | None = None, run: Path | None = None) -> None:
-        self.faces, self.folder = faces, folder or cache_folder() / "explore"
+    def __init__(
+        self, faces: FaceSet, folder: Path | None = None, run: Path | None = None, how: Mapping[str, object] | None = None
+    ) -> None:
+        self.faces, self.folder, self.how = faces, folder or cache_folder() / "explore", dict(how or {})
         self.places = [run / "regions", self.folder] if run else [self.folder]
         self.known: dict[tuple, xr.Dataset] = {}
 
@@ -44,12 +49,18 @@ class Scores:
         if asked not in self.known:
             found = self.find(model, method, layer, target, group)
             if found is None:
-                options = {"progress": progress, **QUICK.get(method, {})}
+                options = {**self.how, "progress": progress, **QUICK.get(method, {})}
                 found = score_regions(model, self.of(group), layer or None, target, method, **options)
                 key = hashlib.sha256(json.dumps([found.attrs, target], default=str).encode()).hexdigest()[:16]
-                save_result(found, self.folder / f"{key}.zarr")
+                self.keep(found, self.folder / f"{key}.zarr")
             self.known[asked] = found
         return self.known[asked]
+
+    def keep(self, found: xr.Dataset, path: Path) -> None:
+        """Save a result, and remove what its passes wrote down to go on from."""
+        save_result(found, path)
+        if self.how.get("folder"):
+            shutil.rmtree(self.how["folder"], ignore_errors=True)
 
     def find(self, model: FaceModel, method: str, layer: str, target: int, group: str = "") -> xr.Dataset | None:
         """Return the scores if they were measured before, else None."""

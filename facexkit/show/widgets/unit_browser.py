@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from html import escape
 
@@ -61,10 +62,11 @@ class UnitBrowser(Paged):
 
     def __init__(
         self, found: xr.Dataset | None, faces: FaceSet, model: FaceModel, bias: xr.Dataset | None = None,
-        target_class: int | str = 1,
+        target_class: int | str = 1, how: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(title="Units", sorts=SORTS)
         self.faces, self.model, self.target = faces, model, model.class_index(target_class)
+        self.how = {**(how or {}), "folder": None}  # a sample is soon shown again
         if found is not None:
             self.show(found, bias)
 
@@ -173,10 +175,10 @@ class UnitBrowser(Paged):
         faces = self.faces[np.unique(np.linspace(0, len(self.faces) - 1, SAMPLE).astype(int))]
         by = next(iter([*self.attributes, *faces.protected]), faces.target)
         if by is None or faces.target is None:
-            changed, images = class_changes(self.model, faces, layer, [unit], progress=self.bar)
+            changed, images = class_changes(self.model, faces, layer, [unit], **{**self.how, "progress": self.bar})
             self.effect = {"said": f"Without unit {unit}, {changed} of {images} faces get another class.", "rows": []}
             return
-        found = unit_effects(self.model, faces, layer, by, [unit], progress=self.bar).isel(unit=0)
+        found = unit_effects(self.model, faces, layer, by, [unit], **{**self.how, "progress": self.bar}).isel(unit=0)
         change = points_between(found.accuracy_change_low, found.accuracy_change_high)
         said = f"Without unit {unit}, accuracy on {len(faces)} faces goes from {percent(found.accuracy_before)} to "
         said += f"{percent(found.accuracy)} (change: {change}); by {words(by)}:"
