@@ -24,9 +24,8 @@ export function mount(root, data = {}, onSelect = () => {}) {
     mark("pointed", pointed = name);
     if (name && data.readout) data.readout.textContent = at(name).getAttribute("aria-label");
   };
-  const select = (name, tell = false) => {  // `tell`: its number in the line above, until another is pointed at
+  const select = (name) => {
     mark("selected", name);
-    if (tell && data.readout && name) data.readout.textContent = at(name).getAttribute("aria-label");
     for (const region of regions) region.setAttribute("aria-pressed", String(region.dataset.region === name));
   };
   const choose = (name) => { select(name); onSelect(name); };
@@ -89,7 +88,6 @@ export function mountReport(page) {
   const state = { subject: "0", method: page.querySelector(".view").dataset.method, region: subjects[0].first };
   const views = [...page.querySelectorAll(".view")];
   const choose = (region) => { state.region = region; draw(); };
-  let drawn = false;
   const maps = views.map((view) => mount(view, { readout }, choose));
   function draw() {
     const subject = subjects[state.subject];
@@ -100,8 +98,7 @@ export function mountReport(page) {
     for (const row of page.querySelectorAll("tbody tr")) {
       row.classList.toggle("selected", row.dataset.row === state.region);
     }
-    maps.forEach((map, k) => map.select(state.region, drawn && !views[k].hidden));
-    drawn = true;
+    for (const map of maps) map.select(state.region);
     showRegion(panel, subject.regions[state.region], uris);
   }
   for (const box of page.querySelectorAll(".switches input")) {

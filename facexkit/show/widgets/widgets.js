@@ -139,12 +139,11 @@ function layers(model, body) {
 
 function map(model, body) {
   const holder = element("div", { className: "view" }), readout = element("p", { className: "readout" });
-  let mounted, told = false;
+  let mounted;
   on(model, ["svg"], () => {
     if (!model.get("svg")) return;
     mounted = mount(holder, { svg: model.get("svg"), readout }, (region) => set(model, "region", region));
-    mounted.select(model.get("region"), told);
-    told = true;
+    mounted.select(model.get("region"));
   });
   model.on("change:region", () => mounted?.select(model.get("region")));
   readout.textContent = "Point at a region, or reach it with Tab, for its number; click, Enter or Space selects it.";
