@@ -59,6 +59,7 @@ _NAMES = {
     "systems.fineface_figures": "plot_attention plot_history",
     "systems.face_dissect_figures": "plot_affinity plot_biased_units plot_probabilities count_concepts count_biased",
     "systems.face_dissect_files": "read_face_dissect",
+    "systems.facex": "run_facex",
     "show.widgets.layer_picker": "LayerPicker",
     "show.widgets.class_explorer": "ClassExplorer",
     "show.widgets.face_map": "FaceMap",

@@ -57,7 +57,7 @@ class Parameters(BaseModel):
     normalize: Optional[Union[Text, dict[Text, Union[Number, list[Number]]]]] = Field(
         None, description="imagenet, half, unit, none, or a dict"
     )
-    preprocess: Optional[dict[Text, Any]] = Field(
+    preprocess: Optional[Union[Text, dict[Text, Any]]] = Field(
         None, description="in place of these two: {size, resize, interpolation, channels, normalize}"
     )
     output: Optional[Union[int, Text]] = Field(None, description="which part of what the model returns: place or key")

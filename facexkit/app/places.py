@@ -25,12 +25,13 @@ def confined(choices: Mapping[str, object], roots: Sequence[Path], trust: bool) 
     FacexkitError for what is not there, lies elsewhere, has links that lead elsewhere, or would run code without trust.
     """
     found = {**choices, **{name: _place(name, choices[name], roots) for name in PATHS if choices.get(name)}}
-    model = str(choices.get("model") or "")
-    if ".py" in model and not trust:
-        raise FacexkitError("a Python file runs somebody's code; who starts the app can allow it (make app TRUST=1)")
-    if model and not NO_FILE.fullmatch(model):
-        kind, file, name = re.fullmatch(r"(\w+:)?(.*?)((?<=\.py):\w*)?", model, re.DOTALL).groups("")
-        found["model"] = f"{kind}{_place('model', file, roots)}{name}"
+    for part in ("model", "preprocess"):
+        value = choices.get(part) if isinstance(choices.get(part), str) else ""
+        if ".py" in value and not trust:
+            raise FacexkitError("a Python file runs somebody's code; who starts the app can allow it (make app TRUST=1)")
+        if value and (part == "preprocess" or not NO_FILE.fullmatch(value)):
+            kind, file, name = re.fullmatch(r"(\w+:)?(.*?)((?<=\.py):\w*)?", value, re.DOTALL).groups("")
+            found[part] = f"{kind}{_place(part, file, roots)}{name}"
     return found
 
 

@@ -25,7 +25,7 @@ from facexkit.show.widgets.layer_picker import LayerPicker
 DATA = ("data", "data_root", "annotations", "masks", "target", "protected", "balance", "limit")
 MODELS = "models"
 """The folder among the runs for code that somebody pasted."""
-MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize")
+MODEL = ("model", "weights", "num_classes", "class_names", "image_size", "normalize", "preprocess", "output")
 
 
 class App(Box):

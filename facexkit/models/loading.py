@@ -105,7 +105,8 @@ def load_model(
     outputs : what the output's columns mean: "classes", "binary" (one logit or probability), "labels" (attributes with a
         sigmoid each), "embedding"; {"binary": t} with the probability t from which on it is yes; or blocks of classes,
         {NAME: class names or their number}. Default: what the source says, or the values allow.
-    preprocess : what stands between a photograph and the network, see `preprocess_of`. Default: the source's own.
+    preprocess : what stands between a photograph and the network, see `preprocess_of`;
+        or where that stands in a Python file, `path/to/file.py:NAME` (needs `trust`). Default: the source's own.
         `image_size` and `normalize` are its short forms, and change the source's own.
     trust : whether code in a Python file or a pickle may run.
 
@@ -118,7 +119,7 @@ def load_model(
     model = FaceModel(
         made.network,
         name=name,
-        preprocess=_preprocess(made, preprocess, image_size, normalize),
+        preprocess=_preprocess(made, _written(preprocess, trust), image_size, normalize),
         output=made.output if output is None else output,
         device=device,
         as_given=True,
@@ -160,6 +161,15 @@ def _made(source: str | nn.Module, wish: Wish) -> tuple[Made, str]:
             raise unknown("model source", source, [f"{name}:…" for name in SOURCES] + ["path/to/file.py:NAME"])
         name = re.sub(r"[^:]*/", "", source.rstrip("/"))
     return made, name + (f" ({'/'.join(Path(wish.weights).parts[-2:])})" if wish.weights is not None else "")
+
+
+def _written(preprocess: object, trust: bool) -> object:
+    """Return what a text names in a Python file; all else as it is."""
+    if not isinstance(preprocess, str):
+        return preprocess
+    from facexkit.models.python_files import from_own_file
+
+    return from_own_file(preprocess, trust)
 
 
 def _preprocess(made: Made, asked: object, image_size: int | None, normalize: object) -> Preprocess:

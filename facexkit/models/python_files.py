@@ -65,8 +65,29 @@ def from_file(source: str, wish: Wish) -> Made:
     return Made(network, home=home)
 
 
+def from_own_file(source: str, trust: bool) -> object:
+    """Return the object called NAME of `path/to/file.py:NAME`, such as a transform."""
+    file, _, name = source.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise FacexkitError(f"{source!r} names nothing in a Python file that is there; write path/to/file.py:NAME")
+    if not trust:
+        raise FacexkitError(f"taking {source!r} runs the code in {path}; read it, and if you trust it give trust=True")
+    home = Home(path)
+    with home, told(f"{source!r} cannot be run"):
+        return _found(path, home.name, name)
+
+
 def _take(path: Path, own: str, name: str, num_classes: int | None) -> object:
     """Run the file as the module `own` and return its network called `name`, or what the class or function there makes."""
+    thing = _found(path, own, name)
+    if isinstance(thing, nn.Module) or not callable(thing):
+        return thing
+    wants_classes = num_classes is not None and "num_classes" in inspect.signature(thing).parameters
+    return thing(num_classes=num_classes) if wants_classes else thing()
+
+
+def _found(path: Path, own: str, name: str) -> object:
     if "." in own:
         importlib.import_module(own.rpartition(".")[0])
     spec = importlib.util.spec_from_file_location(own, path)
@@ -75,11 +96,7 @@ def _take(path: Path, own: str, name: str, num_classes: int | None) -> object:
     spec.loader.exec_module(module)
     if name not in vars(module):
         raise unknown(f"name in {path}", name, [key for key, value in vars(module).items() if callable(value)])
-    thing = getattr(module, name)
-    if isinstance(thing, nn.Module) or not callable(thing):
-        return thing
-    wants_classes = num_classes is not None and "num_classes" in inspect.signature(thing).parameters
-    return thing(num_classes=num_classes) if wants_classes else thing()
+    return getattr(module, name)
 
 
 class Home(contextlib.AbstractContextManager):

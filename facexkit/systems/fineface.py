@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,21 @@ from facexkit.measure.facex import scaled
 from facexkit.measure.photographs import Pictures
 from facexkit.measure.predictions import Outputs
 from facexkit.models.face_model import FaceModel
+from facexkit.models.hubs import extra
 from facexkit.models.loading import SOURCES, Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
 from facexkit.models.weights import load_weights, metadata_of, read_weights, seeded
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 
-BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101")
+BACKBONES = ("demo", "resnet18", "resnet34", "resnet50", "resnet101", "tresnet_l")
 STAGES = ("layer2", "layer3", "layer4")
 EXPERTS = ("expert1", "expert2", "expert3")
 PARTS = (*EXPERTS, "concat")
 WIDTHS, IMAGE_SIZE = (512, 1024, 512), 448
 THRESHOLD, MARGIN = 0.5, 0.1
+TRESNETS, TRESNET_SIZE = {"tresnet_l": "tresnet_v2_l"}, 368
+"""CMAL's backbones of timm, and its input."""
 
 
 def classifier(features: int, hidden: int, classes: int) -> nn.Sequential:
@@ -233,7 +237,9 @@ def _from_fineface(name: str, wish: Wish) -> Made:
     widths, classes, path = WIDTHS, wish.num_classes or 2, Path(wish.weights or "").expanduser()
     told = metadata_of(path)
     if wish.weights is not None:
-        found = {published(key): value for key, value in read_weights(path, wish.trust).items()}
+        found = read_weights(path, wish.trust)
+        theirs = any("Features.net_layer_" in key for key in found)
+        found = {published(key): value for key, value in found.items()}
         if not {"expert1.block.3.weight", "concat.4.weight"} <= found.keys():
             raise FacexkitError(f"{path} holds no weights of a FineFACE network; see fx.train_fineface")
         widths = [len(found[key]) for key in ("expert1.block.0.weight", "expert1.block.3.weight", "concat.1.weight")]
@@ -241,17 +247,28 @@ def _from_fineface(name: str, wish: Wish) -> Made:
     with seeded(wish.seed):
         network = FineFace(backbone_network(name, None, wish.seed), classes, widths=widths)
     if wish.weights is not None:
-        load_weights(network, path, wish.trust, rename=published)
+        load_weights(network, path, wish.trust, rename=partial(published, tresnet=name in TRESNETS))
+        if theirs and name in TRESNETS:  # the norms of its backbone take weights without their sign
+            backbone = (child for child in network.children() if not isinstance(child, Expert))
+            for norm in (module for child in backbone for module in child.modules()):
+                if isinstance(norm, nn.BatchNorm2d):
+                    norm.weight.data = norm.weight.data.abs() + norm.eps
     names = told["class_names"].split("\n") if "class_names" in told else None
-    return Made(network, int(told.get("image_size", IMAGE_SIZE)), "half", names, "sum")
+    size = TRESNET_SIZE if name in TRESNETS else IMAGE_SIZE
+    return Made(network, int(told.get("image_size", size)), "half", names, "sum")
 
 
-def published(key: str) -> str:
+def published(key: str, tresnet: bool = False) -> str:
     """Return the kit's name of a weight that FineFACE's or CMAL's own script saved; other names stay as they are."""
     key = key.removeprefix("module.")
-    children = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-    key = re.sub(r"^Features\.net_layer_([01])\.0\.", lambda found: f"{children[int(found[1])]}.", key)
-    key = re.sub(r"^Features\.net_layer_([4-7])\.", lambda found: f"{children[int(found[1])]}.", key)
+    if found := re.match(r"Features\.net_layer_(\d)\.(.+)", key):
+        children = ("s2d", "conv1") if tresnet else ("conv1", "bn1", "relu", "maxpool")
+        number, alone = int(found[1]), not tresnet and int(found[1]) < len(children)
+        child = (*children, "layer1", "layer2", "layer3", "layer4")[number]
+        key = f"{child}.{found[2].partition('.')[2] if alone else found[2]}"
+        if tresnet:
+            (key,) = extra("timm.models.tresnet", "timm").checkpoint_filter_fn({key: torch.ones(1)}, None)
+        return key
     place = {("0", "conv"): 0, ("0", "bn"): 1, ("1", "conv"): 3, ("1", "bn"): 4}
     block = r"^conv_block(\d)\.([01])\.(conv|bn)\."
     key = re.sub(block, lambda found: f"expert{found[1]}.block.{place[found[2], found[3]]}.", key)
@@ -259,9 +276,15 @@ def published(key: str) -> str:
 
 
 def backbone_network(name: str, weights: str | Path | None, seed: int) -> nn.Module:
-    """Return the demo's network or one of torchvision; "imagenet" weights are random where there is no internet."""
+    """Return the demo's network, CMAL's TResNet-L, or one of torchvision; "imagenet" weights are random where there is no internet."""
     if name == "demo":
         return SmallNetwork()
+    if name in TRESNETS:
+        body = SOURCES["timm"](TRESNETS[name], Wish(weights, None, seed, False)).network.body
+        for module in body.modules():
+            if isinstance(module, nn.LeakyReLU):
+                module.negative_slope = 1e-6  # as in the authors' TResNet-L V2
+        return body
     try:
         return SOURCES["torchvision"](name, Wish(weights, None, seed, False)).network
     except FacexkitError as error:

@@ -16,7 +16,7 @@ class Net(nn.Module):
         self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 32 * 32, 2)
 
     def forward(self, x):
-        return self.fc(self.conv(x).relu().reshape(x.size(0), -1))
+        return self.fc(self.conv(x).relu().view(x.size(0), -1))
 """
 
 

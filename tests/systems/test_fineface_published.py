@@ -18,7 +18,7 @@ from facexkit.measure.predictions import predict
 from facexkit.models.loading import load_model
 from facexkit.models.weights import seeded
 from facexkit.stages import run_stages
-from facexkit.systems.fineface import PARTS, with_all_outputs
+from facexkit.systems.fineface import PARTS, FineFace, backbone_network, with_all_outputs
 from facexkit.systems.fineface_training import published_results, train_fineface
 
 
@@ -160,3 +160,34 @@ def test_without_groups_the_stage_says_first_how_many_of_the_test_faces_it_gets_
     assert float(found[1]) == pytest.approx(100 * right.mean(), abs=0.06)
     files = {path.name for path in (tmp_path / "fineface" / "fineface").iterdir()}
     assert {"results_train.txt", "results_test.txt", "history.csv"} <= files
+
+
+def test_cmals_checkpoint_on_tresnet_loads_with_its_norms_signs_taken_off(tmp_path):
+    pytest.importorskip("timm")
+    with seeded(1):
+        ours = FineFace(backbone_network("tresnet_l", None, 1), 3, widths=(8, 16, 12)).eval()
+    children = ("s2d", "conv1", "layer1", "layer2", "layer3", "layer4")
+
+    def theirs(key):
+        child, _, rest = key.partition(".")
+        if child in children:
+            rest = re.sub(r"(downsample\.\d)\.(conv|bn)", lambda m: f"{m[1]}.{int(m[2] == 'bn')}", rest)
+            strided = child in children[3:] and key.startswith(f"{child}.0.conv2.")
+            part = lambda m: f"{m[1] or ''}{'0.' * strided}{int(m[2] == 'bn')}."  # noqa: E731
+            rest = re.sub(r"(?<![\w])(conv\d\.)?(conv|bn)\.", part, rest)
+            return f"Features.net_layer_{children.index(child)}.{rest}"
+        block = lambda m: f"conv_block{m[1]}.{int(m[2]) // 3}.{('conv', 'bn')[int(m[2]) % 3]}."  # noqa: E731
+        key = re.sub(r"^expert(\d)\.block\.(\d)\.", block, key)
+        return re.sub(r"^expert(\d)\.classifier", r"classifier\1", key).replace("concat.", "classifier_concat.")
+
+    signs = {k: -v if re.match(r"(conv1|layer\d).*bn\.weight$", k) else v for k, v in ours.state_dict().items()}
+    torch.save({theirs(key): value for key, value in signs.items()}, tmp_path / "model.pth")
+    named = torch.load(tmp_path / "model.pth")
+    keys = ("1.0.weight", "2.0.conv1.1.weight", "3.0.conv2.0.0.weight", "3.0.downsample.1.0.weight")
+    assert {f"Features.net_layer_{key}" for key in keys} <= set(named)
+    model = load_model("fineface:tresnet_l", weights=tmp_path / "model.pth", image_size=64, device="cpu")
+    for name, value in model.network.state_dict().items():
+        shift = 1e-5 if re.match(r"(conv1|layer\d).*bn\.weight$", name) else 0
+        torch.testing.assert_close(value, ours.state_dict()[name] + shift, atol=1e-7, rtol=0)
+    assert load_model("fineface:tresnet_l", num_classes=2, device="cpu").image_size == 368
+    assert "expert3.block" in model.layers.index
