@@ -57,7 +57,7 @@ def test_its_model_file_checkpoint_and_transform_give_its_embeddings(tmp_path):
     with torch.no_grad():
         wanted = theirs(torch.stack([steps["transform"](picture) for picture in pictures]))[0]
         x = torch.stack([model.preprocess.shown(picture) for picture in pictures]).float().sub(0.5).div(0.5)
-        torch.testing.assert_close(model.pick(model.network(x)), wanted, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(model.picked(model.network(x)), wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_the_page_takes_a_transform_file_of_its_folders_alone(tmp_path):
