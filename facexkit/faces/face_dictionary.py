@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -10,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.address import is_file, leaves
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import label_table
-from facexkit.faces.listing import images_in, is_below
+from facexkit.faces.listing import images_in
 from facexkit.faces.masks import MaskFiles, inside
 from facexkit.faces.notes import left_out
 from facexkit.faces.regions import FACE_DICTIONARY
@@ -92,9 +92,9 @@ def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> No
         here = f"{file}, row {row} ({image})"
         for label in filter(None, map(_slashed, str(labels).split(";"))):
             concept = PurePosixPath(label).stem
-            if not is_below(os.path.realpath(root / label), os.path.realpath(root)):
+            if leaves(root, label):
                 raise FacexkitError(f"{here}: mask {label} leaves {root}; paths are relative to it")
-            if not os.path.isfile(root / label):
+            if not is_file(root / label):
                 raise FacexkitError(f"{here}: there is no mask {root / label}; put it there, or take it out")
             if concepts.setdefault(concept, label) != label:
                 raise FacexkitError(f"{here}: {concept} has two masks, {concepts[concept]} and {label}; keep one")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from facexkit.arguments import PASSED, check_argument, kind_of
 from facexkit.errors import FacexkitError, check_known
+from facexkit.faces.address import Address, Place, is_file, is_folder, place_at
 from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import clean, distinct
@@ -91,7 +92,8 @@ def load_faces(
     ----------
     format : synthetic, celebamask_hq, celeba, csv, photos, image_folder, fairface, utkface, lfwa, face_dictionary,
         pairs, rfw, bfw, parquet, or a registered one.
-    root : folder that the images' paths are relative to.
+    root : folder that the images' paths are relative to; this, annotations and masks may lie at any address that fsspec
+        knows, such as s3://bucket/faces.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
     masks : None for the format's own, a folder, "landmarks", `NAME:REST` of a registered kind, or a face parser.
     target : the label that a model predicts.
@@ -158,21 +160,21 @@ def _arguments(format: str, read: Reader, given: dict[str, object], target: str 
     for name in given.keys() & {"root", "annotations"}:
         given[name] = _place(name, given[name])
     root = given.get("root", Path())
-    if not os.path.isdir(root):
+    if not is_folder(root):
         raise FacexkitError(f"root {root} is no folder; give the folder that the images' paths are relative to")
     if file := given.get("annotations"):
-        given["annotations"] = file = file if os.path.isfile(file) else root / file
-        if not os.path.isfile(file):
+        given["annotations"] = file = file if isinstance(file, Address) or is_file(file) else root / file
+        if not is_file(file):
             raise FacexkitError(f"there is no annotation file {file}; check annotations=")
     for name in given.keys() & parameters.keys() - {"root", "annotations"}:
         given[name] = check_argument(f"format {format!r}", name, kind_of(parameters[name]), given[name])
     return given
 
 
-def _place(name: str, place: object) -> Path:
+def _place(name: str, place: object) -> Place:
     if not isinstance(place, (str, os.PathLike)):
         raise FacexkitError(f"{name} is a {type(place).__name__}; give the path as text or as a Path")
-    return Path(os.path.expanduser(place))
+    return place_at(place)
 
 
 def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+
+from facexkit.faces.address import Address, Place
 
 if TYPE_CHECKING:
     from facexkit.faces.faceset import ImageSource
@@ -31,19 +34,22 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 class ImageFolder:
     """Image files under `root`, by their path relative to it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
+        self._last: tuple[str, tuple[int, int, int]] | None = None
 
     def read(self, path: str) -> Image.Image:
         """Return the upright RGB image; OSError with the reason where the file holds none."""
         with opened(self.root / path) as image:
+            self._last = path, _stored(image)  # its mask comes next and asks for it
             return as_rgb(image)
 
     def stored(self, path: str) -> tuple[int, int, int]:
         """Return the width and height of the pixels in the file, and the EXIF orientation that turns them upright."""
+        if (last := self._last) and last[0] == path:
+            return last[1]
         with opened(self.root / path) as image:
-            late = image.format == "PNG" and not {"exif", "Raw profile type exif", "xmp"} & image.info.keys()
-            return *image.size, 1 if late else image.getexif().get(ExifTags.Base.Orientation, 1)
+            return _stored(image)
 
     def digest(self, path: str) -> bytes:
         """Return a hash of the file's bytes."""
@@ -59,9 +65,14 @@ def is_image(name: str) -> bool:
     return Image.registered_extensions().get(suffix) in FORMATS
 
 
-def regular(file: Path) -> Path:
+def _stored(image: Image.Image) -> tuple[int, int, int]:
+    late = image.format == "PNG" and not {"exif", "Raw profile type exif", "xmp"} & image.info.keys()
+    return *image.size, 1 if late else image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def regular(file: Place) -> Place:
     """Return a file's path; OSError where it is a pipe or a device, which could be read for ever."""
-    if file.exists() and not file.is_file():
+    if not isinstance(file, Address) and file.exists() and not file.is_file():
         raise OSError(f"{file.name} is no file but a folder, pipe or device")
     return file
 
@@ -79,9 +90,9 @@ def decodable(file: Path | BinaryIO) -> Iterator[Image.Image]:
         raise OSError(str(error) or type(error).__name__) from error
 
 
-def opened(file: Path) -> AbstractContextManager[Image.Image]:
+def opened(file: Place) -> AbstractContextManager[Image.Image]:
     """Open an image file, as `decodable`."""
-    return decodable(regular(file))
+    return decodable(io.BytesIO(file.read_bytes()) if isinstance(file, Address) else regular(file))
 
 
 class Letterboxed:

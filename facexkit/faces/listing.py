@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -11,14 +12,18 @@ from pathlib import Path
 import pandas as pd
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.address import Address, Place, is_below, leaves
 from facexkit.faces.images import is_image
 from facexkit.faces.notes import left_out, rows_named
 
 
-def images_in(root: Path, folder: str = "", notes: list[str] | None = None) -> list[str]:
+def images_in(root: Place, folder: str = "", notes: list[str] | None = None) -> list[str]:
     """Return the image files below a folder, sorted, hidden ones left out; `notes` gets a sentence on all else."""
     found, other, links, odd = [], [], [], []
-    for place, folders, names in os.walk(root / folder):
+    if isinstance(root, Address):
+        for file in (file for file in (root / folder).files() if not re.search(r"(^|/)\.", file)):
+            (found if is_image(file) else other).append(posixpath.join(folder, file))
+    for place, folders, names in () if isinstance(root, Address) else os.walk(root / folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(place).relative_to(root).as_posix() + "/"
         below = "" if below == "./" else below
@@ -36,7 +41,7 @@ def images_in(root: Path, folder: str = "", notes: list[str] | None = None) -> l
     return sorted(found)
 
 
-def place_files(paths: pd.Series, root: Path, place: object) -> tuple[pd.Series, list[str]]:
+def place_files(paths: pd.Series, root: Place, place: object) -> tuple[pd.Series, list[str]]:
     """Return the paths as the files below the root are called, and a note on those that are written otherwise.
 
     A path may be absolute, have \\ for /, blanks around it, other case in its suffix, or letters composed otherwise.
@@ -63,8 +68,8 @@ def place_files(paths: pd.Series, root: Path, place: object) -> tuple[pd.Series,
             f"{place}: {int(lacking.sum())} of {len(paths)} images are not under {root}: {rows_named(paths[lacking])}; "
             "put them there, or take their rows out"
         )
-    real, linked = os.path.realpath(root), paths[paths.isin(away)]
-    outside = linked[[not is_below(os.path.realpath(root / path), real) for path in linked]]
+    linked = paths[paths.isin(away)]
+    outside = linked[[leaves(root, path) for path in linked]]
     if len(outside):
         raise FacexkitError(f"{place}: links that leave {root}: {rows_named(outside)}; copy the files, or take a root above")
     if len(unread := paths[paths.isin(odd)]):
@@ -72,15 +77,18 @@ def place_files(paths: pd.Series, root: Path, place: object) -> tuple[pd.Series,
     return paths, notes
 
 
-def _lying(paths: pd.Series, root: Path) -> tuple[set[str], set[str], set[str]]:
+def _lying(paths: pd.Series, root: Place) -> tuple[set[str], set[str], set[str]]:
     """Return which paths are there, which may lie elsewhere, and which are no files; lists folders, which is quick."""
-    real, asked, here, away, odd = os.path.realpath(root), {*paths}, set(), set(), set()
+    asked, here, away, odd = {*paths}, set(), set(), set()
     for folder in paths.map(posixpath.dirname).unique():
+        if isinstance(root, Address):
+            here |= {posixpath.join(folder, name) for name in (root / folder).files(1)} if not leaves(root, folder) else set()
+            continue
         try:
             entries = list(os.scandir(root / folder))
         except (OSError, ValueError):
             continue
-        moved = not is_below(os.path.realpath(root / folder), real)
+        moved = leaves(root, folder)
         names = {posixpath.join(folder, entry.name): entry for entry in entries}
         names = {name: entry for name, entry in names.items() if name in asked}  # others may be no text
         here |= names.keys()
@@ -89,14 +97,10 @@ def _lying(paths: pd.Series, root: Path) -> tuple[set[str], set[str], set[str]]:
     return here, away, odd
 
 
-def is_below(path: str, real_root: str) -> bool:
-    """Return whether a resolved path is that of a resolved folder or lies below it."""
-    return path == real_root or path.startswith(real_root.rstrip(os.sep) + os.sep)
-
-
-def _below(path: str, root: Path) -> str:
+def _below(path: str, root: Place) -> str:
     """Return an absolute path below the root as one that is relative to it."""
-    for start in (os.path.abspath(root), os.path.realpath(root)) if os.path.isabs(path) else ():
+    local = os.path.isabs(path) and not isinstance(root, Address)
+    for start in (os.path.abspath(root), os.path.realpath(root)) if local else ():
         if is_below(path, start):
             return os.path.relpath(path, start)
     return path

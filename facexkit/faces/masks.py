@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from facexkit.errors import FacexkitError, check_known, listed, told
+from facexkit.faces.address import files_below, is_folder, resolved, sizes_of
 from facexkit.faces.faceset import FaceSet, MaskSource
 from facexkit.faces.images import TURNS, ImageFolder, opened, regular
 from facexkit.faces.mask_view import IndexMask
@@ -137,7 +137,8 @@ class MaskFiles:
         """Take out the masks that are background alone, and return their images; small files are opened, no others."""
         own = [path for path in paths if path in self.files]
         with told(f"a mask in {self.folder} cannot be read", "put the file back", OSError):
-            sizes = {path: sum(os.path.getsize(self.folder / name) for name in self.names_of(path)) for path in own}
+            bytes_of = sizes_of(self.folder, {name for path in own for name in self.names_of(path)})
+            sizes = {path: sum(bytes_of[name] for name in self.names_of(path)) for path in own}
         small = max(SMALL, np.median([*sizes.values()]) / 3) if sizes else SMALL
         with ThreadPoolExecutor() as pool:
             looked_at = [path for path, size in sizes.items() if size <= small]
@@ -236,7 +237,7 @@ def compared(masks: MaskFiles, faces: FaceSet, asked: object) -> list[str]:
     paths, notes = faces.table.path.tolist(), [*masks.notes]
     for path in [path for path in paths if path in masks.files][:LOOKED_AT] if masks.images is not None else ():
         own = [masks.images.root / path, *(masks.folder / name for name in masks.names_of(path))]
-        if os.path.realpath(own[0]) in map(os.path.realpath, own[1:]):
+        if resolved(own[0]) in map(resolved, own[1:]):
             raise FacexkitError(f"{masks.folder} holds the images themselves, {path} say, and no masks; name another folder")
     if not notes and (lacking := masks.missing(paths)):
         notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {masks.folder}: {listed(lacking)}")
@@ -285,11 +286,9 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
     paths : the images.
     key : an image's path → how its masks are named; without it the path or the name, without the suffix.
     """
-    if not os.path.isdir(folder):
+    if not is_folder(folder):
         raise FacexkitError(f"no mask folder {folder}; give masks= an existing folder, 'landmarks' or a face parser")
-    below = ((os.path.relpath(place, folder), names) for place, _, names in os.walk(folder))
-    pngs = [posixpath.normpath(f"{place}/{name}".replace(os.sep, "/")) for place, names in below for name in names
-            if name.lower().endswith(".png")]  # fmt: skip
+    pngs = [file for file in files_below(folder) if file.lower().endswith(".png")]
     for named in [key] if key else [_without_suffix, _stem]:
         keys = {path: named(path) for path in paths}
         if len({*keys.values()}) < len(keys):
