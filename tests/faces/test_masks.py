@@ -111,10 +111,14 @@ class Halves(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.seen = 0
+        self.batches = []  # a number would be a setting of the network, and another number another network
+
+    @property
+    def seen(self):
+        return sum(self.batches)
 
     def forward(self, x):
-        self.seen += len(x)
+        self.batches.append(len(x))
         logits = torch.zeros(len(x), 3, *x.shape[-2:])
         logits[:, 1, :, : x.shape[-1] // 2] = logits[:, 2, :, x.shape[-1] // 2 :] = 1
         logits[:, 0] = 2.0 * (x.mean((1, 2, 3)) < 0.35)[:, None, None]
