@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 from torch import nn
 
-from facexkit.errors import FacexkitError, check_known, listed
+from facexkit.errors import FacexkitError, listed
 from facexkit.faces.cache import write_whole
 from facexkit.faces.cores import cores
 from facexkit.faces.cutting import CutFaces, Frame, Square, frame_of

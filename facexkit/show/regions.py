@@ -32,7 +32,6 @@ from facexkit.show.readings import (
 )  # fmt: skip
 from facexkit.show.words import NotMeasured, group_title, words
 
-
 TOGETHER, DAMAGED = 0.2, 0.1
 """Of the way to the other face's decision: what two parts do together that is worth a sentence; what a placebo may do."""
 

@@ -1,7 +1,6 @@
 """The template on the five points that MTCNN finds."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

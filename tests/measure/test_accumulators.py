@@ -17,8 +17,8 @@ from facexkit.faces.regions import REGIONS
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.decision_share import MaskedFaces, Walks
 from facexkit.measure.facex import HighImpactPatches, RegionScores
-from facexkit.measure.global_bias import UnitRange
 from facexkit.measure.found_faces import FacesFound, PerPicture
+from facexkit.measure.global_bias import UnitRange
 from facexkit.measure.interactions import Exchanged
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.made_masks import MasksParsed

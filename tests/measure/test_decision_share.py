@@ -10,7 +10,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, UNIONS
 from facexkit.measure.decision_share import draw_pairs
 from facexkit.measure.region_scores import score_regions
-from facexkit.measure.share_interval import accused, known_well, placebo, share_interval
+from facexkit.measure.share_interval import accused, known_well, share_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.models.outputs import Meaning, are_probabilities

@@ -23,13 +23,13 @@ def images():
 def faces(faces_of, images):
     index = np.full((N, SIZE, SIZE), REGIONS.index("skin"), np.uint8)
     for name, place in PLACES.items():
-        index[:, *place] = REGIONS.index(name)
+        index[(slice(None), *place)] = REGIONS.index(name)
     return faces_of(images, index)
 
 
 def together(x):
     """A product of lips and nose, and the lips for themselves."""
-    lips, nose = (x[:, 0, *PLACES[name]].mean((1, 2)) for name in ("u_lip", "nose"))
+    lips, nose = (x[(slice(None), 0, *PLACES[name])].mean((1, 2)) for name in ("u_lip", "nose"))
     return 8 * lips * nose + 2 * lips + x[:, 1].mean((1, 2))
 
 
