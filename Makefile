@@ -45,7 +45,7 @@ app: install
 
 # The site's own packages are installed when it is first built.
 docs: install
-	@$(RUN) pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@$(RUN) pip install --quiet -r docs/requirements.txt
 	@$(RUN) facexkit.cli run --resume --out runs/docs
 	@$(RUN) sphinx --quiet --fail-on-warning docs build/docs
 	@echo "build/docs/index.html"

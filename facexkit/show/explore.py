@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 
 import traitlets as t
@@ -137,6 +138,7 @@ class Explorer(Box):
     def _kept(self, name: str) -> xr.Dataset | None:
         """Return what the run, or an earlier look at it, found of the layer."""
         made = {"model_fingerprint": self.face_model.fingerprint(), "faces_fingerprint": self.faces.fingerprint()}
+        made["version"] = version("facexkit")
         places = [folder / self.layers.layer for folder in (self.folder, self.folder / "explore")]
         return find_result(places, made, f"{name}.zarr")
 

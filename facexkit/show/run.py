@@ -113,8 +113,6 @@ class Run:
 
     def load_model(self, name: str | None = None) -> FaceModel:
         """Load the model, or the one of another name with the same parameters."""
-        if (self.out / "cache").is_dir():
-            os.environ.setdefault("FACEXKIT_CACHE", str(self.out / "cache"))  # where the run left the demo models
         given = {each: getattr(self.parameters, each) for each in OF_MODEL}
         return load_model(name or self.parameters.model, **given, trust=self.trust)
 
