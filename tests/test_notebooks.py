@@ -67,6 +67,8 @@ def test_the_stages_stand_in_order_with_titles():
     assert all(stage.title != stage.name for stage in STAGES)
 
 
+FEW = 200
+"""Faces, of which 120 are for learning and 80 for being asked."""
 UNTRAINED = "torchvision:resnet18"
 
 
@@ -113,6 +115,15 @@ def test_the_executed_notebooks_hold_no_error_and_every_code_cell_ran(drawn_run)
         assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
         assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for cell in cells for o in cell.outputs)
     assert any("image/png" in o.get("data", {}) for cell in cells for o in cell.outputs)
+
+
+def test_every_stage_runs_on_few_built_in_faces(tmp_path):
+    manifest = run_stages([], {"limit": FEW}, tmp_path / "run", say=lambda line: None)
+    assert [stage["name"] for stage in manifest["stages"]] == [stage.name for stage in STAGES]
+    assert all(stage["findings"] for stage in manifest["stages"])
+    for stage in STAGES:
+        cells = nbformat.read(tmp_path / "run" / stage.path.name, 4).cells
+        assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
 
 
 def test_a_set_without_masks_is_told_so_and_the_first_two_stages_go_on(tmp_path):

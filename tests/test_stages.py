@@ -72,8 +72,8 @@ def test_a_run_leaves_notebooks_pages_manifest_and_index(two_stages, tmp_path):
     assert not [path.name for path in out.iterdir() if path.name.startswith(".") or "running" in path.name]
 
 
-def test_a_stage_that_heads_the_page_comes_before_later_ones():
-    stages = [{"findings": ["a"], "headline": True}, {"findings": ["b"]}, {"findings": []}, {"findings": ["c", "d"]}]
+def test_a_stage_that_heads_the_page_comes_before_others():
+    stages = [{"findings": []}, {"findings": ["b"]}, {"findings": ["a"], "headline": True}, {"findings": ["c", "d"], "pictures": ["p"]}]
     assert headlines({"stages": stages}) == ["a", "c", "b"] and headlines({"stages": stages}, most=1) == ["a"]
 
 

@@ -65,7 +65,7 @@ class Preprocess(Geometry):
         how = "stretched" if not isinstance(self.resize, int) else f"the shorter side to {self.resize}"
         how += f" to {'×'.join(map(str, self.resize))}" if isinstance(self.resize, tuple) else ""
         how += ", the centre cut out" if self.resize else ""
-        mean, std = ("/".join(f"{v:.3g}" for v in part) for part in self.mean_and_std)
+        mean, std = ("/".join(f"{v:.3g}" for v in (part if len({*part}) > 1 else part[:1])) for part in self.mean_and_std)
         return f"{height}×{width} pixels, {how}, {self.interpolation}, {self.channels}, (x − {mean}) / {std}"
 
     def shown(self, image: Image.Image) -> Tensor:

@@ -165,7 +165,7 @@ def _conclude(stage: Stage, seconds: float, folder: Path, manifest: dict) -> str
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
-    """Return the first finding of the stages that head a page, then of those that drew something, the last ones first.
+    """Return the first finding of the stages that head a page, in their order, then of others, those with pictures first.
 
     Stages that ran earlier with other parameters come after all others; one that could measure nothing heads no page.
     """
@@ -174,7 +174,7 @@ def headlines(manifest: Mapping, most: int = 3) -> list[str]:
     def place(stage: Mapping) -> tuple[bool, bool, bool]:
         return bool(other_parameters(stage, manifest)), not stage.get("headline"), not stage.get("pictures")
 
-    measured = [stage for stage in reversed(manifest["stages"]) if stage.get("findings") and stage.get("measured", 1)]
+    measured = [stage for stage in manifest["stages"] if stage.get("findings") and stage.get("measured", 1)]
     found = sorted(measured, key=place)
     return [stage["findings"][0] for stage in found[:most]]
 
