@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from facexkit.cli import main
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 
 GENDER = ["-p", "image_size", "32", "-p", "normalize", '{"mean": [122.782, 117.001, 104.298], "scale": 256}']
 
@@ -27,18 +27,18 @@ def run(shared: Path, out: Path, *more: str) -> pd.DataFrame:
 def test_the_public_gender_model_goes_through_the_whole_chain(shared, gender_file, tmp_path, capsys):
     layer = ["-p", "layer", "layer_7_relu", "-p", "target_class", "[0, 1]"]
     scores = run(shared, tmp_path / "gender", "-p", "model", f"onnx:{gender_file}", *GENDER, *layer, "-p", "limit", "60")
-    assert len(scores) == 2 * 2 * len(REGIONS)
+    assert len(scores) == 2 * (2 * len(REGIONS) + len(UNIONS))
     peer = pd.read_csv(shared / "expected" / "facextool_gender_layer_7_relu.csv").set_index("img")
     ours = scores[(scores.method == "facex") & (scores.target_class == 1)].set_index("region")
     assert (ours.score - peer[peer > 0].mean()).abs()[["nose", "skin", "hair", "background"]].max() < 0.08
-    share = scores[(scores.method == "share") & (scores.target_class == 1)].set_index("region").score
+    share = scores[(scores.method == "share") & (scores.target_class == 1)].set_index("region").score[list(REGIONS)]
     assert set(share.nlargest(2).index) == {"hair", "skin"}
-    assert 0.8 < share.sum() < 1.3
+    assert share.sum() == pytest.approx(1, abs=1e-6)
     assert "rests most on the skin" in capsys.readouterr().out
 
 
 def test_a_torchvision_resnet_goes_through_the_whole_chain(shared, tmp_path):
     model = ["-p", "model", "torchvision:resnet18", "-p", "num_classes", "2", "-p", "layer", "layer4", "-p", "limit", "6"]
     scores = run(shared, tmp_path / "resnet", *model, "-p", "image_size", "96")
-    assert len(scores) == 2 * len(REGIONS)
+    assert len(scores) == 2 * len(REGIONS) + len(UNIONS)
     assert scores.score.notna().sum() > 20

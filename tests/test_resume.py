@@ -94,7 +94,8 @@ def test_what_others_write_and_files_of_like_names_stay(tmp_path):
 
 def started(*arguments):
     command = [sys.executable, "-m", "facexkit.cli", "run", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a test run in the background does not
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **hears)
 
 
 def awaited(process, folder, pattern):

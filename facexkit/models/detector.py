@@ -44,7 +44,7 @@ class Mtcnn(Detector):
             warnings.simplefilter("ignore")
             from facenet_pytorch import MTCNN
 
-            self.mtcnn = MTCNN(select_largest=True, device="cpu")
+            self.mtcnn = MTCNN(min_face_size=face_sides[0], select_largest=True, device="cpu")
         self.register_buffer("face_sides", torch.tensor(face_sides))
 
     def find(self, images: Tensor) -> list[np.ndarray]:
@@ -65,6 +65,7 @@ class Mtcnn(Detector):
                         found[k] = np.concatenate([part.astype(float) for part in parts], 1)
         finally:
             torch.set_num_threads(threads)
+            self.mtcnn.min_face_size = int(self.face_sides[0])  # a setting, by which the detector is known
         return found
 
 

@@ -33,6 +33,10 @@ class Question(Protocol):
         """Return a text that changes with any of the answers."""
 
 
+OF_NO_WEIGHT = ("inplace", "training", "device")
+"""Attributes of a module that change none of its numbers."""
+
+
 class FaceModel:
     """A frozen network in eval mode.
 
@@ -296,9 +300,10 @@ class FaceModel:
         means = "" if means in (None, *(Meaning(likely=likely) for likely in (None, True, False))) else means
         digest = hashlib.sha256(f"{seen} {asked} {means} {self.dtype}".encode())
         for name, module in self.network.named_modules():
-            kept = sorted((k, v) for k, v in vars(module).items() if k[0] != "_" and isinstance(v, (int, float, str, tuple)))
+            own = {key: value for key, value in vars(module).items() if key[0] != "_" and key not in OF_NO_WEIGHT}
+            kept = sorted((key, value) for key, value in own.items() if isinstance(value, (int, float, str, tuple)))
             code = getattr(getattr(module.forward, "__code__", None), "co_code", b"")
-            digest.update(f"{name} {type(module).__name__} {[own for own in kept if own[0] not in ('inplace', 'training')]} ".encode() + code)
+            digest.update(f"{name} {type(module).__name__} {kept} ".encode() + code)
         for key, value in sorted({**dict(self.network.named_buffers()), **self.network.state_dict()}.items()):
             if isinstance(value, Tensor):
                 digest.update(f"{key} {tuple(value.shape)}".encode())

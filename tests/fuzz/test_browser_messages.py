@@ -119,13 +119,14 @@ PATHS, KINDS = st.lists(st.sampled_from(PARTS), max_size=8), ["csv", "celeba", "
 
 def test_no_text_in_a_form_opens_a_file_elsewhere(widgets):
     (app, *_), place = widgets
-    names = [field["name"] for field in app.data.fields if field["name"] != "data"]
+    names = [field["name"] for field in app.data.fields if not field["options"]]
+    kept = {field["name"]: app.data.values[field["name"]] for field in app.data.fields if field["options"]}
     texts = PATHS.map("".join) | PATHS.map("/".join) | st.text(max_size=30) | st.sampled_from(NASTY)
 
     @FUZZ
     @given(kind=st.sampled_from(KINDS), values=st.fixed_dictionaries(dict.fromkeys(names, texts)))
     def attack(kind, values):
-        app.data._handle_msg({"content": {"data": {"method": "update", "state": {"values": {"data": kind, **values}}}}})
+        app.data._handle_msg({"content": {"data": {"method": "update", "state": {"values": {**kept, "data": kind, **values}}}}})
         opened.clear()
         with app.data.in_words():
             app.take_data()
