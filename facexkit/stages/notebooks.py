@@ -26,15 +26,8 @@ STAGES: Registry[str | Path] = Registry("stage", "facexkit.stages")
 _NAME = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _SILENT = logging.NullHandler()
-_LAUNCH = """import sys
-sys.path.remove("")
-import facexkit
-for name in facexkit.__all__:
-    getattr(facexkit, name)
-from ipykernel.kernelapp import launch_new_instance
-launch_new_instance()
-"""
-"""What a kernel does before it listens: import the kit, and nothing from the folder in which it starts."""
+_IMPORTS = "all(getattr(__import__('facexkit'), name) for name in __import__('facexkit').__all__);"
+"""What a kernel runs first, when its ports are its own: the imports of the kit."""
 _NO_SCRIPTS_FROM_ELSEWHERE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
@@ -99,7 +92,8 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=CRITICAL"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+        argv.append(f"--IPKernelApp.exec_lines={_IMPORTS}")
         return KernelSpec(argv=argv, display_name="Python 3 (facexkit)", language="python")
 
 
