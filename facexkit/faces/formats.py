@@ -128,6 +128,13 @@ def load_faces(
         | ({"masks": getattr(masks, "name", str(masks))} if masks is not None else {})
         | {name: value for name, value in asked.items() if value},
     )  # fmt: skip
+    return _with_masks(faces, reading, masks, find, margin, mask_classes, how)
+
+
+def _with_masks(
+    faces: FaceSet, reading: Reading, masks: object, find: str | None, margin: float | None, mask_classes: object, how: dict
+) -> FaceSet:
+    """Find the faces if that is asked, give them their masks, and note whose are missing and whether they are aligned."""
     made = hasattr(masks, "pixels") or (isinstance(masks, str) and masks.partition(":")[0] in MASKS)
     if not made:
         faces.masks = _own_masks(masks, reading, faces, order_of(mask_classes))
@@ -140,7 +147,7 @@ def load_faces(
         faces.notes += more
     if hasattr(faces.masks, "missing"):
         without = faces.table.path.isin(faces.masks.missing(faces.table.path.tolist()))
-        faces.notes += by_group(faces.table, without, "images without a mask", [*protected, *([target] if target else [])])
+        faces.notes += by_group(faces.table, without, "images without a mask", [*faces.protected, *filter(None, [faces.target])])
         if (spread := scatter(faces)) > SCATTERED:
             faces.source["scatter"] = round(spread, 2)
             faces.notes.append(f"eyes and lips lie in different places from face to face (they scatter by {spread:.0%} of the "

@@ -92,6 +92,19 @@ def audit(
     tallies = [Tally(table, groups, classes, positive) for table in tables.values()]
     found = _measured(groups, tallies, resamples(len(first), seed, replicates), seed)
     found |= _judged(groups, tallies, found, replicates, seed)
+    return _labelled(found, groups, tallies, tables, classes).assign_attrs(
+        positive=positive or "", min_images=min_images, seed=seed, replicates=replicates, version=version("facexkit"),
+        faces=faces.name if faces is not None else "predictions", predictions=len(first),
+        without_truth=first.attrs["without_truth"], without_group=groups.unlabelled, labels=first.attrs["labels"],
+        training=first.attrs["training"], made_by={name: table.attrs.get("made_by", {}) for name, table in tables.items()},
+    )  # fmt: skip
+
+
+def _labelled(
+    found: Mapping[str, object], groups: Groups, tallies: Sequence[Tally], tables: Mapping[str, pd.DataFrame],
+    classes: Sequence[str],
+) -> xr.Dataset:  # fmt: skip
+    """Return what was measured as labelled arrays, with the confusions and the most confident mistakes."""
     arrays = {name: (("model", *DIMENSIONS[name]), values) for name, values in found.items()}
     return xr.Dataset(arrays | _mistakes(tables, groups.member)).assign(
         confusion=(CONFUSION, [tally.confusion() for tally in tallies]),
@@ -100,11 +113,6 @@ def audit(
         model=list(tables), group=groups.names, attribute=groups.attributes, metric=list(METRICS), gap=list(GAPS),
         rule=list(CRITERIA), truth=classes, prediction=classes,
         attribute_of=("group", groups.attribute_of), label=("group", groups.labels),
-    ).assign_attrs(
-        positive=positive or "", min_images=min_images, seed=seed, replicates=replicates, version=version("facexkit"),
-        faces=faces.name if faces is not None else "predictions", predictions=len(first),
-        without_truth=first.attrs["without_truth"], without_group=groups.unlabelled, labels=first.attrs["labels"],
-        training=first.attrs["training"], made_by={name: table.attrs.get("made_by", {}) for name, table in tables.items()},
     )  # fmt: skip
 
 

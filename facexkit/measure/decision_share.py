@@ -93,8 +93,14 @@ def decision_shares(
     asked = FacePairs(sample.rows[drawn], orders, seam=seam)
     about = {"shard": SHARD, "enough": enough, "note": sample.longest(len(drawn))}
     run(model, faces, [way], sample.how, pairs=asked, **about)
+    walked = drawn[: len(way.result()[0])]
+    found = _results(way, walked, sample, targets, interactions)
+    return [one.assign_attrs(partners=partners, walks=len(walked), skipped=sample.skipped) for one in found]
+
+
+def _results(way: Walks, walked: np.ndarray, sample: Sample, targets: list[int], interactions: int) -> list[xr.Dataset]:
+    """Return for each target what the walks say of it; for `interactions` more is shown to the model."""
     moved, exchanged, off = way.result()
-    walked = drawn[: len(moved)]
     _, once = np.unique(np.sort(walked, 1), axis=0, return_index=True)
     results = []
     for k, target in enumerate(targets):
@@ -104,7 +110,7 @@ def decision_shares(
         found = found.merge(turned_by(parts[0], sample, walked, moved[..., k], k))
         if interactions > 1:
             found = found.merge(interactions_of(parts, sample, walked[np.sort(once)], k))
-        results.append(found.assign_attrs(partners=partners, walks=len(walked), skipped=sample.skipped))
+        results.append(found)
     return results
 
 

@@ -82,7 +82,6 @@ def dissect(
     if isinstance(faces.masks, ConceptMasks):  # faces by global group are no part of the dictionary of local concepts
         faces = faces[faces.table.path.isin(faces.masks.files)]
     faces = crop_faces(faces, margin, **how) if crop else faces
-    paths = faces.table.path.to_numpy(object)
     cut = {"crop": crop, "margin": margin, "uncropped": faces.source["uncropped"]} if crop else {}
     made_by = provenance(
         model, faces, layer=layer, quantile=quantile, mask_size=mask_size, union_rule=union, concepts=list(view.names),
@@ -90,7 +89,19 @@ def dissect(
     )  # fmt: skip
     if saved is not None and (kept := find_result([Path(saved).parent], made_by, Path(saved).name)) is not None:
         return kept
-    how = PassOptions(**how)
+    found = _tallied(model, faces, layer, quantile, view, memory, union, top_images, seed, PassOptions(**how))
+    found = found.assign_attrs(made_by)
+    if saved is not None:
+        save_result(found, saved)
+    return found
+
+
+def _tallied(
+    model: FaceModel, faces: FaceSet, layer: str, quantile: float, view: MaskView, memory: int, union: str,
+    top_images: int, seed: int, how: PassOptions,
+) -> xr.Dataset:  # fmt: skip
+    """Find the thresholds, then count pixels: in the maps that were kept, or in a pass of its own where they were too many."""
+    paths = faces.table.path.to_numpy(object)
     candidates = Candidates(layer, paths, quantile, view, memory)
     skipped = run(model, faces, [candidates], how)
     if second := candidates.second():
@@ -104,10 +115,7 @@ def dissect(
         candidates.replay(tally)
     else:
         run(model, faces, [tally], how)
-    found = seen.merge(tally.result()).assign_attrs(made_by, skipped=skipped, forward_passes=passes)
-    if saved is not None:
-        save_result(found, saved)
-    return found
+    return seen.merge(tally.result()).assign_attrs(skipped=skipped, forward_passes=passes)
 
 
 def _check(model: FaceModel, mask_size: int, union: str, top_images: int, crop: str | None) -> None:

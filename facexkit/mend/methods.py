@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Task:
         return outputs.result()[1]
 
 
-class RepairMethod:
+class RepairMethod(ABC):
     """A way to repair: called with a task it returns a changed model, or with `control` what it is compared with.
 
     Attributes
@@ -95,8 +96,9 @@ class RepairMethod:
     def check(self, task: Task) -> None:
         """Raise the error for a task that it cannot do, before any work."""
 
+    @abstractmethod
     def __call__(self, task: Task, control: bool) -> FaceModel:
-        raise NotImplementedError
+        """Return the repaired model, or the one that took the same steps without what the repair rests on."""
 
 
 REPAIRS: Registry[type[RepairMethod]] = Registry("repair method", "facexkit.repairs")

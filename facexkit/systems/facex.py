@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from IPython.core.error import StdinNotImplementedError
 from torch import nn
 
 from facexkit.errors import FacexkitError
@@ -75,7 +76,7 @@ def _faces(root: str | Path, table: object, masks: object, target: str, protecte
 def _ask_for_masks(faces: FaceSet) -> None:
     try:
         said = input(ASK)
-    except (EOFError, OSError, NotImplementedError):  # nobody is there to answer
+    except (EOFError, OSError, StdinNotImplementedError):  # a script, a test or a batch's notebook: nobody is there to answer
         said = ""
     if not said.strip().lower().startswith("y"):
         raise FacexkitError(f"{faces.name!r} has no region masks; give masks=, a folder, 'landmarks' or a face parser")

@@ -120,6 +120,20 @@ class Driven:
         return self.settled(title)
 
 
+@pytest.fixture(scope="session")
+def submit():
+    """Fill in a step's form, send it off, and return what it says is wrong."""
+
+    def submit(app, step, **values):
+        form = getattr(app, step)
+        form.values = {**form.values, **values}
+        form.submitted += 1
+        form.wait()
+        return form.error
+
+    return submit
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, demo_models):
     """The app on a free port, with a folder of data in which bad things lie, and runs of which one points outside."""

@@ -20,14 +20,6 @@ class Net(nn.Module):
 """
 
 
-def submit(app, step, **values):
-    form = getattr(app, step)
-    form.values = {**form.values, **values}
-    form.submitted += 1
-    form.wait()
-    return form.error
-
-
 @pytest.fixture
 def given(tmp_path):
     """Drawn faces as files, labels, pairs, and beside them masks by region in a folder named after theirs."""
@@ -50,7 +42,7 @@ def masks_beside(given):
             Image.fromarray(mask).save(given / "faces-mask-anno" / f"{row}_{region}.png")
 
 
-def test_masks_are_made_when_there_are_none_and_the_user_says_so(given, tmp_path, monkeypatch):
+def test_masks_are_made_when_there_are_none_and_the_user_says_so(given, tmp_path, monkeypatch, submit):
     monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path / "cache"))
     app = App([given], tmp_path / "runs", trust=False)
     assert submit(app, "data", data="csv", data_root="faces", annotations="labels.csv") == ""
@@ -60,7 +52,7 @@ def test_masks_are_made_when_there_are_none_and_the_user_says_so(given, tmp_path
     assert {"nose", "l_eye"} <= set(app.faces.masks.read("0.png"))
 
 
-def test_pairs_find_the_masks_beside_them_and_go_to_the_stage_that_explains_pairs(given, tmp_path):
+def test_pairs_find_the_masks_beside_them_and_go_to_the_stage_that_explains_pairs(given, tmp_path, submit):
     masks_beside(given)
     app = App([given], tmp_path / "runs", trust=False)
     names = {field["name"]: field["options"] for field in app.data.fields}
@@ -75,7 +67,7 @@ def test_pairs_find_the_masks_beside_them_and_go_to_the_stage_that_explains_pair
     assert app.children[-2:] == (app.last, app.runner) and app.runner.chosen == ["verification"]
 
 
-def test_a_models_code_is_pasted_where_code_may_run(given, tmp_path):
+def test_a_models_code_is_pasted_where_code_may_run(given, tmp_path, submit):
     masks_beside(given)
     asked = {"data": "csv", "data_root": "faces", "annotations": "labels.csv", "target": "kind"}
     app = App([given], tmp_path / "runs", trust=True)

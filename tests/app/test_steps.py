@@ -22,22 +22,14 @@ def app(tmp_path, demo_models):
     return App([folder], tmp_path / "runs", trust=False)
 
 
-def submit(app, step, **values):
-    form = getattr(app, step)
-    form.values = {**form.values, **values}
-    form.submitted += 1
-    form.wait()
-    return form.error
-
-
-def test_a_folder_of_ones_own_is_read_and_the_next_step_appears(app):
+def test_a_folder_of_ones_own_is_read_and_the_next_step_appears(app, submit):
     assert submit(app, "data", data="csv", data_root="faces", annotations="labels.csv", target="kind") == ""
     assert len(app.faces) == 8 and app.faces.target == "kind"
     assert app.children == (app.data, app.mask, app.model) and "no region masks" in app.data.done
 
 
 @pytest.mark.parametrize("path", ["..", "/etc", "link", "link/secret.csv", "faces/../../secret.csv", "nowhere"])
-def test_paths_outside_the_given_folders_are_refused(app, path):
+def test_paths_outside_the_given_folders_are_refused(app, path, submit):
     error = submit(app, "data", data="csv", data_root=path, annotations="labels.csv")
     assert "not in what the app may read" in error and app.children == (app.data,)
     error = submit(app, "data", data="csv", data_root="faces", annotations=path)
@@ -45,7 +37,7 @@ def test_paths_outside_the_given_folders_are_refused(app, path):
 
 
 @pytest.mark.parametrize("word", ["landmarks", "imagenet", "DEFAULT"])
-def test_a_word_that_stands_for_masks_or_weights_is_a_path_elsewhere(app, tmp_path, monkeypatch, word):
+def test_a_word_that_stands_for_masks_or_weights_is_a_path_elsewhere(app, tmp_path, monkeypatch, word, submit):
     monkeypatch.chdir(tmp_path)
     (tmp_path / word).symlink_to(tmp_path / "given" / "faces")  # where it stands, not in what the app may read
     error = submit(app, "data", data="csv", data_root=word, annotations="labels.csv")
@@ -54,7 +46,7 @@ def test_a_word_that_stands_for_masks_or_weights_is_a_path_elsewhere(app, tmp_pa
     assert "not in what the app may read" in submit(app, "model", model=f"onnx:{word}")
 
 
-def test_masks_beside_the_root_that_the_app_may_not_read_are_refused(app, tmp_path):
+def test_masks_beside_the_root_that_the_app_may_not_read_are_refused(app, tmp_path, submit):
     (tmp_path / "given" / "link").unlink()
     asked = {"data": "csv", "data_root": str(tmp_path / "given"), "annotations": "all.csv"}
     (tmp_path / "given" / "all.csv").write_text("img\nfaces/0.png\n")
@@ -66,7 +58,7 @@ def test_masks_beside_the_root_that_the_app_may_not_read_are_refused(app, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["masks", "weights"])
-def test_links_inside_a_folder_that_lead_away_are_refused(app, tmp_path, name):
+def test_links_inside_a_folder_that_lead_away_are_refused(app, tmp_path, name, submit):
     (tmp_path / "given" / "own").mkdir()
     (tmp_path / "given" / "own" / "0.png").symlink_to(tmp_path / "secret.csv")
     step = {"masks": "data", "weights": "model"}[name]
@@ -75,7 +67,7 @@ def test_links_inside_a_folder_that_lead_away_are_refused(app, tmp_path, name):
     assert "leads out of what the app may read" in submit(app, step, **asked, **{name: "own"})
 
 
-def test_a_model_outside_or_in_a_python_file_is_refused(app):
+def test_a_model_outside_or_in_a_python_file_is_refused(app, submit):
     submit(app, "data", limit="60")
     assert "onnx" not in submit(app, "model", model="demo:fair")
     assert "runs somebody's code" in submit(app, "model", model="net.py:Net")
@@ -87,12 +79,12 @@ def test_a_model_outside_or_in_a_python_file_is_refused(app):
         assert "not in what the app may read" in submit(app, "model", model=model), model
 
 
-def test_a_wrong_value_is_told_by_its_name(app):
+def test_a_wrong_value_is_told_by_its_name(app, submit):
     assert "'limit'" in submit(app, "data", limit="many")
     assert "unknown torchvision model" in submit(app, "model", model="torchvision:resnet1")
 
 
-def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path):
+def test_choices_are_kept_as_parameters_and_can_be_varied(app, tmp_path, submit):
     assert submit(app, "data", limit="60") + submit(app, "model", model="demo:biased") == ""
     assert app.last.values["layer"] == "layer4"
     assert "cannot be called" in submit(app, "last", name="../x")

@@ -90,7 +90,9 @@ def test_an_architecture_of_timm(name, few):
 def test_an_architecture_of_transformers(name, few, hub_folder):
     torch.manual_seed(0)
     folder = hub_folder(name, small_hub_models()[name])
-    goes_through_everything(load_model(f"hf:{folder}", device="cpu"), few)
+    model = load_model(f"hf:{folder}", device="cpu")
+    assert model.name == f"hf:{folder}" and model.at_once is None
+    goes_through_everything(model, few)
 
 
 def test_timm_brings_its_preprocessing_and_gives_what_it_gives():
