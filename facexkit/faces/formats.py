@@ -147,7 +147,7 @@ def _with_masks(
         faces.notes += more
     if hasattr(faces.masks, "missing"):
         without = faces.table.path.isin(faces.masks.missing(faces.table.path.tolist()))
-        faces.notes += by_group(faces.table, without, "images without a mask", [*faces.protected, *filter(None, [faces.target])])
+        faces.notes += by_group(faces, without, "images without a mask")
         if (spread := scatter(faces)) > SCATTERED:
             faces.source["scatter"] = round(spread, 2)
             faces.notes.append(f"eyes and lips lie in different places from face to face (they scatter by {spread:.0%} of the "

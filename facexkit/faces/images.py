@@ -95,6 +95,12 @@ def opened(file: Place) -> AbstractContextManager[Image.Image]:
     return decodable(io.BytesIO(file.read_bytes()) if isinstance(file, Address) else regular(file))
 
 
+def encoded(image: Image.Image, kind: str, **how: object) -> bytes:
+    """Return the bytes of an image file."""
+    image.save(buffer := io.BytesIO(), kind, **how)
+    return buffer.getvalue()
+
+
 class Letterboxed:
     """Images brought to `side` pixels at their longer side, in the upper left of a square whose rest is black."""
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from facexkit.errors import listed
+
+if TYPE_CHECKING:
+    from facexkit.faces.faceset import FaceSet
 
 MOST_VALUES = 12
 """A column with more different values is no label to count."""
@@ -24,10 +28,11 @@ def left_out(paths: Sequence[str], why: str) -> str:
     return f"{len(paths)} {why} and are left out: {listed([*paths], 10)}"
 
 
-def by_group(table: pd.DataFrame, hit: np.ndarray, what: str, columns: Iterable[str]) -> list[str]:
-    """Return for each label column a sentence on how many rows of each group are hit; none where no row is."""
-    notes, hit = [], pd.Series(hit, table.index)
-    for column in dict.fromkeys(columns) if hit.any() else ():
+def by_group(faces: FaceSet, hit: np.ndarray, what: str) -> list[str]:
+    """Return for the protected columns and the target a sentence on how many faces of each group are hit; none where none is."""
+    table, notes = faces.table, []
+    hit = pd.Series(hit, table.index)
+    for column in dict.fromkeys([*faces.protected, faces.target]) if hit.any() else ():
         if column in table and table[column].nunique() <= MOST_VALUES:
             groups = hit.groupby(table[column]).agg(["sum", "size"])
             whom = ", ".join(f"{group} {n} of {size}" for group, n, size in groups.itertuples())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from facexkit.errors import FacexkitError
+from facexkit.faces.images import encoded
 from facexkit.faces.regions import REGIONS, TITLES, TOP_TO_BOTTOM
 
 if TYPE_CHECKING:
@@ -65,5 +65,4 @@ def _overlay(masks: dict[str, np.ndarray], regions: set[str]) -> Image.Image:
 
 
 def _inline(image: Image.Image, kind: str) -> str:
-    image.save(buffer := io.BytesIO(), kind, quality=80)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(encoded(image, kind, quality=80)).decode()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +12,7 @@ from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.cores import cores
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import MASKS
+from facexkit.faces.images import encoded
 from facexkit.faces.landmarks import LandmarkMasks
 from facexkit.faces.masks import MaskFiles, Parser, class_regions
 from facexkit.measure.found_faces import PerPicture, find_faces, points_of
@@ -59,8 +59,7 @@ def parsed_masks(parser: Parser, faces: FaceSet, **how: object) -> tuple[MaskFil
     def write(row: int, classes: np.ndarray) -> None:
         index, file = lookup[classes], folder / names[paths[row]]
         if index.any():
-            Image.fromarray(index).save(content := io.BytesIO(), "PNG", compress_level=1)
-            write_whole(file.with_suffix(".png"), content.getvalue())
+            write_whole(file.with_suffix(".png"), encoded(Image.fromarray(index), "PNG", compress_level=1))
         else:
             write_whole(file.with_suffix(".none"), b"")
 

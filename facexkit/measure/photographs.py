@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +15,7 @@ from facexkit.faces.cores import cores
 from facexkit.faces.cutting import CutFaces, Frame, Square, frame_of
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import FINDERS
-from facexkit.faces.images import ImageFolder
+from facexkit.faces.images import ImageFolder, encoded
 from facexkit.faces.listing import images_in
 from facexkit.faces.notes import by_group
 from facexkit.faces.spreadsheet import write_csv
@@ -156,8 +155,7 @@ def find_in(
     note = f"{len(found)} faces {told} from {count} photographs"
     note += f"; {len(nobody)} without a face: {listed(nobody, 20)}" if nobody else ""
     note += f"; {len(broken)} cannot be decoded: {'; '.join(found.attrs['skipped'][:5])}" if broken else ""
-    groups = [*photographs.protected, *([photographs.target] if photographs.target else [])]
-    cut.notes += [*by_group(table, empty, "photographs without a face", groups), note]
+    cut.notes += [*by_group(photographs, empty, "photographs without a face"), note]
     cut.name, cut.source = f"{photographs.name}, {told}", photographs.source | how_cut
     return cut
 
@@ -184,8 +182,7 @@ def _names(paths: pd.Series, found: pd.DataFrame) -> list[str]:
 
 
 def _write(file: Path, pixels: object) -> None:
-    Image.fromarray(pixels).save(content := io.BytesIO(), "JPEG", quality=95)
-    write_whole(file, content.getvalue())
+    write_whole(file, encoded(Image.fromarray(pixels), "JPEG", quality=95))
 
 
 def _folder(root: Path, out: Path) -> FaceSet:

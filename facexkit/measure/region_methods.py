@@ -1,13 +1,14 @@
-"""Methods of scoring regions: how each is computed, and how people read its numbers."""
+"""Methods of scoring regions: how each is computed, how people read its numbers, and what it gives class by class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from facexkit.errors import FacexkitError
 from facexkit.registry import Registry
 
 
@@ -54,3 +55,22 @@ class RegionMethod:
 
 METHODS: Registry[RegionMethod] = Registry("method", "facexkit.methods", "facexkit.measure.region_scores")
 """The known methods, the one that a finding rests on first."""
+
+
+def each_class(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
+    """Return every class of every result; target_class and class_name are scalar coordinates then."""
+    every = [results] if isinstance(results, xr.Dataset) else results
+    found = [one.isel(target_class=k) if one.target_class.ndim else one for one in every for k in range(one.target_class.size)]
+    if not found:
+        raise FacexkitError("there are no results to show; pass what fx.score_regions returned")
+    return found
+
+
+def one_class(scores: xr.Dataset) -> xr.Dataset:
+    """Return the only class of a result; see `each_class`."""
+    first, *more = each_class(scores)
+    if more:
+        raise FacexkitError(
+            f"this result holds {len(more) + 1} classes; take one with scores.sel(target_class={first.target_class.item()})"
+        )
+    return first

@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.measure.bootstrap import LEVEL
+from facexkit.measure.region_methods import one_class
 
-LEVEL = 0.95
 PARTS = {name: (name,) for name in REGIONS if not any(name in own for own in UNIONS.values())} | UNIONS
 """What a sentence names, and its regions: unions, such as the lips, in the place of theirs."""
 CARRIES = 0.02
@@ -31,7 +32,7 @@ def accused(scores: xr.Dataset) -> list[str]:
     ----------
     scores : what `score_regions` gave for one class by the method "share".
     """
-    scores = scores.squeeze("target_class") if "target_class" in scores.dims else scores
+    scores = one_class(scores)
     ends = {}
     for end in ("score", "score_low", "images"):
         of = scores[end].to_series()

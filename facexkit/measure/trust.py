@@ -17,6 +17,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.decision_share import Walks, draw_pairs, draw_sample
 from facexkit.measure.records import provenance
+from facexkit.measure.region_methods import one_class
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.share_interval import share_interval
 from facexkit.models.face_model import FaceModel
@@ -134,7 +135,7 @@ def rank_agreement(results: Iterable[xr.Dataset]) -> pd.DataFrame:
     from scipy.stats import spearmanr  # here, as its import takes a second
 
     rows = []
-    for one, other in combinations([each.squeeze("target_class") if "target_class" in each.dims else each for each in results], 2):
+    for one, other in combinations(map(one_class, results), 2):
         if one.target_class.item() != other.target_class.item():
             continue
         both = np.isfinite(one.score.to_numpy()) & np.isfinite(other.score.to_numpy())

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import IndexMask, MaskView
 from facexkit.faces.regions import REGIONS, TOP_TO_BOTTOM, index_map
 from facexkit.probe.options import PassOptions
 from facexkit.probe.progress import progress_bar
+from facexkit.probe.work import check_skipped
 
 DEPTH = torch.tensor([TOP_TO_BOTTOM.index(name) for name in REGIONS])
 """How far from the top each region lies."""
@@ -53,9 +53,8 @@ def decoded(faces: FaceSet, size: int, how: PassOptions) -> FaceSet:
     images, owners = _room(len(faces), 3, size, size), _room(len(faces) * len(views), size, size)
     with progress_bar(how.progress, total=len(faces), desc=f"reading {faces.name}", unit="face") as bar:
         for batch in faces.batches(size, 64, views, how.workers):
-            lost += batch.skipped
-            if len(lost) > how.max_skipped * len(faces):
-                raise FacexkitError(f"{len(lost)} or more of {len(faces)} images do not decode; {lost[0][1]}: {lost[0][2]}")
+            lost += [f"{path}: {reason}" for _, path, reason in batch.skipped]
+            check_skipped(lost, len(faces), how.max_skipped, empty=len(lost) == len(faces))
             if len(batch.rows):
                 good.append(batch.rows)
                 images[batch.rows] = batch.images.numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -14,6 +13,7 @@ from PIL import Image
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.geometry import Geometry, Size
+from facexkit.faces.images import encoded
 from facexkit.faces.mask_view import sides
 from facexkit.measure.photographs import crop_faces
 from facexkit.show.pages import data_uri
@@ -61,8 +61,7 @@ def veil(attribution: np.ndarray, side: int = VEIL_SIDE) -> Image.Image:
 def picture_uri(image: Image.Image, quality: int = 82) -> str:
     """Return a picture as a data URI: JPEG, or PNG where it has transparency."""
     kind = "png" if image.mode == "RGBA" else "jpeg"
-    image.save(buffer := io.BytesIO(), kind, quality=quality)
-    return data_uri(buffer.getvalue(), f"image/{kind}")
+    return data_uri(encoded(image, kind, quality=quality), f"image/{kind}")
 
 
 def of_best(found: xr.Dataset, name: str) -> np.ndarray:

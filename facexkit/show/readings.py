@@ -10,7 +10,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TITLES, UNIONS
-from facexkit.measure.region_methods import METHODS, RegionMethod
+from facexkit.measure.region_methods import METHODS, RegionMethod, each_class, one_class
 from facexkit.show.words import legible, model_name
 
 
@@ -123,25 +123,6 @@ def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False, parts: 
     size = abs if by == "size" else float
     have = sorted((r for r in readings if np.isfinite(r.value)), key=lambda r: -size(r.value))
     return have + [r for r in readings if missing and not np.isfinite(r.value)]
-
-
-def each_class(results: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
-    """Return every class of every result; target_class and class_name are scalar coordinates then."""
-    every = [results] if isinstance(results, xr.Dataset) else results
-    found = [one.isel(target_class=k) if one.target_class.ndim else one for one in every for k in range(one.target_class.size)]
-    if not found:
-        raise FacexkitError("there are no results to show; pass what fx.score_regions returned")
-    return found
-
-
-def one_class(scores: xr.Dataset) -> xr.Dataset:
-    """Return the only class of a result; see `each_class`."""
-    first, *more = each_class(scores)
-    if more:
-        raise FacexkitError(
-            f"this result holds {len(more) + 1} classes; take one with scores.sel(target_class={first.target_class.item()})"
-        )
-    return first
 
 
 def names_of(scores: xr.Dataset) -> tuple[str, str]:

@@ -209,7 +209,7 @@ def some_shares(faces=29, **own):
     numbers = {"score": ("region", score[own]), "score_low": ("region", low[own])}
     numbers |= {"union_score": ("union", score[unions]), "union_score_low": ("union", low[unions])}
     numbers |= {"images": ("region", np.full(len(REGIONS), faces)), "union_images": ("union", np.full(len(UNIONS), faces))}
-    return xr.Dataset(numbers, {"region": list(REGIONS), "union": list(UNIONS)})
+    return xr.Dataset(numbers, {"region": list(REGIONS), "union": list(UNIONS), "target_class": 1})
 
 
 def test_only_regions_beyond_doubt_are_accused():
