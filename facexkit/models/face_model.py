@@ -221,7 +221,7 @@ class FaceModel:
     def try_out(self) -> Tensor:
         """Return the output for two images; an error that says what the network said where it does not run."""
         shape = "×".join(map(str, sides(self.image_size)))
-        kind = {"grey": "grey"}.get(self.preprocess.channels, "RGB")
+        kind = "grey" if self.preprocess.channels == "grey" else "RGB"
         batches = "that it takes batches of any size"
         advice = f"check image_size (or preprocess=, if its input is not square or not RGB), and {batches}"
         with told(f"model {self.name!r} does not run on two {shape} {kind} images", advice):
@@ -297,7 +297,7 @@ class FaceModel:
         asked = getattr(self.output, "__code__", None)
         asked = (asked.co_code, asked.co_consts, asked.co_names) if asked else self.output
         means = self._meaning and replace(self._meaning, guessed=False)
-        means = "" if means in (None, *(Meaning(likely=likely) for likely in (None, True, False))) else means
+        means = "" if means is None or replace(means, likely=None) == Meaning() else means  # as where nobody said so
         digest = hashlib.sha256(f"{seen} {asked} {means} {self.dtype}".encode())
         for name, module in self.network.named_modules():
             own = {key: value for key, value in vars(module).items() if key[0] != "_" and key not in OF_NO_WEIGHT}

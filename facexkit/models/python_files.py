@@ -39,14 +39,7 @@ def from_pickle(source: str, wish: Wish) -> Made:
 
 def from_file(source: str, wish: Wish) -> Made:
     """Return the module of a Python file, or what a class or function in it makes."""
-    file, _, name = source.rpartition(":")
-    path = Path(file).expanduser().resolve()
-    if path.suffix != ".py":
-        raise FacexkitError(f"model {source!r}: name what to take from the file, as in path/to/file.py:NAME")
-    if not path.is_file():
-        raise FacexkitError(f"model {source!r}: there is no file {path}")
-    if not wish.trust:
-        raise FacexkitError(f"loading {source!r} runs the code in {path}; read it, and if you trust it give trust=True")
+    path, name = _named(source, wish.trust)
     home = Home(path)
     with home, seeded(wish.seed):
         try:
@@ -67,15 +60,23 @@ def from_file(source: str, wish: Wish) -> Made:
 
 def from_own_file(source: str, trust: bool) -> object:
     """Return the object called NAME of `path/to/file.py:NAME`, such as a transform."""
-    file, _, name = source.rpartition(":")
-    path = Path(file).expanduser().resolve()
-    if path.suffix != ".py" or not path.is_file():
-        raise FacexkitError(f"{source!r} names nothing in a Python file that is there; write path/to/file.py:NAME")
-    if not trust:
-        raise FacexkitError(f"taking {source!r} runs the code in {path}; read it, and if you trust it give trust=True")
+    path, name = _named(source, trust)
     home = Home(path)
     with home, told(f"{source!r} cannot be run"):
         return _found(path, home.name, name)
+
+
+def _named(source: str, trust: bool) -> tuple[Path, str]:
+    """Return the Python file, whose code is trusted, and the name in `path/to/file.py:NAME`."""
+    file, _, name = source.rpartition(":")
+    path = Path(file).expanduser().resolve()
+    if path.suffix != ".py":
+        raise FacexkitError(f"{source!r}: name what to take from the file, as in path/to/file.py:NAME")
+    if not path.is_file():
+        raise FacexkitError(f"{source!r}: there is no file {path}")
+    if not trust:
+        raise FacexkitError(f"loading {source!r} runs the code in {path}; read it, and if you trust it give trust=True")
+    return path, name
 
 
 def _take(path: Path, own: str, name: str, num_classes: int | None) -> object:
