@@ -38,7 +38,7 @@ def capture(
     """
     maps: dict[str, Tensor] = {}
     seen: set[str] = set()
-    enough = _Enough()
+    block = object()
 
     def hook_for(layer: str, form: Form):
         def hook(_module, _inputs, output: Tensor) -> Tensor | None:
@@ -48,7 +48,7 @@ def capture(
                 taken = taken.detach().requires_grad_()
             maps[layer] = taken
             if stop and seen == set(layers):
-                raise enough
+                raise _Enough(block)  # anew each time: one that is kept would hold on to all that ran at its time
             return form.back(taken, output)  # a copy: what comes next may work in place
 
         return hook
@@ -60,5 +60,5 @@ def capture(
         try:
             yield maps
         except _Enough as stopped:
-            if stopped is not enough:  # it ends an outer block
+            if stopped.args[0] is not block:  # it ends an outer block
                 raise

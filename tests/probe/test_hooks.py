@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -81,6 +84,19 @@ def test_the_pass_ends_after_the_deepest_layer(chain, images, ran):
     with capture(chain, ["first"]):
         chain(inputs)
     assert names == ["first", "second", "third", "head", ""]
+
+
+def test_a_pass_that_was_ended_holds_on_to_nothing(chain, images):
+    def look():
+        with capture(chain, ["first"], stop=True) as maps:
+            chain(chain.prepare(images(1, 12)))
+        return weakref.ref(maps["first"])
+
+    gc.disable()  # what it leaves in a circle would wait, and be met again in the next decoding process
+    try:
+        assert look()() is None
+    finally:
+        gc.enable()
 
 
 def test_nested_blocks_end_each_their_own_pass(chain, images):
