@@ -124,6 +124,7 @@ def test_every_stage_runs_on_few_built_in_faces(tmp_path):
     for stage in STAGES:
         cells = nbformat.read(tmp_path / "run" / stage.path.name, 4).cells
         assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+        assert not [out for cell in cells for out in cell.get("outputs", ()) if out.output_type == "stream"]
 
 
 def test_a_set_without_masks_is_told_so_and_the_first_two_stages_go_on(tmp_path):
