@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm.auto import tqdm
 
 from facexkit.errors import FacexkitError, unknown
 from facexkit.faces.cache import write_whole
@@ -29,6 +28,7 @@ from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import replace_head
 from facexkit.models.training import Checkpoint, mixed_precision
 from facexkit.models.weights import load_weights, metadata_of, seeded, weights_file
+from facexkit.probe.progress import progress_bar
 from facexkit.systems import fineface
 from facexkit.systems.fineface import PARTS, BothPasses, FineFace, boxes, crop
 
@@ -213,7 +213,8 @@ class _Training:
         generator = torch.Generator().manual_seed(state)
         self.learner.train()
         lessons = self._lessons(pupils, order[self.rank :: self.world][: batches * how.batch], RESIZED)
-        bar = tqdm(lessons, f"epoch {epoch + 1}/{how.epochs}", batches, unit="batch", disable=self.rank > 0)
+        about = {"iterable": lessons, "total": batches, "desc": f"epoch {epoch + 1}/{how.epochs}", "unit": "batch"}
+        bar = progress_bar(self.rank == 0, **about)
         with seeded(state, self.device.type == "cuda"), bar:
             for pictures, labels in bar:
                 losses, logits = self._step(lambda: augment(pictures, how.size, generator), labels, generator)
