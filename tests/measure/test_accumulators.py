@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import facexkit
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
+from facexkit.measure.attribution_maps import AttributionMaps
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.decision_share import MaskedFaces, Walks
 from facexkit.measure.facex import HighImpactPatches, RegionScores
@@ -92,6 +93,7 @@ def margins(seed):
 KINDS = {
     Skipped: lambda _: Skipped(),
     RegionScores: lambda _: RegionScores(KEY, PATHS, 16),
+    AttributionMaps: lambda _: AttributionMaps(KEY),
     HighImpactPatches: lambda _: HighImpactPatches(KEY, PATHS, 16),
     TailQuantile: lambda _: TailQuantile("layer", PATHS, 0.07),
     LowerBits: lambda _: LowerBits("layer", THRESHOLDS - 1, THRESHOLDS),
