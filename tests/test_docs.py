@@ -1,6 +1,7 @@
 """What the documentation shows is parsed: configurations as YAML, code as Python that names what is there."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def test_a_block_is_what_it_says(file, kind, text):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fx":
             assert node.attr in dir(fx)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("fx.score_regions", "fx.dissect"):
-            assert {keyword.arg for keyword in node.keywords} <= options
+            own = inspect.signature(getattr(fx, node.func.attr)).parameters
+            assert {keyword.arg for keyword in node.keywords} <= {*options, *own, "quick"}
 
 
 def test_a_cluster_of_the_operator_has_a_scheduler_that_its_service_finds():
@@ -40,3 +42,17 @@ def test_a_cluster_of_the_operator_has_a_scheduler_that_its_service_finds():
 def test_what_a_page_links_to_is_there(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
     assert not [link for link in links if ":" not in link and not (page.parent / link).exists()]
+
+
+def test_the_guide_runs_from_photographs_to_two_data_sets(tmp_path, monkeypatch, drawn_faces, demo_models):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    table = drawn_faces.table[["path", "gender", "age"]].assign(path=[f"{row}.png" for row in range(len(drawn_faces))])
+    table.rename(columns={"path": "photo"}).to_csv("labels.csv", index=False)
+    for row, path in enumerate(drawn_faces.table.path):
+        drawn_faces.images.read(path).save(f"photos/{row}.png")
+    said = {"network": demo_models["biased"].network}
+    for _, _, text in [block for block in BLOCKS if block[:2] == ("guide.md", "python")]:
+        exec(compile(text, "docs/guide.md", "exec"), said)
+    assert Path("fiftyone/samples.json").exists() and Path("spotlight/faces.parquet").exists()
+    assert any("decision" in sentence for sentence in fx.region_findings(said["share"]))
