@@ -24,7 +24,7 @@ app = typer.Typer(
 
 Trust = Annotated[bool, typer.Option("--trust", help="Let the code in a model's own file run.")]
 
-BENCHMARKS = ("shortcuts", "accusations", "together", "coverage", "coverage_audit", "honest")
+BENCHMARKS = ("shortcuts", "accusations", "together", "coverage", "coverage_audit", "honest", "photographs")
 
 OWN_DATA = """On your own data (a CSV with an image column; `facexkit run --help` has more):
   facexkit run faces model regions audit -p data csv -p data_root FOLDER -p annotations FILE.csv -p masks landmarks \\
