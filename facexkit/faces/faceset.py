@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from facexkit.errors import FacexkitError, check_known
+from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.cores import cores
 from facexkit.faces.geometry import Geometry, Size
 from facexkit.faces.mask_view import MaskView, PackedMasks
@@ -102,6 +102,7 @@ class FaceSet:
         self.images, self.masks, self.name = images, masks, name
         self.notes, self.source = list(notes), dict(source or {})
         self.target, self.protected = target, tuple(protected)
+        self._digested: tuple[tuple, bytes] = (), b""
         check_known("label column", [*([target] if target else []), *self.protected], self.table.columns)
 
     def __len__(self) -> int:
@@ -110,20 +111,12 @@ class FaceSet:
     def __getitem__(self, chosen: slice | Sequence[int] | Sequence[bool] | pd.Series) -> FaceSet:
         """Return the chosen rows as a face set: a slice, positions, or a boolean column."""
         if not isinstance(chosen, slice):
-            chosen = self._positions(np.atleast_1d(np.asarray(chosen)))
+            chosen = np.atleast_1d(np.asarray(chosen, None if np.size(chosen) else int))
+        with told(f"choose faces by a slice, True or False for each, or positions up to {len(self) - 1}", kinds=IndexError):
+            rows = np.arange(len(self))[chosen]
         faces = copy(self)
-        faces.table = self.table.iloc[chosen].reset_index(drop=True)
-        faces.notes = list(self.notes)
+        faces.table, faces.notes = self.table.iloc[rows].reset_index(drop=True), list(self.notes)
         return faces
-
-    def _positions(self, chosen: np.ndarray) -> np.ndarray:
-        if chosen.dtype == bool and len(chosen) != len(self):
-            raise FacexkitError(f"a choice of {len(chosen)} rows does not fit a face set of {len(self)}")
-        if chosen.dtype == bool:
-            return np.flatnonzero(chosen)
-        if len(chosen) and (chosen.dtype.kind not in "iu" or chosen.max() >= len(self) or chosen.min() < -len(self)):
-            raise FacexkitError(f"choose faces by a slice, True or False for each, or positions up to {len(self) - 1}")
-        return chosen.astype(np.int64)
 
     def balanced(self, by: str | Sequence[str] | None = None, seed: int = 0) -> FaceSet:
         """Return equally many random faces of every group: as many as the smallest has (as FaceX balances).
@@ -228,14 +221,16 @@ class FaceSet:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the table or with the content of the images or masks.
 
-        Content is read of every face of a set of up to 2,000, and of as many taken evenly from a larger one.
+        Content is read of every face of a set of up to 2,000, and of as many taken evenly from a larger one; once, unless
+        the paths, `images` or `masks` become others.
         """
-        digest = hashlib.sha256(self.table.to_csv(index=False).encode())
-        for path in self.table.path.iloc[:: -(-len(self) // MOST_DIGESTED) or 1]:
-            digest.update(self.images.digest(path))
-            if self.masks is not None:
-                digest.update(self.masks.digest(path))
-        return digest.hexdigest()[:16]
+        whose = self.images, self.masks, *self.table.path.iloc[:: -(-len(self) // MOST_DIGESTED) or 1]
+        if self._digested[0] != whose:
+            digest, sources = hashlib.sha256(), [self.images] if self.masks is None else [self.images, self.masks]
+            for path in whose[2:]:
+                digest.update(b"".join(source.digest(path) for source in sources))
+            self._digested = whose, digest.digest()
+        return hashlib.sha256(self.table.to_csv(index=False).encode() + self._digested[1]).hexdigest()[:16]
 
 
 class _Decoder(Dataset):

@@ -163,7 +163,7 @@ def test_a_bad_mask_ends_the_batches_with_its_file_only(csv_set, tmp_path, worke
 @given(st.integers(0, 8), st.sampled_from(["pixels", "mask", "label", "order", "column", "fewer"]))
 def test_the_fingerprint_changes_with_table_pictures_and_masks_only(row, change):
     before, after = plain(), plain()
-    assert before.fingerprint() == after.fingerprint() == pickle.loads(pickle.dumps(after)).fingerprint()
+    assert before.fingerprint() == plain().fingerprint() == pickle.loads(pickle.dumps(plain())).fingerprint()
     path = after.table.path[row]
     if change == "pixels":
         after.images.content[path] = (200, 200, 200)
@@ -190,11 +190,24 @@ def test_the_fingerprint_of_files_follows_their_bytes_not_their_dates(tmp_path, 
     faces = FaceSet(paths, ImageFolder(tmp_path), name="files")
     first = faces.fingerprint()
     (tmp_path / "3.png").touch()
-    assert faces.fingerprint() == first
+    assert faces[:].fingerprint() == FaceSet(paths, ImageFolder(tmp_path), name="again").fingerprint() == first
     content = bytearray((tmp_path / "3.png").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "3.png").write_bytes(content)
-    assert faces.fingerprint() != first
+    assert FaceSet(paths, ImageFolder(tmp_path), name="changed").fingerprint() != first
+
+
+def test_content_is_read_once_for_fingerprints_until_it_is_that_of_other_faces():
+    faces, reads = plain(), []
+    faces.images.digest = lambda path: reads.append(path) or b""
+    faces.masks = None
+    first = faces.fingerprint()
+    faces.table["new"] = 1
+    assert len(reads) == 9 and faces.fingerprint() != first and faces[:].fingerprint() != first and len(reads) == 9
+    faces.table = faces.table.drop(columns="new")
+    assert faces.fingerprint() == first and faces[::2].fingerprint() != first and len(reads) == 9 + 5
+    faces.masks = PlainMasks(faces.images.content)
+    assert faces.fingerprint() != first and len(reads) == 9 + 5 + 9
 
 
 def test_a_large_set_is_read_in_part_for_its_fingerprint():
