@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -63,15 +64,16 @@ class Address:
     def read_bytes(self) -> bytes:
         return self._ask("cat_file")
 
+    def glob(self, pattern: str) -> list[Address]:
+        return [self / self._below(file) for file in (self / pattern)._ask("glob")]
+
     def files(self, depth: int | None = None) -> dict[str, int]:
         """Return the size of every file below, so many folders deep, by its path relative to here."""
-        if not self.is_dir():
-            return {}
-        found = self._ask("find", maxdepth=depth, detail=True).items()
-        return {posixpath.relpath(file, self._ask("_strip_protocol")): about["size"] for file, about in found}
+        found = self._ask("find", maxdepth=depth, detail=True) if self.is_dir() else {}
+        return {self._below(file): about["size"] for file, about in found.items()}
 
-    def glob(self, pattern: str) -> list[Address]:
-        return [self / name for name in self.files(1) if PurePosixPath(name).match(pattern)]
+    def _below(self, file: str) -> str:
+        return posixpath.relpath(file, self._ask("_strip_protocol"))
 
     def _ask(self, what: str, **how: object) -> object:
         files, place = fsspec.core.url_to_fs(self.root)
@@ -102,13 +104,18 @@ def is_file(place: Place) -> bool:
 
 
 def files_below(place: Place) -> Iterator[str]:
-    """Yield the paths of all files below a folder, relative to it, with slashes."""
+    """Yield the paths of all files below a folder, relative to it; of folders that are links too, with / at the end.
+
+    Hidden ones are left out.
+    """
     if isinstance(place, Address):
-        yield from place.files()
+        yield from (file for file in place.files() if not re.search(r"(^|/)\.", file))
         return
-    for folder, _, names in os.walk(place):
-        for name in names:
-            yield posixpath.normpath(f"{os.path.relpath(folder, place)}/{name}".replace(os.sep, "/"))
+    for folder, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if name[0] != "."]
+        links = [f"{name}/" for name in folders if os.path.islink(os.path.join(folder, name))]
+        below = posixpath.join(Path(folder).relative_to(place).as_posix(), "").removeprefix("./")
+        yield from (below + name for name in (*names, *links) if name[0] != ".")
 
 
 def sizes_of(folder: Place, names: set[str]) -> dict[str, int]:
@@ -123,14 +130,4 @@ def leaves(root: Place, path: str) -> bool:
     """Return whether a path leads out of its root, by `..`, or by a link on this machine."""
     if isinstance(root, Address):
         return posixpath.normpath(path).startswith(("..", "/"))
-    return not is_below(resolved(root / path), resolved(root))
-
-
-def resolved(place: Place) -> str:
-    """Return a place with every link followed."""
-    return str(place) if isinstance(place, Address) else os.path.realpath(place)
-
-
-def is_below(path: str, real_root: str) -> bool:
-    """Return whether a resolved path is that of a resolved folder or lies below it."""
-    return path == real_root or path.startswith(real_root.rstrip(os.sep) + os.sep)
+    return not Path(os.path.realpath(root / path)).is_relative_to(os.path.realpath(root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,19 +25,13 @@ CONCEPTS = tuple(concept for area in FACE_DICTIONARY.values() for concept in are
 
 
 class ConceptMasks(MaskFiles):
-    """Masks in PNG files, one a concept, of any size; a pixel that is not black belongs to the concept.
+    """Masks in PNG files, one a concept; a pixel that is not black belongs to the concept."""
 
-    Parameters
-    ----------
-    files : by the image's path: {concept: name}.
-    """
-
-    any_shape = True
-
-    def __init__(self, folder: Path, files: dict[str, dict[str, str]]) -> None:
-        self.folder, self.files = folder, files
-        found = {concept for concepts in files.values() for concept in concepts}
-        self.names = (*(c for c in CONCEPTS if c in found), *sorted(found.difference(CONCEPTS)))
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The concepts, by area, then what is new."""
+        found = {concept for concepts in self.files.values() for concept in concepts}
+        return (*(c for c in CONCEPTS if c in found), *sorted(found.difference(CONCEPTS)))
 
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks of the concepts that the image is labelled with, bool (H, W); an empty one too."""
@@ -57,7 +52,7 @@ def read_face_dictionary(root: Path) -> Reading:
     for name in LABEL_FILES:
         if name not in lacking:
             _read_labels(root, root / name, files)
-    masks = ConceptMasks(root, files)
+    masks = ConceptMasks(root, files, any_shape=True)
     found = images_in(root, GLOBAL_FOLDER, notes)
     paths = [path for path in found if path.count("/") >= 3]
     if not files and not paths:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import posixpath
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from facexkit.errors import FacexkitError
 from facexkit.faces.address import Address, Place
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "H
 """What is decoded, by a file's content, where Pillow can (HEIF with its plug-in); others, EPS above all, are handed to
 programs, or are seldom tested."""
 
-TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
-    8: np.rot90,
-}
+TURNS = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 """How the EXIF orientations that exchange width and height turn the stored pixels upright."""
 
 
@@ -36,7 +31,7 @@ class ImageFolder:
 
     def __init__(self, root: Place) -> None:
         self.root = root
-        self._last: tuple[str, tuple[int, int, int]] | None = None
+        self._last: tuple[str, tuple[tuple[int, int], int]] = "", ((0, 0), 1)
 
     def read(self, path: str) -> Image.Image:
         """Return the upright RGB image; OSError with the reason where the file holds none."""
@@ -44,10 +39,11 @@ class ImageFolder:
             self._last = path, _stored(image)  # its mask comes next and asks for it
             return as_rgb(image)
 
-    def stored(self, path: str) -> tuple[int, int, int]:
+    def stored(self, path: str) -> tuple[tuple[int, int], int]:
         """Return the width and height of the pixels in the file, and the EXIF orientation that turns them upright."""
-        if (last := self._last) and last[0] == path:
-            return last[1]
+        known, found = self._last
+        if known == path:
+            return found
         with opened(self.root / path) as image:
             return _stored(image)
 
@@ -65,9 +61,9 @@ def is_image(name: str) -> bool:
     return Image.registered_extensions().get(suffix) in FORMATS
 
 
-def _stored(image: Image.Image) -> tuple[int, int, int]:
+def _stored(image: Image.Image) -> tuple[tuple[int, int], int]:
     late = image.format == "PNG" and not {"exif", "Raw profile type exif", "xmp"} & image.info.keys()
-    return *image.size, 1 if late else image.getexif().get(ExifTags.Base.Orientation, 1)
+    return image.size, 1 if late else image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def regular(file: Place) -> Place:
@@ -78,21 +74,18 @@ def regular(file: Place) -> Place:
 
 
 @contextmanager
-def decodable(file: Path | BinaryIO) -> Iterator[Image.Image]:
-    """Open an image; OSError with the reason for whatever is met in it."""
+def opened(file: Place | bytes) -> Iterator[Image.Image]:
+    """Open an image file, or its bytes; OSError with the reason for whatever is met in it."""
     try:
         Image.init()
-        with Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
+        content = file.read_bytes() if isinstance(file, Address) else file
+        source = io.BytesIO(content) if isinstance(content, bytes) else regular(content)
+        with Image.open(source, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
             yield image
-    except OSError:
+    except (OSError, FacexkitError):
         raise
     except Exception as error:  # Pillow's readers end in whatever a damaged file leads them to
         raise OSError(str(error) or type(error).__name__) from error
-
-
-def opened(file: Place) -> AbstractContextManager[Image.Image]:
-    """Open an image file, as `decodable`."""
-    return decodable(io.BytesIO(file.read_bytes()) if isinstance(file, Address) else regular(file))
 
 
 def encoded(image: Image.Image, kind: str, **how: object) -> bytes:
@@ -124,8 +117,8 @@ def upright_size(images: ImageSource, path: str) -> tuple[int, int]:
     """Return the width and height of an image as it is shown; of a file from its head alone."""
     if not isinstance(images, ImageFolder):
         return images.read(path).size
-    width, height, orientation = images.stored(path)
-    return (height, width) if orientation in TURNS else (width, height)
+    size, orientation = images.stored(path)
+    return size[::-1] if orientation in TURNS else size
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -6,6 +6,8 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from facexkit.errors import FacexkitError, check_known, listed, told
-from facexkit.faces.address import files_below, is_folder, resolved, sizes_of
+from facexkit.faces.address import Place, files_below, is_folder, sizes_of
 from facexkit.faces.faceset import FaceSet, MaskSource
 from facexkit.faces.images import TURNS, ImageFolder, opened, regular
 from facexkit.faces.mask_view import IndexMask
@@ -58,87 +60,84 @@ class Parser(Protocol):
         """Return digits that change when the masks would."""
 
 
+@dataclass(eq=False)
 class MaskFiles:
     """Masks in PNG files under `folder`: for each image one index PNG, or a PNG for each region that it has.
 
     Parameters
     ----------
-    files : by the image's path: the name of its index PNG, or {region: name}.
+    files : by the image's path: {region: name}, where "" stands for all regions in one index PNG.
     notes : sentences on what lies in the folder and is left out.
-
-    Attributes
-    ----------
-    images : the image files, where there are any: a mask of another shape than its image is refused, and one that was
-        drawn on the pixels before EXIF turned them is turned with them.
+    images : the image files, where there are any: a mask of another shape than its image is refused unless `any_shape`,
+        and one that was drawn on the pixels before EXIF turned them is turned with them.
     order : the region of each value in an index PNG.
     """
 
-    images: ImageFolder | None = None
-    any_shape = False
-    order: Sequence[str] = REGIONS
+    folder: Place
+    files: Mapping[str, Mapping[str, str]]
     notes: Sequence[str] = ()
+    images: ImageFolder | None = None
+    order: Sequence[str] = REGIONS
+    any_shape: bool = False
 
-    def __init__(self, folder: Path, files: dict[str, str | dict[str, str]], notes: Sequence[str] = ()) -> None:
-        self.folder, self.files, self.notes = folder, files, notes
-        named = {region for value in files.values() for region in (REGIONS if isinstance(value, str) else value)}
-        self.names = tuple(region for region in REGIONS if region in named or region == "background")
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The regions that a file may show."""
+        named = {region for files in self.files.values() for region in files}
+        return tuple(region for region in REGIONS if "" in named or region in named or region == "background")
 
     def read(self, path: str) -> Mapping[str, np.ndarray]:
         """Return the image's masks, bool (H, W) by region; none where it has no file, or one of background alone."""
         files = self.files.get(path, {})
-        if isinstance(files, str):
-            masks = index_masks(self.pixels(path, files), self.folder / files, self.order)
+        if "" in files:
+            masks = index_masks(self.pixels(path, files[""]), self.folder / files[""], self.order)
         else:
-            masks = self._read_regions(path, files)
+            masks = {region: self.pixels(path, name, inside) for region, name in files.items()}
+            if len({mask.shape for mask in masks.values()}) > 1:
+                sizes = ", ".join(f"{files[region]} {mask.shape[1]}×{mask.shape[0]}" for region, mask in masks.items())
+                raise FacexkitError(f"{self.folder}: the masks of one image differ in size: {sizes}; save them alike")
+            if masks:
+                masks.setdefault("background", ~np.any([*masks.values()], axis=0))
+            masks = {region: mask for region, mask in masks.items() if mask.any()}
         return {} if masks.keys() <= {"background"} else masks
-
-    def _read_regions(self, path: str, files: dict[str, str]) -> dict[str, np.ndarray]:
-        masks = {region: self.pixels(path, name, inside) for region, name in files.items()}
-        if len(sizes := {region: mask.shape for region, mask in masks.items()}) and len(set(sizes.values())) > 1:
-            listed = ", ".join(f"{files[region]} {w}×{h}" for region, (h, w) in sizes.items())
-            raise FacexkitError(f"{self.folder}: the masks of one image differ in size: {listed}; save them alike")
-        if masks:
-            masks.setdefault("background", ~np.any(list(masks.values()), axis=0))
-        return {region: mask for region, mask in masks.items() if mask.any()}
 
     def pixels(self, path: str, name: str, take: Callable[[Image.Image], np.ndarray] = np.asarray) -> np.ndarray:
         """Return what `take` makes of one of an image's mask files, as the upright image lies."""
-        pixels = read_pixels(self.folder / name, take)
-        if self.images is None:
-            return pixels
+        file = self.folder / name
+        with told(f"mask {file} cannot be read", "save it as PNG from the original", OSError), opened(file) as mask:
+            if mask.format in LOSSY or "jpeg" in str(mask.info.get("compression")):
+                raise OSError(f"it is a {mask.format} by its content, whose compression changes the values")
+            return take(self._upright(mask, path, file))
+
+    def _upright(self, mask: Image.Image, path: str, file: Place) -> Image.Image:
         try:
-            width, height, orientation = self.images.stored(path)
+            stored, orientation = self.images.stored(path) if self.images else (mask.size, 1)
         except OSError:
-            return pixels  # there is no picture to lie over; the pass lists it among the skipped
-        stored, shape = (height, width), pixels.shape[:2]
+            return mask  # there is no picture to lie over; the pass lists it among the skipped
         upright = stored[::-1] if orientation in TURNS else stored
-        if shape == upright or (shape != stored and _alike(shape, upright)):
-            return pixels
-        if orientation in TURNS and _alike(shape, stored):
-            return TURNS[orientation](pixels)
+        if mask.size == upright or (mask.size != stored and _alike(mask.size, upright)):
+            return mask
+        if orientation in TURNS and _alike(mask.size, stored):
+            return mask.transpose(TURNS[orientation])
         if self.any_shape:
-            return pixels
-        raise FacexkitError(
-            f"mask {self.folder / name} has {shape[1]}×{shape[0]} pixels, its image {path} {upright[1]}×{upright[0]}: "
-            "these are of different shapes, so the mask belongs to another picture or cut; save it in the shape of its image"
-        )
+            return mask
+        sizes = [f"{width}×{height}" for width, height in (mask.size, upright)]
+        raise FacexkitError(f"mask {file} has {sizes[0]} pixels, its image {path} {sizes[1]}: these are of different shapes, "
+                            "so the mask belongs to another picture or cut; save it in the shape of its image")  # fmt: skip
 
     def digest(self, path: str) -> bytes:
-        """Return the bytes of the image's mask files."""
-        with told(f"a mask of {path} cannot be read", "put the file back", OSError):
-            return b"".join(regular(self.folder / name).read_bytes() for name in self.names_of(path))
-
-    def names_of(self, path: str) -> list[str]:
-        """Return the image's mask files."""
+        """Return the bytes of the image's mask files, and what they show."""
         files = self.files.get(path, {})
-        return [files] if isinstance(files, str) else sorted(files.values())
+        with told(f"a mask of {path} cannot be read", "put the file back", OSError):
+            content = [regular(self.folder / name).read_bytes() for name in files.values()]
+        return b"".join([repr(([*files], [*self.order])).encode(), *content])
 
     def take_out_empty(self, paths: Iterable[str]) -> list[str]:
         """Take out the masks that are background alone, and return their images; small files are opened, no others."""
-        own = [path for path in paths if path in self.files]
+        names = {path: self.files[path].values() for path in paths if path in self.files}
         with told(f"a mask in {self.folder} cannot be read", "put the file back", OSError):
-            bytes_of = sizes_of(self.folder, {name for path in own for name in self.names_of(path)})
-            sizes = {path: sum(bytes_of[name] for name in self.names_of(path)) for path in own}
+            bytes_of = sizes_of(self.folder, {name for own in names.values() for name in own})
+        sizes = {path: sum(bytes_of[name] for name in own) for path, own in names.items()}
         small = max(SMALL, np.median([*sizes.values()]) / 3) if sizes else SMALL
         with ThreadPoolExecutor() as pool:
             looked_at = [path for path, size in sizes.items() if size <= small]
@@ -206,14 +205,6 @@ def inside(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB").convert("L")) > 0 if opaque.all() else opaque
 
 
-def read_pixels(file: Path, take: Callable[[Image.Image], np.ndarray] = np.asarray) -> np.ndarray:
-    """Return what `take` makes of a mask file; FacexkitError where it cannot be read."""
-    with told(f"mask {file} cannot be read", "save it as PNG from the original", OSError), opened(file) as image:
-        if image.format in LOSSY or "jpeg" in str(image.info.get("compression")):
-            raise OSError(f"it is a {image.format} by its content, whose compression changes the values")
-        return take(image)
-
-
 def order_of(classes: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the region of each value in index PNGs, of an order by name or as it is listed; None for the format's own."""
     if classes is None:
@@ -236,15 +227,14 @@ def compared(masks: MaskFiles, faces: FaceSet, asked: object) -> list[str]:
     """
     paths, notes = faces.table.path.tolist(), [*masks.notes]
     for path in [path for path in paths if path in masks.files][:LOOKED_AT] if masks.images is not None else ():
-        own = [masks.images.root / path, *(masks.folder / name for name in masks.names_of(path))]
-        if resolved(own[0]) in map(resolved, own[1:]):
+        if (masks.images.root / path).resolve() in [(masks.folder / name).resolve() for name in masks.files[path].values()]:
             raise FacexkitError(f"{masks.folder} holds the images themselves, {path} say, and no masks; name another folder")
     if not notes and (lacking := masks.missing(paths)):
         notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {masks.folder}: {listed(lacking)}")
     if empty := masks.take_out_empty(paths):
         share = f"{len(empty)} of {len(paths)}"
         notes.append(f"{share} images have a mask of background alone, taken for none: {listed(empty)}")
-    index = [path for path in paths if isinstance(masks.files.get(path), str)]
+    index = [path for path in paths if "" in masks.files.get(path, {})]
     sample = index[:: -(-len(index) // LOOKED_AT) or 1] if asked is None and type(masks) is MaskFiles else []
     odd = {}
     for path in sample:
@@ -290,16 +280,11 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
         raise FacexkitError(f"no mask folder {folder}; give masks= an existing folder, 'landmarks' or a face parser")
     pngs = [file for file in files_below(folder) if file.lower().endswith(".png")]
     for named in [key] if key else [_without_suffix, _stem]:
-        keys = {path: named(path) for path in paths}
-        if len({*keys.values()}) < len(keys):
-            continue
-        found = _by(_stem if key else named, pngs)
-        whole = {path: found[k][""] for path, k in keys.items() if "" in found.get(k, {})}
-        regions = {path: {name: file for name, file in found.get(k, {}).items() if name} for path, k in keys.items()}
-        parts = {path: files for path, files in regions.items() if {*files.values()}.difference(whole.values())}
-        if whole or parts:
+        images = {named(path): path for path in paths}
+        whole, parts, others = _of_images(_stem if key else named, images, pngs)
+        if (whole or parts) and len(images) == len({*paths}):
             files, kept = (parts | whole, "former") if len(whole) >= len(parts) else (whole | parts, "latter")
-            notes = _no_regions(found, {*keys.values()}) if parts else []
+            notes = _no_regions(others) if parts and others else []
             if both := sorted(whole.keys() & parts.keys()):
                 notes.append(f"{len(both)} images have an index mask and masks by region; the {kept} count: {listed(both)}")
             return MaskFiles(folder, files, notes)
@@ -309,27 +294,35 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
     )
 
 
-def _no_regions(found: dict[str, dict[str, str]], keys: set[str]) -> list[str]:
-    """Return a note on the PNGs that are named after an image of the set and something that is no region."""
-    others = sorted(k for k, masks in found.items() if "" in masks and k not in keys and not REGION_FILE.fullmatch(k))
-    files = [found[k][""] for k in others if any(k[: at.start()] in keys for at in re.finditer("_", k))]
-    if not files:
-        return []
+def _of_images(
+    named: Callable[[str], str], images: Mapping[str, str], pngs: Sequence[str]
+) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]], list[str]]:
+    """Return the index PNG and the PNGs by region of each image, and those that are named after an image and no region.
+
+    By name, an image has only those that one file alone is called.
+    """
+    whole, parts, others, twice = {}, {}, [], set()
+    for file in pngs:
+        name = named(file)
+        part = REGION_FILE.fullmatch(name)
+        if name in images:
+            found, image, region = whole, images[name], ""
+        elif part and part[1] in images:
+            found, image, region = parts, images[part[1]], part[2]
+        else:
+            others += [file] if any(name[: at.start()] in images for at in re.finditer("_", name)) else []
+            continue
+        if found.setdefault(image, {}).setdefault(region, file) != file:
+            twice.add(image)
+    if named is not _without_suffix:
+        whole, parts = ({image: files for image, files in each.items() if image not in twice} for each in (whole, parts))
+    return whole, parts, others
+
+
+def _no_regions(files: list[str]) -> list[str]:
     united = [name for name in UNIONS if any(_stem(file).endswith(f"_{name}") for file in files)]
     unions = "".join(f"; {name} is {' and '.join(UNIONS[name])} together: save these" for name in united)
-    return [f"{len(files)} mask files name no region and are left out: {listed(files)}{unions}"]
-
-
-def _by(named: Callable[[str], str], files: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return {image's key: {region, or "" for a whole mask: file}}; by name, only where one file alone has it."""
-    found: dict[str, dict[str, str]] = {}
-    twice = set()
-    for file in files:
-        whole, part = named(file), REGION_FILE.fullmatch(named(file))
-        for key, region in [(whole, ""), *([part.groups()] if part else [])]:
-            if found.setdefault(key, {}).setdefault(region, file) != file:
-                twice.add(key)
-    return {key: masks for key, masks in found.items() if key not in twice or named is _without_suffix}
+    return [f"{len(files)} mask files name no region and are left out: {listed(sorted(files))}{unions}"]
 
 
 def _without_suffix(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from facexkit.errors import listed
+from facexkit.errors import FacexkitError, listed
 
 if TYPE_CHECKING:
     from facexkit.faces.faceset import FaceSet
@@ -21,6 +21,12 @@ def rows_named(paths: pd.Series) -> str:
     """Name the first rows, counted from 1, with their images."""
     first = ", ".join(f"row {row + 1} ({path})" for row, path in paths.iloc[:5].items())
     return first + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
+def refuse(paths: pd.Series, what: str, advice: str) -> None:
+    """Raise the error on rows that cannot be taken, if there are any: what is wrong, which they are, what to do."""
+    if len(paths):
+        raise FacexkitError(f"{what}: {rows_named(paths)}; {advice}")
 
 
 def left_out(paths: Sequence[str], why: str) -> str:

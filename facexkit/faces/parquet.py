@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.formats import Reading, register_format
-from facexkit.faces.images import as_rgb, decodable
+from facexkit.faces.images import as_rgb, opened
 from facexkit.faces.notes import left_out
 
 
@@ -26,7 +25,7 @@ class ParquetImages:
 
     def read(self, path: str) -> Image.Image:
         """Return the upright RGB image; OSError with the reason where there is none."""
-        with decodable(io.BytesIO(self._bytes(path))) as image:
+        with opened(self._bytes(path)) as image:
             return as_rgb(image)
 
     def digest(self, path: str) -> bytes:

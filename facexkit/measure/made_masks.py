@@ -69,9 +69,8 @@ def parsed_masks(parser: Parser, faces: FaceSet, **how: object) -> tuple[MaskFil
 
     options = PassOptions(**{"batch_size": 16, **how, "max_skipped": 1.0})
     skipped = run(parser.pixels, faces, [MasksParsed(keep)], options, rows=np.array(todo), shard=PART) if todo else []
-    files = {path: f"{name}.png" for path, name in names.items() if (folder / f"{name}.png").is_file()}
-    masks = MaskFiles(folder, files)
-    masks.any_shape = True  # the parser saw each picture in a square
+    files = {path: {"": f"{name}.png"} for path, name in names.items() if (folder / f"{name}.png").is_file()}
+    masks = MaskFiles(folder, files, any_shape=True)  # the parser saw each picture in a square
     return masks, [*getattr(parser, "notes", ()), *_note(parser.name, faces, masks.missing(paths), skipped)]
 
 

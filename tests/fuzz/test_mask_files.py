@@ -88,8 +88,7 @@ def test_any_content_of_masks_by_region(folder, or_told, skin, hair):
 def test_any_image_under_any_mask(folder, or_told, image, mask):
     (folder / "i.img").write_bytes(image)
     (folder / "i.png").write_bytes(mask)
-    files = MaskFiles(folder, {"i.img": "i.png"})
-    files.images = ImageFolder(folder)
+    files = MaskFiles(folder, {"i.img": {"": "i.png"}}, images=ImageFolder(folder))
     with or_told():
         files.take_out_empty(["i.img"])
         files.read("i.img")
