@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -59,7 +58,6 @@ def run(
     Ctrl-C stops it; the same command with --resume goes on.
     """
     from facexkit.parameters import read_parameter_file
-    from facexkit.stages import run_stages
 
     given: dict[str, object] = {}
     for file in files or []:
@@ -67,8 +65,14 @@ def run(
     given |= parsed(parameters)
     if client is not None:
         given["client"] = client
-    command = shlex.join(["facexkit", *_typed])
-    manifest = run_stages(stages or [], given, out, trust=trust, resume=resume, jobs=jobs, command=command, say=typer.echo)
+    run_and_tell(stages or [], given, out, trust=trust, resume=resume, jobs=jobs)
+
+
+def run_and_tell(stages: Sequence[str], given: dict[str, object], out: Path, **how: object) -> None:
+    """Run stages, and print what they found and where it lies."""
+    from facexkit.stages import run_stages
+
+    manifest = run_stages(stages, given, out, command=shlex.join(["facexkit", *_typed]), say=typer.echo, **how)
     typer.echo("")
     for finding in manifest["headline"]:
         typer.echo(f"• {finding}")
@@ -93,8 +97,7 @@ def explain(
 
     given = photographs_of(model, photos, labels, parsed(parameters), trust)
     stages = ["faces", "model", "regions", *(["audit"] if given.get("protected") else [])]
-    pairs = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()]
-    run(stages, pairs, None, out, trust=trust)
+    run_and_tell(stages, given, out, trust=trust)
 
 
 def parsed(pairs: Sequence[str] | None) -> dict[str, object]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,12 @@ from facexkit.errors import FacexkitError, Stopped
 from facexkit.faces.cache import writing
 from facexkit.faces.cores import cores
 from facexkit.parameters import PASSES, check
-from facexkit.stages.run_folder import save_findings, take_conclusion, versions, write_manifest
+from facexkit.stages.run_folder import headlines, save_findings, take_conclusion, versions, write_manifest
 
 if TYPE_CHECKING:
     from facexkit.stages.notebooks import Kernels, Stage
 
-__all__ = ["run_stages", "save_findings"]
+__all__ = ["headlines", "run_stages", "save_findings"]
 
 
 def run_stages(
@@ -62,23 +61,22 @@ def run_stages(
     from facexkit.stages.hold import held, stoppable
     from facexkit.stages.notebooks import choose_stages
 
-    stages = choose_stages(names, notebooks)
+    stages, folder = choose_stages(names, notebooks), Path(out)
     given = dict(parameters or {})
     if "out" in given:
         raise FacexkitError("the folder of a run is named with --out, not as a parameter")
-    wanted = check({**given, "out": str(out)})
+    wanted = check({**given, "out": str(folder)})
     if wanted.data != "synthetic" and "model" not in given and any(stage.name != "faces" for stage in stages):
         raise FacexkitError(f"data {wanted.data!r} needs a model of its own: name it with -p model")
-    folder = Path(out)
-    chosen = {name: value for name, value in wanted.model_dump().items() if name in given} | {"out": str(folder)}
+    builtin = wanted.data == "synthetic" and wanted.model.startswith("demo:")
+    jobs = jobs or min(2 if builtin else 1, cores())
     with writing(folder), stoppable():
         folder.mkdir(parents=True, exist_ok=True)
-        builtin = wanted.data == "synthetic" and wanted.model.startswith("demo:")
-        jobs = jobs or min(2 if builtin else 1, cores())
-        with held(folder, say), _environment(folder, trust, jobs):
+        with held(folder, say):
             manifest = _begin(folder, stages, wanted.model_dump(), command, resume)
+            chosen, environment = wanted.model_dump(include={*given, "out"}), _environment(folder, trust, jobs)
             try:
-                _run_all(stages, chosen, folder, manifest, say, jobs)
+                _run_all(stages, chosen, folder, manifest, say, jobs, environment)
             except KeyboardInterrupt:
                 raise Stopped(f"stopped; the same command with --resume goes on from here, see {folder}") from None
     return manifest
@@ -104,14 +102,14 @@ def _begin(folder: Path, stages: Sequence[Stage], parameters: dict, command: str
     if not resume:
         shutil.rmtree(folder / PASSES, ignore_errors=True)
     if len(manifest["stages"]) < len(earlier.get("stages", [])):
-        manifest["headline"] = headlines(manifest)
         write_manifest(folder, manifest)
     return manifest
 
 
 def _run_all(
-    stages: Sequence[Stage], chosen: Mapping[str, object], folder: Path, manifest: dict, say: Callable, jobs: int
-) -> None:
+    stages: Sequence[Stage], chosen: Mapping[str, object], folder: Path, manifest: dict, say: Callable, jobs: int,
+    environment: Mapping[str, str],
+) -> None:  # fmt: skip
     """Run the stages that the manifest does not have, `jobs` side by side, each into it as it is finished."""
     from facexkit.stages.notebooks import Kernels
 
@@ -121,7 +119,7 @@ def _run_all(
         say(f"{titles[name]}: finished earlier, kept")
     waiting, running = [stage for stage in stages if stage.name not in finished], {}
     try:
-        with ThreadPoolExecutor(jobs) as pool, Kernels(len(waiting)) as kernels:
+        with ThreadPoolExecutor(jobs) as pool, Kernels(len(waiting), environment) as kernels:
             while waiting or running:
                 unfinished = {stage.name for stage in [*waiting, *running.values()]}
                 ready = [stage for stage in waiting if not unfinished & set(stage.after)]
@@ -156,55 +154,24 @@ def _run_timed(stage: Stage, chosen: Mapping[str, object], folder: Path, kernels
 
 def _conclude(stage: Stage, seconds: float, folder: Path, manifest: dict) -> str:
     """Write a finished stage into the manifest and the page, and return its first finding."""
-    found = take_conclusion(folder, stage.name)
+    found, stem = take_conclusion(folder, stage.name), stage.path.stem
     manifest.update({key: found[key] for key in ("faces", "model") if key in found})
-    _add_stage(manifest, stage, seconds, found)
-    manifest["headline"] = headlines(manifest)
+    entry = {"name": stage.name, "title": stage.title, "notebook": f"{stem}.ipynb", "html": f"{stem}.html"}
+    entry |= {"seconds": seconds, "parameters": manifest["parameters"], "findings": [], "pictures": [], "files": []}
+    manifest["stages"] = sorted([*manifest["stages"], entry | found], key=lambda e: e["notebook"])
     write_manifest(folder, manifest)
     return next(iter(found.get("findings", [])), "")
 
 
-def headlines(manifest: Mapping, most: int = 3) -> list[str]:
-    """Return the first finding of the stages that head a page, in their order, then of others, those with pictures first.
-
-    Stages that ran earlier with other parameters come after all others; one that could measure nothing heads no page.
-    """
-    from facexkit.show.index import other_parameters
-
-    def place(stage: Mapping) -> tuple[bool, bool, bool]:
-        return bool(other_parameters(stage, manifest)), not stage.get("headline"), not stage.get("pictures")
-
-    measured = [stage for stage in manifest["stages"] if stage.get("findings") and stage.get("measured", 1)]
-    found = sorted(measured, key=place)
-    return [stage["findings"][0] for stage in found[:most]]
-
-
-def _add_stage(manifest: dict, stage: Stage, seconds: float, found: dict) -> None:
-    stem = stage.path.stem
-    entry = {"name": stage.name, "title": stage.title, "notebook": f"{stem}.ipynb", "html": f"{stem}.html"}
-    entry |= {"seconds": seconds, "parameters": manifest["parameters"]}
-    entry |= {"findings": [], "pictures": [], "files": [], **found}
-    manifest["stages"] = sorted([*manifest["stages"], entry], key=lambda e: e["notebook"])
-
-
-@contextmanager
-def _environment(folder: Path, trust: bool, jobs: int) -> Iterator[None]:
-    """Set for the time of a run the environment variables that the notebooks' kernels inherit."""
-    values = {
-        "FACEXKIT_CACHE": os.environ.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"),
+def _environment(folder: Path, trust: bool, jobs: int) -> dict[str, str]:
+    """Return the environment of the notebooks' kernels."""
+    own = os.environ
+    return {
+        **own,
+        "FACEXKIT_CACHE": own.get("FACEXKIT_CACHE") or str(folder.resolve() / "cache"),
         "FACEXKIT_TRUST": str(int(trust)),
         "TQDM_DISABLE": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # not that of an editor, which a kernel does not have
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs)),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
+        "OMP_NUM_THREADS": own.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs)),
+        "OMP_WAIT_POLICY": own.get("OMP_WAIT_POLICY", "PASSIVE"),  # threads that spin starve a busy machine
     }
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

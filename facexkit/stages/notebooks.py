@@ -98,10 +98,17 @@ class ThisPython(AsyncKernelManager):
 
 
 class Kernels:
-    """The Pythons of a run, which none outlives: the next stage's starts, and imports the kit, while others work."""
+    """The Pythons of a run, which none outlives: the next stage's starts, and imports the kit, while others work.
 
-    def __init__(self, count: int) -> None:
-        self._left, self._started, self._spare, self._one = count, [], [], threading.Lock()
+    Parameters
+    ----------
+    count : how many there will be at most.
+    environment : the variables of each.
+    """
+
+    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+        self._left, self._environment = count, environment
+        self._started, self._spare, self._one = [], [], threading.Lock()
 
     def __enter__(self) -> Kernels:
         return self
@@ -111,7 +118,7 @@ class Kernels:
         with self._one:
             while self._left and len(self._spare) < 2:
                 kernel = ThisPython(kernel_name="python3")
-                run_sync(kernel.start_kernel)()
+                run_sync(kernel.start_kernel)(env=dict(self._environment))
                 self._started.append(kernel)
                 self._spare.append(kernel)
                 self._left -= 1

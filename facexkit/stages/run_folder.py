@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from facexkit.errors import FacexkitError
@@ -79,22 +79,32 @@ def take_conclusion(folder: Path, stage: str) -> dict:
 
 
 def write_manifest(folder: Path, manifest: dict) -> None:
-    """Write `manifest.json` and the index page that tells it."""
+    """Write `manifest.json`, its headline renewed, and the index page that tells it."""
     from facexkit.show.index import write_index
 
+    manifest["headline"] = headlines(manifest)
     _write_json(folder / "manifest.json", manifest)
     write_index(folder, manifest)
+
+
+def headlines(manifest: Mapping, most: int = 3) -> list[str]:
+    """Return the first finding of the stages that head a page, in their order, then of others, those with pictures first.
+
+    Stages that ran earlier with other parameters come after all others; one that could measure nothing heads no page.
+    """
+    from facexkit.show.index import other_parameters
+
+    def place(stage: Mapping) -> tuple[bool, bool, bool]:
+        return bool(other_parameters(stage, manifest)), not stage.get("headline"), not stage.get("pictures")
+
+    measured = [stage for stage in manifest["stages"] if stage.get("findings") and stage.get("measured", 1)]
+    return [stage["findings"][0] for stage in sorted(measured, key=place)[:most]]
 
 
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: version(package) for package in _PACKAGES}
 
 
 def _conclusion_file(folder: Path, stage: str) -> Path:
