@@ -29,6 +29,18 @@ from facexkit.plain_yaml import INT, NULL, read_yaml, read_yaml_file
 PASSES = "passes"
 """Where in a run's folder the finished shards of its passes are written down."""
 
+UNTOLD = ("csv", "photos", "celeba", "celebamask_hq", "lfwa", "face_dictionary", "parquet", "pairs", "rfw", "bfw")
+"""Formats that have no target of their own."""
+WITHOUT = {
+    "global_bias": "No groups to compare: name label columns with protected.",
+    "fairface": "FairFace was not asked: it needs its public weights (-p model fairface:7 -p weights FOLDER).",
+    "audit": "No groups to compare: name the target, the label that the model predicts, and protected, label columns.",
+    "verification": "Verification compares pairs of faces: run it with data = 'pairs' and a CSV of reference, probe and 1 or 0.",
+    "fineface": "FineFACE wants a target, 50 faces of the split train to learn it from, and others of the split test.",
+    "repair": "No repair: it takes a target, the label that the model predicts, and masks of the regions.",
+}
+"""Stage → what it says where it does not apply."""
+
 
 class Parameters(BaseModel):
     """The flat parameters of the notebooks, with the defaults that stand in them."""
@@ -132,3 +144,17 @@ def check(given: Mapping[str, object]) -> Parameters:
             f"parameter {name!r} cannot be {shown(given[name])}: {wanted(error, name)}. "
             f"It holds: {field.description} (default {field.default!r})"
         ) from error
+
+
+def applies(stage: str, asked: Parameters) -> bool:
+    """Return whether a stage applies to what is asked, as far as the parameters alone tell."""
+    untold = asked.target is None and asked.data in UNTOLD
+    lacks = {
+        "global_bias": untold and not asked.protected,
+        "fairface": not asked.model.startswith("fairface:") or asked.weights is None,
+        "audit": untold or not asked.protected,
+        "verification": asked.data != "pairs",
+        "fineface": untold,
+        "repair": untold,
+    }
+    return asked.data == "synthetic" or not lacks.get(stage)

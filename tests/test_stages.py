@@ -1,6 +1,7 @@
 """Running notebooks: parameters checked first, failures told, results gathered."""
 
 import ast
+import inspect
 import json
 import os
 import sys
@@ -11,10 +12,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from facexkit.errors import FacexkitError
-from facexkit.parameters import PASSES, Parameters, check, parse, read_parameter_file
+from facexkit.faces.formats import FORMATS
+from facexkit.parameters import PASSES, UNTOLD, WITHOUT, Parameters, check, parse, read_parameter_file
 from facexkit.show.index import write_index
+from facexkit.show.run import Run
 from facexkit.stages import headlines, run_stages
-from facexkit.stages.notebooks import choose_stages, keep_static, list_stages, to_html
+from facexkit.stages.notebooks import ThisPython, choose_stages, keep_static, list_stages, to_html
 
 PARAMETERS = 'limit: int = 5  # images\nseed: int = 0  # of everything\nout: str = "x"  # folder'
 
@@ -165,6 +168,51 @@ def test_a_run_that_begins_afresh_forgets_its_stages_and_shards_before_the_first
     with pytest.raises(FacexkitError, match="gone"):
         quiet("alpha", nb=two_stages, run=tmp_path / "run")
     assert [stage["name"] for stage in json.loads((tmp_path / "run/manifest.json").read_text())["stages"]] == ["beta"]
+
+
+OF_A_USER = {"data": "csv", "model": "torchvision:resnet18"}
+APPLY = {  # what is given → the stages that apply to it, of those that do not apply to everything
+    "nothing": ({}, []),
+    "a target": ({"target": "smiling"}, ["global_bias", "fineface", "repair"]),
+    "groups": ({"protected": ["age"]}, ["global_bias"]),
+    "both": ({"target": "smiling", "protected": ["age"]}, ["global_bias", "audit", "fineface", "repair"]),
+    "a format with a target of its own": ({"data": "utkface"}, ["global_bias", "fineface", "repair"]),
+    "pairs": ({"data": "pairs"}, ["verification"]),
+    "FairFace": ({"model": "fairface:7", "weights": "x.pt"}, ["fairface"]),
+    "the built-in faces": ({"data": "synthetic"}, [*WITHOUT]),
+    "a format of another package": ({"data": "brought"}, ["global_bias", "fineface", "repair"]),
+}
+
+
+@pytest.mark.parametrize(("given", "stages"), APPLY.values(), ids=APPLY)
+def test_the_parameters_tell_which_stages_apply(given, stages):
+    asked = Run({**OF_A_USER, **given})
+    assert [stage for stage in WITHOUT if asked.applies(stage)] == stages
+    assert all(asked.applies(stage) for stage in ("faces", "model", "regions", "record", "dissect", "hierarchy", "trust"))
+
+
+def test_the_formats_without_a_target_of_their_own_are_those_whose_readers_name_none():
+    own = {name for name in FORMATS if "target=" in inspect.getsource(FORMATS[name])}
+    assert own | {"synthetic", *UNTOLD} == {*FORMATS} and not own & {*UNTOLD}
+
+
+def test_a_stage_that_does_not_apply_starts_no_python_and_is_told_in_one_line(tmp_path, monkeypatch):
+    write_stage(tmp_path / "nb", "09_audit.ipynb", "1 / 0", title="The <audit>")
+    write_stage(tmp_path / "nb", "01_faces.ipynb", "1")
+    monkeypatch.setattr(ThisPython, "start_kernel", lambda *_, **__: pytest.fail("a Python was started"))
+    said, out = [], tmp_path / "run"
+    manifest = run_stages(["audit"], OF_A_USER, out, notebooks=tmp_path / "nb", say=said.append)
+    assert said == [f"The <audit>: not run. {WITHOUT['audit']}"]
+    assert manifest["not_run"] == [{"name": "audit", "title": "The <audit>", "why": WITHOUT["audit"]}]
+    assert manifest["stages"] == [] and json.loads((out / "manifest.json").read_text()) == manifest
+    assert f"<li>The &lt;audit&gt;: {WITHOUT['audit']}</li>" in (out / "index.html").read_text()
+
+
+@pytest.mark.parametrize("stage", WITHOUT)
+def test_a_notebook_that_somebody_opens_says_the_same(stage):
+    (notebook,) = [nbformat.read(each.path, 4) for each in list_stages() if each.name == stage]
+    code = "".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert f'run.without("{stage}")' in code and Run({}).without(stage) == WITHOUT[stage]
 
 
 MEETS = """import pathlib, time

@@ -16,8 +16,9 @@ from facexkit.faces.label_files import label_table
 from facexkit.faces.notes import MOST_VALUES
 from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
-from facexkit.parameters import PASSES, Parameters, check, read_parameter_file
+from facexkit.parameters import PASSES, WITHOUT, Parameters, applies, check, read_parameter_file
 from facexkit.show.index import read_manifest
+from facexkit.show.words import NotMeasured
 
 OF_DATA = ("annotations", "masks", "mask_classes", "find", "target", "protected", "limit")
 OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "preprocess", "output", "outputs", "seed",
@@ -64,6 +65,14 @@ class Run:
             raise FacexkitError(f"{folder} is no run: it has neither params.yaml nor manifest.json; name the folder of a run")
         given = {name: value for name, value in found.items() if value is not None} | {"out": str(folder), "client": None}
         return cls(check(given).model_dump(), trust)
+
+    def without(self, stage: str) -> NotMeasured:
+        """Return what a stage says where it does not apply."""
+        return NotMeasured(WITHOUT[stage])
+
+    def applies(self, stage: str) -> bool:
+        """Return whether a stage applies, as far as the parameters tell."""
+        return applies(stage, self.parameters)
 
     @property
     def choices(self) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from facexkit.errors import FacexkitError, Stopped
 from facexkit.faces.cache import writing
 from facexkit.faces.cores import cores
-from facexkit.parameters import PASSES, check
+from facexkit.parameters import PASSES, WITHOUT, Parameters, applies, check
 from facexkit.stages.run_folder import headlines, save_findings, take_conclusion, versions, write_manifest
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def run_stages(
 
     Parameters
     ----------
-    names : stages, as "regions" or "03_regions"; none runs them all.
+    names : stages, as "regions" or "03_regions"; none runs them all. One that does not apply to the parameters, as an audit
+        without groups, is left out; the manifest's `not_run` says why.
     parameters : the notebooks' flat parameters by name; checked before anything runs.
     out : the run's folder; stages that ran there earlier stay in its index.
     trust : whether code in a model's file may run.
@@ -73,7 +74,10 @@ def run_stages(
     with writing(folder), stoppable():
         folder.mkdir(parents=True, exist_ok=True)
         with held(folder, say):
-            manifest = _begin(folder, stages, wanted.model_dump(), command, resume)
+            manifest = _begin(folder, stages, wanted, command, resume)
+            for left_out in manifest["not_run"]:
+                say("{title}: not run. {why}".format(**left_out))
+            stages = [stage for stage in stages if applies(stage.name, wanted)]
             chosen, environment = wanted.model_dump(include={*given, "out"}), _environment(folder, trust, jobs)
             try:
                 _run_all(stages, chosen, folder, manifest, say, jobs, environment)
@@ -82,11 +86,12 @@ def run_stages(
     return manifest
 
 
-def _begin(folder: Path, stages: Sequence[Stage], parameters: dict, command: str, resume: bool) -> dict:
-    """Return the manifest to go on with: it has of the chosen stages those alone that are kept."""
+def _begin(folder: Path, stages: Sequence[Stage], asked: Parameters, command: str, resume: bool) -> dict:
+    """Return the manifest to go on with: it has of the chosen stages those alone that are kept, and why others do not apply."""
     from facexkit.show.index import other_parameters, read_manifest
 
-    earlier = read_manifest(folder)
+    earlier, parameters = read_manifest(folder), asked.model_dump()
+    without = [stage for stage in stages if not applies(stage.name, asked)]
     about = ("faces", "model") if earlier.get("parameters") == parameters else ()
     manifest = {
         **{key: earlier[key] for key in about if key in earlier},
@@ -95,13 +100,14 @@ def _begin(folder: Path, stages: Sequence[Stage], parameters: dict, command: str
         "command": command,
         "parameters": parameters,
         "versions": versions(),
+        "not_run": [{"name": stage.name, "title": stage.title, "why": WITHOUT[stage.name]} for stage in without],
     }
     done = lambda entry: (folder / entry["html"]).is_file() and not other_parameters(entry, manifest)  # noqa: E731
     again = {stage.name for stage in stages}
     manifest["stages"] = [e for e in earlier.get("stages", []) if e["name"] not in again or (resume and done(e))]
     if not resume:
         shutil.rmtree(folder / PASSES, ignore_errors=True)
-    if len(manifest["stages"]) < len(earlier.get("stages", [])):
+    if without or len(manifest["stages"]) < len(earlier.get("stages", [])):
         write_manifest(folder, manifest)
     return manifest
 
