@@ -197,15 +197,15 @@ def test_the_formats_without_a_target_of_their_own_are_those_whose_readers_name_
 
 
 def test_a_stage_that_does_not_apply_starts_no_python_and_is_told_in_one_line(tmp_path, monkeypatch):
-    write_stage(tmp_path / "nb", "09_audit.ipynb", "1 / 0", title="The <audit>")
+    write_stage(tmp_path / "nb", "09_audit.ipynb", "1 / 0", title="The <audit>: whom")
     write_stage(tmp_path / "nb", "01_faces.ipynb", "1")
     monkeypatch.setattr(ThisPython, "start_kernel", lambda *_, **__: pytest.fail("a Python was started"))
     said, out = [], tmp_path / "run"
     manifest = run_stages(["audit"], OF_A_USER, out, notebooks=tmp_path / "nb", say=said.append)
-    assert said == [f"The <audit>: not run. {WITHOUT['audit']}"]
-    assert manifest["not_run"] == [{"name": "audit", "title": "The <audit>", "why": WITHOUT["audit"]}]
+    assert said == [f"The <audit>: whom: not run. {WITHOUT['audit']}"]
+    assert manifest["not_run"] == [{"name": "audit", "title": "The <audit>: whom", "why": WITHOUT["audit"]}]
     assert manifest["stages"] == [] and json.loads((out / "manifest.json").read_text()) == manifest
-    assert f"<li>The &lt;audit&gt;: {WITHOUT['audit']}</li>" in (out / "index.html").read_text()
+    assert f"<li><b>The &lt;audit&gt;</b> {WITHOUT['audit']}</li>" in (out / "index.html").read_text()
 
 
 @pytest.mark.parametrize("stage", WITHOUT)
