@@ -95,7 +95,8 @@ def load_faces(
     root : folder that the images' paths are relative to; this, annotations and masks may lie at any address that fsspec
         knows, such as s3://bucket/faces.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
-    masks : None for the format's own, a folder, "landmarks", `NAME:REST` of a registered kind, or a face parser.
+    masks : None for the format's own, else those in `ROOT-mask-anno` if that folder is there; a folder, "landmarks",
+        `NAME:REST` of a registered kind, or a face parser.
     target : the label that a model predicts.
     protected : the columns by which groups are compared.
     limit : take only the first so many rows.
@@ -222,15 +223,19 @@ def _once(table: pd.DataFrame, reading: Reading, place: object) -> None:
 def _own_masks(masks: object, reading: Reading, faces: FaceSet, order: Sequence[str] | None) -> MaskSource | None:
     """Return the masks of the format, of a folder, or of a user's own source."""
     paths = faces.table.path.tolist()
+    images = reading.images if isinstance(reading.images, ImageFolder) else None
+    if masks is None and reading.masks is None and images:
+        root = images.root.resolve()
+        beside = root.parent / f"{root.name}-mask-anno"
+        masks = beside if is_folder(beside) else None
     if masks is None:
         source = reading.masks(paths) if callable(reading.masks) else reading.masks
-    elif isinstance(masks, (str, Path)):
-        source = mask_folder(_place("masks", masks), paths)
+    elif isinstance(masks, (str, Path, Address)):
+        source = mask_folder(place_at(str(masks)), paths)
     elif hasattr(masks, "read") and hasattr(masks, "names"):
         source = masks
     else:
         raise FacexkitError(f"masks is a {type(masks).__name__}; give a folder, 'landmarks' or a face parser")
     if isinstance(source, MaskFiles):
-        source.images = reading.images if isinstance(reading.images, ImageFolder) else None
-        source.order = order or source.order
+        source.images, source.order = images, order or source.order
     return source

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,7 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
     sep : by default whichever of comma, semicolon and tab the header has most of.
     """
     table = read_table(file, sep)
-    asked = [] if image_column is None else [image_column]
-    check_known("image column", asked, table.columns, f"(columns of {file})")
+    check_known("image column", [] if image_column is None else [image_column], table.columns, f"(columns of {file})")
     usual = [column for column in table if column.lower() in IMAGE_COLUMNS]
     column = image_column or [*usual, *table.columns][0]
     images = table.pop(column)
@@ -50,8 +49,7 @@ def label_table(file: Path, image_column: str | None = None, sep: str | None = N
             f"call the column that does image (or img, file, path), or say in Python image_column=…, one of "
             f"{', '.join([column, *table.columns])}"
         )
-    if "path" in table:
-        table = table.rename(columns={"path": "path (label)"})
+    table = table.rename(columns={"path": "path (label)"})
     table.insert(0, "path", images)
     return table
 
@@ -64,7 +62,7 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
     text = read_text(file)
     first = text.partition("\n")[0]
     sep = max(",;\t", key=first.count) if sep is None else sep
-    if not isinstance(sep, str) or len(sep) != 1 or sep in '"\r\n':
+    if len(sep) != 1 or sep in '"\r\n':
         raise FacexkitError(f"sep is {sep!r}; it is the one character between the cells, ',' or ';' or '\\t' say")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, skipinitialspace=f"{sep} " in first, strict=True)
     try:
@@ -73,19 +71,21 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
         raise FacexkitError(f"{file}, line {reader.line_num}: {error}; mend its quotes or save it anew") from error
     if not rows:
         raise FacexkitError(f"{file} is no CSV that can be read: it is empty; save it as UTF-8 with a header")
-    (_, names), *rows = rows
-    if faces := [name for name in names if is_image(name)]:
+    if faces := [name for name in rows[0][1] if is_image(name)]:
         raise FacexkitError(
-            f"{file}: line 1 is {', '.join(names)}, and {faces[0].strip()} is an image, no column; write a line with "
+            f"{file}: line 1 is {', '.join(rows[0][1])}, and {faces[0].strip()} is an image, no column; write a line with "
             "the columns' names above it: image,label"
         )
+    return _table(file, rows, f"name the column, or put quotes around a cell that has {sep!r} in it")
+
+
+def _table(file: Path, rows: Sequence[tuple[int, Sequence[str]]], advice: str) -> pd.DataFrame:
+    """Return lines of cells as a table; the first has the columns' names, the others no more cells than it."""
+    (first, names), *rows = rows
     width = len(names)
     for line, row in rows:
         if any(cell.strip() for cell in row[width:]):
-            raise FacexkitError(
-                f"{file}, line {line}: {len(row)} cells where line 1 names {width} columns; name the column, or put "
-                f"quotes around a cell that has {sep!r} in it"
-            )
+            raise FacexkitError(f"{file}, line {line}: {len(row)} cells where line {first} names {width} columns; {advice}")
     cells = np.array([[*row[:width], *[""] * (width - len(row))] for _, row in rows], object).reshape(-1, width)
     named = [k for k, name in enumerate(names) if name.strip() or any(map(str.strip, cells[:, k]))]
     columns = distinct([names[k].strip() or f"column {k + 1}" for k in named], file)
@@ -109,37 +109,30 @@ def _values(cells: np.ndarray) -> pd.Series:
 
 def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
     """Read CelebA's attributes as labels 0 and 1: its list (a count, the names, then image and −1 or 1 for each), or a CSV."""
-    count, named, rest = [*read_text(file).split("\n", 2), "", ""][:3]
+    count, named, *lines = [*read_text(file).split("\n"), ""]
     listed = re.fullmatch("[0-9]{1,12}", count.strip())
-    if not listed and ("," not in count or file.suffix == ".txt"):
+    if not (named.strip() if listed else "," in count and file.suffix != ".txt"):
         raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
-    table = _attribute_list(file, named.split(), rest) if listed else label_table(file)
-    values = table.drop(columns="path")
-    if (wrong := ~values.isin([-1, 1, "-1", "1"])).any(axis=None):
-        row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
-        found = values.iat[row, column]
-        what = f"has {found!r}, not -1 or 1" if found != "" else "has fewer values than line 2 has attributes"
-        where = f"{file}, line {row + (3 if listed else 2)} ({table.path[row]}), column {values.columns[column]!r}"
-        raise FacexkitError(f"{where}: {what}; mend it")
+    if listed:
+        rows = [(line, text.split()) for line, text in enumerate([f"path {named}", *lines], 2) if text.strip()]
+        table = _table(file, rows, "a line is an image and a value for each attribute")
+    else:
+        table = label_table(file)
+    line = 3 if listed else 2
+    labels = two_valued(table.drop(columns="path"), (-1, 1), lambda row: f"{file}, line {row + line} ({table.path[row]})")
     if listed and len(table) != int(count):
         raise FacexkitError(f"{file}: line 1 says {count.strip()} images, but {len(table)} follow; the file is cut or edited")
-    return pd.concat([folder + table.path, values.isin([1, "1"]).astype(int)], axis=1)
+    return pd.concat([folder + table.path.map(str, na_action="ignore"), labels], axis=1)
 
 
-def _attribute_list(file: Path, names: list[str], rest: str) -> pd.DataFrame:
-    if not names:
-        raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
-    columns = distinct(["path", *names], file)
-    how = {"sep": r"\s+", "header": None, "dtype": str, "quoting": csv.QUOTE_NONE, "na_filter": False}
-    try:
-        table = pd.read_csv(io.StringIO(rest), **how)
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=columns)
-    except pd.errors.ParserError as error:
-        raise FacexkitError(f"{file}: a line does not have {len(names)} values ({error})") from error
-    if table.shape[1] > len(columns):
-        raise FacexkitError(f"{file}: a line does not have {len(names)} values but {table.shape[1] - 1}; mend it")
-    return table.set_axis(columns[: table.shape[1]], axis=1).reindex(columns=columns, fill_value="").fillna("")
+def two_valued(labels: pd.DataFrame, values: tuple[int, int], where: Callable[[int], str]) -> pd.DataFrame:
+    """Return labels that all have one of two values as 0 and 1; `where` names the row of one that has neither."""
+    numbers = labels.apply(pd.to_numeric, errors="coerce")
+    if (wrong := ~numbers.isin(values)).any(axis=None):
+        row, column = next(zip(*wrong.to_numpy().nonzero(), strict=True))
+        what = f"{labels.iat[row, column]} is neither {values[1]} nor {values[0]}"
+        raise FacexkitError(f"{where(row)}, column {labels.columns[column]!r}: {what}; mend it")
+    return (numbers == values[1]).astype(int)
 
 
 def clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,11 @@ from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import FORMATS, Reading, register_format
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.label_files import read_table, read_text
-from facexkit.faces.masks import mask_folder
+from facexkit.faces.label_files import read_table, read_text, two_valued
+
+COUNTS = re.compile(r"\d+(\s+\d+)?")
+PAIR = re.compile(r"(.+?)\s+(\d+)\s+(?:(.+?)\s+)?(\d+)")
+"""The first line of LFW's `pairs.txt`, and its others: NAME i j, or NAME i OTHER j."""
 
 
 @register_format("pairs")
@@ -32,18 +34,15 @@ def read_pairs(
     """Pairs of images: a CSV of reference, probe, 1 for the same person or 0, and groups; without a root, drawn ones.
 
     A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. LFW's own
-    `pairs.txt` is read as it is published. The probes' masks lie in `ROOT-mask-anno` if that folder is there. The options
-    are those of the drawn pairs, see `synthetic_faces`.
+    `pairs.txt` is read as it is published. The options are those of the drawn pairs, see `synthetic_faces`.
     """
     if (root is None) != (annotations is None):
         raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
     if root and annotations:
-        lines = read_text(annotations).splitlines()
-        published = bool(lines) and re.fullmatch(r"\d+(\s+\d+)?|\S+\s+\d+\s+(\S+\s+)?\d+", lines[0].strip())
+        lines = [*read_text(annotations).splitlines(), ""]
+        published = COUNTS.fullmatch(lines[0].strip()) or PAIR.fullmatch(lines[0].strip())
         table = _published_pairs(annotations, lines, root) if published else _pair_table(annotations)
         reading = Reading(table, ImageFolder(root), file=annotations)
-        beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
-        reading.masks = partial(mask_folder, beside) if beside.is_dir() else None
     else:
         how = {"pictures_per_identity": pictures_per_identity, "cue": cue, "split": split, "seed": seed}
         reading = FORMATS["synthetic"](identities=identities, **how)
@@ -109,12 +108,8 @@ def _pair_table(file: Path) -> pd.DataFrame:
 
 def _checked(table: pd.DataFrame, file: Path, column: str) -> pd.DataFrame:
     """Return the table of pairs with `same` as 0 or 1; an error where it is neither, or where pairs contradict."""
-    values = pd.to_numeric(table.same, errors="coerce")
-    if (wrong := ~values.isin([0, 1])).any():
-        row = wrong.idxmax()
-        where = f"{file}, row {row + 1} ({table.path[row]}), column {column!r}"
-        raise FacexkitError(f"{where}: {table.same[row]} is neither 1 (the same person) nor 0; mend it")
-    table = table.assign(same=values.astype(int))
+    same = table[["same"]].set_axis([column], axis=1)
+    table["same"] = two_valued(same, (0, 1), lambda row: f"{file}, row {row + 1} ({table.path[row]})")
     table = table[["path", "reference", "same", *table.columns.drop(["path", "reference", "same"])]]
     _check_pairs(table, file)
     return table
@@ -124,14 +119,12 @@ def _published_pairs(file: Path, lines: Sequence[str], root: Path) -> pd.DataFra
     """Read LFW's and RFW's lists: NAME i j, one person, or NAME i OTHER j, two; images are NAME/NAME_000i.jpg."""
     rows, below = [], "lfw/" if (root / "lfw").is_dir() else ""
     for number, line in enumerate(lines, 1):
-        cells = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and len(cells) < 3 or not line.strip():
-            continue
-        one = [cells[0], cells[1], cells[0], cells[2]] if len(cells) == 3 else cells
-        if len(one) != 4 or not (one[1].strip().isdigit() and one[3].strip().isdigit()):
-            raise FacexkitError(f"{file}, line {number}: {line!r} is neither NAME i j nor NAME i OTHER j; mend it")
-        reference, probe = (f"{below}{name}/{name}_{int(k):04d}.jpg" for name, k in (one[:2], one[2:]))
-        rows.append((probe, reference, int(len(cells) == 3)))
+        if line.strip() and not (number == 1 and COUNTS.fullmatch(line.strip())):
+            if not (pair := PAIR.fullmatch(line.strip())):
+                raise FacexkitError(f"{file}, line {number}: {line!r} is neither NAME i j nor NAME i OTHER j; mend it")
+            name, first, other, second = pair.groups()
+            reference, probe = (f"{below}{who}/{who}_{int(k):04d}.jpg" for who, k in ((name, first), (other or name, second)))
+            rows.append((probe, reference, int(other is None)))
     table = pd.DataFrame(rows, columns=["path", "reference", "same"])
     _check_pairs(table, file)
     return table

@@ -6,18 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, told
+from facexkit.faces.address import Place
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import ImageFolder, regular
-from facexkit.faces.label_files import attribute_table, distinct, label_table, read_text
+from facexkit.faces.label_files import attribute_table, distinct, label_table, read_text, two_valued
 from facexkit.faces.listing import images_in
-from facexkit.faces.masks import mask_folder
+from facexkit.faces.masks import MaskFiles, mask_folder
 from facexkit.faces.notes import left_out
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -39,10 +40,9 @@ print(json.dumps({name: content[name].tolist() for name in names}))
 
 @register_format("csv")
 def read_csv(root: Path, annotations: Path, *, image_column: str | None = None, sep: str | None = None) -> Reading:
-    """Any folder of images with a table of labels; masks in `ROOT-mask-anno` if that folder is there."""
+    """Any folder of images with a table of labels."""
     table = attribute_table(annotations) if annotations.suffix == ".txt" else label_table(annotations, image_column, sep)
-    beside = root.resolve().parent / f"{root.resolve().name}-mask-anno"
-    return _with_masks(Reading(table, ImageFolder(root), file=annotations), beside)
+    return Reading(table, ImageFolder(root), file=annotations)
 
 
 @register_format("photos")
@@ -59,8 +59,8 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     """CelebAMask-HQ as published, or `images/` and `masks/` with a CSV of labels beside them."""
     if (root / "CelebA-HQ-img").is_dir():
         file = annotations or _find(root, "CelebAMask-HQ-attribute-anno.txt")
-        reading = Reading(attribute_table(file, "CelebA-HQ-img/"), ImageFolder(root), file=file)
-        return _with_masks(reading, root / "CelebAMask-HQ-mask-anno", lambda path: PurePosixPath(path).stem.zfill(5))
+        masks = _masks_in(root / "CelebAMask-HQ-mask-anno", lambda path: PurePosixPath(path).stem.zfill(5))
+        return Reading(attribute_table(file, "CelebA-HQ-img/"), ImageFolder(root), masks, file=file)
     if not (root / "images").is_dir():
         raise FacexkitError(f"{root} has neither CelebA-HQ-img/ nor images/; give the folder above them as root")
     files, notes = [annotations] if annotations else sorted(root.glob("*.csv")), []
@@ -72,8 +72,7 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     else:
         table = pd.DataFrame({"path": images_in(root, "images", notes)})
         notes.insert(0, f"no CSV of labels in {root}: the faces have none")
-    reading = Reading(table, ImageFolder(root), file=files[0] if files else None, notes=notes)
-    return _with_masks(reading, root / "masks")
+    return Reading(table, ImageFolder(root), _masks_in(root / "masks"), file=next(iter(files), None), notes=notes)
 
 
 @register_format("celeba")
@@ -84,12 +83,10 @@ def read_celeba(root: Path, annotations: Path | None = None) -> Reading:
     images = folder.relative_to(root).as_posix()
     file = annotations or _find(root, "list_attr_celeba.txt", "list_attr_celeba.csv")
     reading = Reading(attribute_table(file, f"{images}/"), ImageFolder(root), file=file)
-    try:
-        partition = _find(root, "list_eval_partition.txt", "list_eval_partition.csv")
-    except FacexkitError:
+    if partition := _found(root, "list_eval_partition.txt", "list_eval_partition.csv"):
+        reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(_celeba_splits(partition))
+    else:
         reading.notes = ["no list_eval_partition.txt: the faces have no split"]
-        return reading
-    reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(_celeba_splits(partition))
     return reading
 
 
@@ -126,15 +123,14 @@ def read_fairface(root: Path, annotations: Path | None = None) -> Reading:
     files = [annotations] if annotations else [root / name for name in FAIRFACE_FILES if (root / name).is_file()]
     if not files:
         raise FacexkitError(f"{root} has neither {' nor '.join(FAIRFACE_FILES)}; give the folder that has them as root")
-    tables = []
-    for file in files:
-        table = label_table(file, "file")
-        for column in ("age", "gender", "race"):
-            if column not in table:
-                raise FacexkitError(f"{file} has no column {column!r}; FairFace has file, age, gender, race")
-        tables.append(table.assign(split=table.path.str.split("/").str[0]))
+    tables = [label_table(file, "file") for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if lacking := {"age", "gender", "race"}.difference(table):
+            raise FacexkitError(f"{file} has no column {min(lacking)!r}; FairFace has file, age, gender, race")
     notes = [] if annotations or len(files) == 2 else [f"only {files[0].name} is in {root}"]
-    return Reading(pd.concat(tables, ignore_index=True), ImageFolder(root), file=files[0], target="gender", notes=notes)
+    table = pd.concat(tables, ignore_index=True)
+    table["split"] = table.path.str.split("/").str[0]
+    return Reading(table, ImageFolder(root), file=files[0], target="gender", notes=notes)
 
 
 @register_format("utkface")
@@ -154,33 +150,28 @@ def read_utkface(root: Path) -> Reading:
 def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
     """LFWA: `NAME/NAME_0001.jpg`, in the root or in `lfw/`, with the attributes of `lfw_att_40.mat` as 0 and 1."""
     file = annotations or _find(root, "lfw_att_40.mat")
-    try:
+    damaged = f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes"
+    with told(damaged, kinds=(subprocess.SubprocessError, OSError, TypeError, ValueError)):
         content = _read_mat(regular(file))
         names = [str(name).strip() for name in content["AttrName"]]
-        paths = [str(name).strip().replace("\\", "/") for name in content["name"]]
-        labels = pd.DataFrame(content["label"], columns=names, index=paths)
-        signs = labels.isin([-1, 1]).to_numpy().all()  # as CelebA has them
-        wrong = ~labels.isin([-1, 1] if signs else [0, 1]).to_numpy(bool)
-    except (subprocess.SubprocessError, OSError, TypeError, ValueError) as error:
-        why = (getattr(error, "stderr", b"") or str(error).encode()).decode("utf-8", "replace").strip().split("\n")[-1]
-        raise FacexkitError(
-            f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes: {why}"
-        ) from error
-    if wrong.any():
-        row, column = next(zip(*wrong.nonzero(), strict=True))
-        where = f"{file}, row {row + 1} ({paths[row]}), column {names[column]!r}"
-        raise FacexkitError(f"{where}: {labels.iat[row, column]} is neither 1 nor 0; give the file of labels")
-    distinct(["path", *names], file)
+        labels = pd.DataFrame(content["label"], columns=names)
+        paths = pd.Series([str(name).strip().replace("\\", "/") for name in content["name"]], labels.index)
+        values = (-1 if (labels == -1).any(axis=None) else 0, 1)  # as CelebA has them, or LFWA itself
+        distinct(["path", *names], file)
+        labels = two_valued(labels, values, lambda row: f"{file}, row {row + 1} ({paths[row]})")
     folders = ("lfw", "lfw-deepfunneled", "lfw_funneled")
     below = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
-    table = (labels > 0).astype(int).rename_axis("path").reset_index()
-    return Reading(table.assign(path=below + table.path), ImageFolder(root), file=file)
+    labels.insert(0, "path", below + paths)
+    return Reading(labels, ImageFolder(root), file=file)
 
 
 def _read_mat(file: Path) -> dict[str, list]:
     """Read LFWA's three arrays in a process of its own, as a damaged file can end the one that scipy reads it in."""
     command = [sys.executable, "-c", READ_MAT, os.path.abspath(file)]
-    return json.loads(subprocess.run(command, cwd="/", capture_output=True, timeout=300, check=True).stdout)
+    done = subprocess.run(command, cwd="/", capture_output=True, timeout=300)
+    if done.returncode:
+        raise OSError(done.stderr.decode("utf-8", "replace").strip().split("\n")[-1] or "it cannot be read at all")
+    return json.loads(done.stdout)
 
 
 def _named(paths: pd.Series, pattern: str, notes: list[str], why: str) -> pd.DataFrame:
@@ -193,15 +184,16 @@ def _named(paths: pd.Series, pattern: str, notes: list[str], why: str) -> pd.Dat
     return table[fits]
 
 
-def _with_masks(reading: Reading, folder: Path, key: Callable[[str], str] | None = None) -> Reading:
-    if folder.is_dir():
-        reading.masks = partial(mask_folder, folder, key=key)
-    return reading
+def _masks_in(folder: Place, key: Callable[[str], str] | None = None) -> Callable[[Sequence[str]], MaskFiles] | None:
+    return partial(mask_folder, folder, key=key) if folder.is_dir() else None
 
 
-def _find(root: Path, *names: str) -> Path:
-    for folder in ("", "Anno", "Eval", "Img"):
-        for name in names:
-            if (root / folder / name).exists():
-                return root / folder / name
+def _find(root: Place, *names: str) -> Place:
+    if found := _found(root, *names):
+        return found
     raise FacexkitError(f"no {names[0]} in {root}; give the folder that has it as root, or the file as annotations=")
+
+
+def _found(root: Place, *names: str) -> Place | None:
+    places = (root / folder / name for folder in ("", "Anno", "Eval", "Img") for name in names)
+    return next((place for place in places if place.exists()), None)
