@@ -102,7 +102,7 @@ class FaceSet:
         self.images, self.masks, self.name = images, masks, name
         self.notes, self.source = list(notes), dict(source or {})
         self.target, self.protected = target, tuple(protected)
-        self._digested: tuple[tuple, bytes] = (), b""
+        self._fingerprint: tuple[tuple, str] = (), ""
         check_known("label column", [*([target] if target else []), *self.protected], self.table.columns)
 
     def __len__(self) -> int:
@@ -222,15 +222,17 @@ class FaceSet:
         """Return 16 hexadecimal digits that change with the table or with the content of the images or masks.
 
         Content is read of every face of a set of up to 2,000, and of as many taken evenly from a larger one; once, unless
-        the paths, `images` or `masks` become others.
+        the table, `images` or `masks` become others.
         """
-        whose = self.images, self.masks, *self.table.path.iloc[:: -(-len(self) // MOST_DIGESTED) or 1]
-        if self._digested[0] != whose:
-            digest, sources = hashlib.sha256(), [self.images] if self.masks is None else [self.images, self.masks]
-            for path in whose[2:]:
-                digest.update(b"".join(source.digest(path) for source in sources))
-            self._digested = whose, digest.digest()
-        return hashlib.sha256(self.table.to_csv(index=False).encode() + self._digested[1]).hexdigest()[:16]
+        digest = hashlib.sha256(self.table.to_csv(index=False).encode())
+        whose = self.images, self.masks, digest.digest()
+        if self._fingerprint[0] != whose:
+            for path in self.table.path.iloc[:: -(-len(self) // MOST_DIGESTED) or 1]:
+                digest.update(self.images.digest(path))
+                if self.masks is not None:
+                    digest.update(self.masks.digest(path))
+            self._fingerprint = whose, digest.hexdigest()[:16]
+        return self._fingerprint[1]
 
 
 class _Decoder(Dataset):

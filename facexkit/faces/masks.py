@@ -19,7 +19,7 @@ from facexkit.faces.address import Place, files_below, is_folder, sizes_of
 from facexkit.faces.faceset import FaceSet, MaskSource
 from facexkit.faces.images import TURNS, ImageFolder, opened, regular
 from facexkit.faces.mask_view import IndexMask
-from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.faces.regions import REGIONS, UNIONS, VOCABULARY
 
 LOSSY = ("JPEG", "MPO", "WEBP")
 SMALL = 2048
@@ -27,11 +27,7 @@ SMALL = 2048
 
 REGION_FILE = re.compile(rf"(.*)_({'|'.join(REGIONS)})")
 
-ORDERS = {
-    "celebamask": REGIONS,
-    "face_parsing": tuple("background skin l_brow r_brow l_eye r_eye eye_g l_ear r_ear ear_r nose mouth u_lip l_lip neck "
-                          "neck_l cloth hair hat".split()),
-}  # fmt: skip
+ORDERS = {"celebamask": REGIONS, "face_parsing": tuple(VOCABULARY["face_parsing"].split())}
 """Orders of the values in index PNGs by name: the kit's, which is CelebAMask-HQ's; and face-parsing.PyTorch's."""
 
 ABOVE = (("hair", "mouth"), ("l_brow", "nose"), ("r_brow", "nose"), ("l_eye", "u_lip"), ("r_eye", "u_lip"), ("nose", "l_lip"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,7 @@ class ParquetImages:
     """Images in a column of parquet files, by `FILE#ROW`: bytes, or a struct that has them."""
 
     def __init__(self, root: Path, column: str) -> None:
-        self.root, self.column = root, column
-        vars(self).update(NOTHING_OPEN)
+        self.root, self.column, self._held = root, column, NOTHING
 
     def read(self, path: str) -> Image.Image:
         """Return the upright RGB image; OSError with the reason where there is none."""
@@ -33,28 +33,30 @@ class ParquetImages:
         return hashlib.blake2b(self._bytes(path), digest_size=16).digest()
 
     def _bytes(self, path: str) -> bytes:
-        from pyarrow.parquet import ParquetFile
-
         file, _, row = path.rpartition("#")
-        if self._open[0] != file:
-            found = ParquetFile(self.root / file)
-            counts = [found.metadata.row_group(k).num_rows for k in range(found.num_row_groups)]
-            self._open, self._group = (file, found, np.cumsum(counts)), (-1, [])
-        _, found, ends = self._open
-        group = int(np.searchsorted(ends, int(row), "right"))
-        if self._group[0] != group:  # the rows of a group are read together
-            self._group = group, found.read_row_group(group, [self.column]).column(0)
-        value = self._group[1][int(row) - int(ends[group - 1] if group else 0)].as_py()
+        if self._held[0] != file or int(row) not in self._held[1]:
+            self._held = file, *self._group(file, int(row))
+        _, rows, values = self._held
+        value = values[int(row) - rows.start].as_py()
         content = value["bytes"] if isinstance(value, dict) else value
         if not content:
             raise OSError("the row holds no image")
         return content
 
+    def _group(self, file: str, row: int) -> tuple[range, Sequence]:
+        """Return the group of rows that has this one, as they are read together, and what is in them."""
+        from pyarrow.parquet import ParquetFile
+
+        found = ParquetFile(self.root / file)
+        ends = np.cumsum([0, *(found.metadata.row_group(k).num_rows for k in range(found.num_row_groups))])
+        group = int(np.searchsorted(ends, row, "right")) - 1
+        return range(ends[group], ends[group + 1]), found.read_row_group(group, [self.column]).column(0)
+
     def __getstate__(self) -> dict[str, object]:
-        return vars(self) | NOTHING_OPEN
+        return vars(self) | {"_held": NOTHING}
 
 
-NOTHING_OPEN = {"_open": ("", None, None), "_group": (-1, [])}
+NOTHING = ("", range(0), ())
 
 
 @register_format("parquet")

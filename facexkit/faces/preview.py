@@ -11,7 +11,7 @@ from PIL import Image
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.images import encoded
-from facexkit.faces.regions import REGIONS, TITLES, TOP_TO_BOTTOM
+from facexkit.faces.regions import REGIONS, TITLES, TOP_TO_BOTTOM, VOCABULARY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 112
 FACES = 12
-COLOURS = dict(zip(TOP_TO_BOTTOM, (
-    "#0b3c5d", "#6a3d9a", "#ffb000", "#b8860b", "#5a0a1e", "#d1495b", "#f28482", "#0072b2", "#56b4e9", "#5c4033",
-    "#8d6346", "#009e73", "#cc79a7", "#e5a4cb", "#3d348b", "#f0c987", "#c9a66b", "#7d8597", "#000000",
-), strict=True))  # fmt: skip
+COLOURS = {name: region["colour"] for name, region in VOCABULARY["regions"].items()}
 PAGE = Path(__file__).with_suffix(".html")
 
 

@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
-REGIONS = tuple("background skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r "
-                "neck_l neck cloth".split())  # fmt: skip
+VOCABULARY = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+"""What is known of every region and union: title, colour, outline (see `template`); orders, and areas of the face."""
+
+REGIONS = tuple(VOCABULARY["regions"])
 """The 19 CelebAMask-HQ regions; the position is the pixel value in an index PNG."""
 
-TOP_TO_BOTTOM = tuple("eye_g hat ear_r neck_l mouth u_lip l_lip l_eye r_eye l_brow r_brow nose l_ear r_ear hair skin "
-                      "neck cloth background".split())  # fmt: skip
+TOP_TO_BOTTOM = tuple(VOCABULARY["top_to_bottom"].split())
 """Which region hides which where masks overlap, uppermost first."""
 
-TITLES = {
-    "background": "background", "skin": "skin", "nose": "nose", "eye_g": "glasses", "l_eye": "left eye",
-    "r_eye": "right eye", "l_brow": "left brow", "r_brow": "right brow", "l_ear": "left ear", "r_ear": "right ear",
-    "mouth": "inner mouth", "u_lip": "upper lip", "l_lip": "lower lip", "hair": "hair", "hat": "hat",
-    "ear_r": "earring", "neck_l": "necklace", "neck": "neck", "cloth": "clothes",
-    "brows": "brows", "eyes": "eyes", "ears": "ears", "lips": "lips",
-}  # fmt: skip
-"""What people read for each region and union."""
-
-UNIONS = {"brows": ("l_brow", "r_brow"), "eyes": ("l_eye", "r_eye"), "ears": ("l_ear", "r_ear"), "lips": ("u_lip", "l_lip")}
+UNIONS = {name: tuple(union["of"]) for name, union in VOCABULARY["unions"].items()}
 """Regions that are also asked for together."""
 
-FACE_DICTIONARY = {area: tuple(concepts.split()) for area, concepts in {
-    "eye": "AU_1 AU_2 AU_4 AU_5 left_brow right_brow left_eye right_eye Arched_Eyebrows Bushy_Eyebrows Eyeglasses "
-           "Narrow_Eyes",
-    "cheek": "AU_6 left_cheek right_cheek Bags_Under_Eyes High_Cheekbones Rosy_Cheeks No_Beard 5_o_Clock_Shadow",
-    "nose": "AU_9 nose Big_Nose Pointy_Nose",
-    "mouth": "AU_12 AU_15 AU_20 AU_25 mouth Big_Lips Mouth_Slightly_Open Mustache Smiling Wearing_Lipstick",
-    "chin": "AU_17 AU_26 Double_Chin Goatee",
-}.items()}  # fmt: skip
+TITLES = {name: about["title"] for kind in ("regions", "unions") for name, about in VOCABULARY[kind].items()}
+"""What people read for each region and union."""
+
+FACE_DICTIONARY = {area: tuple(concepts.split()) for area, concepts in VOCABULARY["face_dictionary"].items()}
 """The 38 local concepts of the Face Dictionary by face area (Face Dissect)."""
 
-REGION_AREAS = {
-    "eye": ("eye_g", "l_eye", "r_eye", "eyes", "l_brow", "r_brow", "brows"),
-    "nose": ("nose", "nose_part"),
-    "mouth": ("mouth", "u_lip", "l_lip", "lips", "mouth_part"),
-    "skin": ("skin",),
-    "ear": ("l_ear", "r_ear", "ears", "ear_r"),
-    "hair": ("hair", "hat"),
-    "neck": ("neck_l", "neck", "cloth"),
-}
+REGION_AREAS = {area: tuple(regions.split()) for area, regions in VOCABULARY["areas"].items()}
 """The regions and their unions by face area, as the Face Dictionary groups its concepts."""
 
 PARTS = {"nose": "nose_part", "mouth": "mouth_part"}
