@@ -14,17 +14,21 @@ import xarray as xr
 from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.label_files import read_table
-from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples, wilson_interval
-from facexkit.measure.gaps import GAPS, gap_interval, q_values, shuffled
-from facexkit.measure.group_metrics import METRICS, Groups, Tally
+from facexkit.measure.bootstrap import REPLICATES, percentile_interval, resamples, wilson_interval, with_interval
+from facexkit.measure.gaps import GAPS, q_values, shuffled
+from facexkit.measure.group_metrics import APART, CRITERIA, METRICS, Groups, Tally
 from facexkit.measure.groups import as_labels
-from facexkit.measure.predictions import matched, predictions_of
+from facexkit.measure.predictions import matched, predictions_of, with_truth
 from facexkit.models.face_model import FaceModel, apart
 
-CRITERIA = ("demographic_parity_difference", "equalized_odds_difference")
 MISTAKES, AT_ONCE = 4, 64
-WITHIN = np.array([False, True, False, True, True, False])
-"""Of which metrics groups are alike where, among the faces of a true class, the prediction does not depend on the group."""
+DIFFERENCES = [*range(0, APART - len(CRITERIA), len(GAPS)), *range(APART - len(CRITERIA), APART)]
+"""The places of the differences, and of the criteria, among what `apart` gives."""
+WITHIN = np.array([False, True, False, True, True, False, False, True])
+"""Of which of them groups are alike where, among the faces of a true class, the prediction does not depend on the group."""
+OF_GAP, OF_RULE = ("model", "attribute", "metric"), ("model", "attribute", "rule")
+Ends = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A number and the ends of its interval."""
 GIVEN = ("path", "truth", "prediction", "confidence")
 
 
@@ -91,8 +95,8 @@ def audit(
     groups = Groups.of(first, [protected] if isinstance(protected, str) else list(protected or own), min_images)
     tallies = [Tally(table, groups, classes, positive) for table in tables.values()]
     found = _measured(groups, tallies, resamples(len(first), seed, replicates), seed)
-    found |= _judged(groups, tallies, found, replicates, seed)
-    return _labelled(found, groups, tallies, tables, classes).assign_attrs(
+    judged = _judged(groups, tallies, found, replicates, seed)
+    return _labelled(found, groups, tallies, tables, classes).assign(judged).assign_attrs(
         positive=positive or "", min_images=min_images, seed=seed, replicates=replicates, version=version("facexkit"),
         faces=faces.name if faces is not None else "predictions", predictions=len(first),
         without_truth=first.attrs["without_truth"], without_group=groups.unlabelled, labels=first.attrs["labels"],
@@ -101,13 +105,18 @@ def audit(
 
 
 def _labelled(
-    found: Mapping[str, object], groups: Groups, tallies: Sequence[Tally], tables: Mapping[str, pd.DataFrame],
+    found: Mapping[str, tuple[Ends, Ends]], groups: Groups, tallies: Sequence[Tally], tables: Mapping[str, pd.DataFrame],
     classes: Sequence[str],
 ) -> xr.Dataset:  # fmt: skip
     """Return what was measured as labelled arrays, with the confusions and the most confident mistakes."""
-    arrays = {name: (("model", *DIMENSIONS[name]), values) for name, values in found.items()}
-    return xr.Dataset(arrays | _mistakes(tables, groups.member)).assign(
-        confusion=(CONFUSION, [tally.confusion() for tally in tallies]),
+    arrays = _mistakes(tables, groups.member)
+    for change, (values, gaps) in found.items():
+        sizes = [each[..., :-2].reshape(*each.shape[:-1], len(METRICS), len(GAPS)) for each in gaps]
+        arrays |= with_interval(f"value{change}", ("model", "group", "metric"), values)
+        arrays |= with_interval(f"gap_size{change}", (*OF_GAP, "gap"), sizes)
+        arrays |= with_interval(f"criterion{change}", OF_RULE, [each[..., -2:] for each in gaps])
+    return xr.Dataset(arrays).assign(
+        confusion=(("model", "group", "truth", "prediction"), [tally.confusion() for tally in tallies]),
         images=("group", groups.images), ranked=("group", groups.ranked),
     ).assign_coords(
         model=list(tables), group=groups.names, attribute=groups.attributes, metric=list(METRICS), gap=list(GAPS),
@@ -116,16 +125,10 @@ def _labelled(
     )  # fmt: skip
 
 
-OF_GAP = ("attribute", "metric")
-MEASURED = {"value": ("group", "metric"), "gap_size": (*OF_GAP, "gap"), "criterion": ("attribute", "rule")}
-DIMENSIONS = {f"{name}{end}": dims for name, dims in MEASURED.items()
-              for end in ("", "_low", "_high", "_change", "_change_low", "_change_high")}  # fmt: skip
-DIMENSIONS |= dict.fromkeys(("by_chance", "q_value", "q_change"), OF_GAP) | {"q_criterion": ("attribute", "rule")}
-CONFUSION = ("model", "group", "truth", "prediction")
-
-
-def _measured(groups: Groups, tallies: list[Tally], weights: Iterator[np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Return metrics, gaps and criteria with their intervals, and their changes from the first model's."""
+def _measured(
+    groups: Groups, tallies: list[Tally], weights: Iterator[np.ndarray], seed: int
+) -> dict[str, tuple[Ends, Ends]]:
+    """Return metrics and gaps, each with the ends of its interval; and behind "_change" their changes from the first model's."""
     whole = [tally.values(np.ones((1, len(tally.cell)))) for tally in tallies]
     value, trials = (np.concatenate(part) for part in zip(*whole, strict=True))
     parts = iter(lambda: list(islice(weights, AT_ONCE)), [])
@@ -134,56 +137,38 @@ def _measured(groups: Groups, tallies: list[Tally], weights: Iterator[np.ndarray
     rate = np.isfinite(trials)
     low[rate], high[rate] = (end[rate] for end in wilson_interval(value * trials, trials))
     least = np.where(rate, np.nan_to_num(high - low) / (2 * 1.96), 0)
-    size = groups.gaps(value)
-    supposed = ((_flat(true), _flat(again)) for true, again in groups.supposed(value, drawn, least, seed))
-    ends = gap_interval(_flat(size), supposed)
-    found = {"value": value, "value_low": low, "value_high": high, "gap_size": size, "criterion": _criteria(size)}
-    for end, each in zip(("_low", "_high"), ends, strict=True):
-        found |= {f"gap_size{end}": each[..., :-2].reshape(size.shape), f"criterion{end}": each[..., -2:]}
+    gaps = groups.gaps(value), *groups.gap_intervals(value, drawn, least, seed)
+    found = {"": ((value, low, high), gaps)}
     if len(tallies) > 1:
-        redrawn = {"value": drawn, "gap_size": groups.gaps(drawn), "criterion": _criteria(groups.gaps(drawn))}
-        for name, again in redrawn.items():
-            low, high = percentile_interval(again - again[:, :1])
-            change = {"": found[name] - found[name][:1], "_low": low, "_high": high}
-            found |= {f"{name}_change{end}": numbers for end, numbers in change.items()}
+        both = zip(found[""], (drawn, groups.gaps(drawn)), strict=True)
+        found["_change"] = tuple((now - now[:1], *percentile_interval(again - again[:, :1])) for (now, *_), again in both)
     return found
 
 
-def _criteria(gaps: np.ndarray) -> np.ndarray:
-    """Return the `CRITERIA` (…, attributes, rules) of gaps (…, attributes, metrics, gaps)."""
-    selected, hits, alarms = (gaps[..., METRICS.index(name), 0] for name in METRICS[2:5])
-    return np.stack([selected, np.maximum(hits, alarms)], -1)
-
-
-def _flat(gaps: np.ndarray) -> np.ndarray:
-    """Return gaps (…, attributes, metrics, gaps) and their criteria as one row an attribute."""
-    return np.concatenate([gaps.reshape(*gaps.shape[:-2], -1), _criteria(gaps)], -1)
-
-
 def _judged(
-    groups: Groups, tallies: list[Tally], found: dict[str, np.ndarray], replicates: int, seed: int
-) -> dict[str, np.ndarray]:
+    groups: Groups, tallies: list[Tally], found: Mapping[str, tuple[Ends, Ends]], replicates: int, seed: int
+) -> dict[str, tuple]:
     """Return how far apart shuffled groups lie, and the q values of gaps, criteria and changes, all of one family."""
-    size, criterion, rng = found["gap_size"][..., 0], found["criterion"], np.random.default_rng(seed)
-    count = max(replicates, 20 * int(np.isfinite(size).sum() + np.isfinite(criterion).sum()))
-    wide, met, chance = np.zeros((2, *size.shape)), np.zeros((2, *criterion.shape)), np.zeros((2, *size.shape))
+    size, rng = found[""][1][0][..., DIFFERENCES], np.random.default_rng(seed)
+    count = max(replicates, 20 * int(np.isfinite(size).sum()))
+    wide, chance = np.zeros((2, 2, *size.shape))
     for kind, within in enumerate((0 * tallies[0].truth, tallies[0].truth)):
         for start in range(0, count, AT_ONCE):
             cells = shuffled(tallies[0].cell, within, min(AT_ONCE, count - start), rng)
-            gaps = groups.gaps(np.stack([tally.values(np.ones(cells.shape), cells)[0] for tally in tallies], 1))
-            wide[kind] += (gaps[..., 0] >= size - 1e-9).sum(0)
-            met[kind] += (_criteria(gaps) >= criterion - 1e-9).sum(0)
-            chance[kind] += gaps[..., 0].sum(0) / count
-    p = [np.where(np.isfinite(measured), (1 + np.where(kinds, *often[::-1])) / (1 + count), np.nan)
-         for measured, kinds, often in ((size, WITHIN, wide), (criterion, [False, True], met))]  # fmt: skip
-    change = np.full(size.shape, np.nan)
+            values = np.stack([tally.values(np.ones(cells.shape), cells)[0] for tally in tallies], 1)
+            gaps = groups.gaps(values)[..., DIFFERENCES]
+            wide[kind] += (gaps >= size - 1e-9).sum(0)
+            chance[kind] += gaps.sum(0) / count
+    often, by_chance = (np.where(WITHIN, each[1], each[0]) for each in (wide, chance))
+    p, change = np.where(np.isfinite(size), (1 + often) / (1 + count), np.nan), np.full(size.shape, np.nan)[..., :-2]
     if len(tallies) > 1:
         from scipy.stats import norm  # here, as its import takes a second
 
-        by, low, high = (found[f"gap_size_change{end}"][..., 0] for end in ("", "_low", "_high"))
+        by, low, high = (each[..., DIFFERENCES[:-2]] for each in found["_change"][1])
         change = 2 * norm.sf(abs(by) / ((high - low) / (2 * 1.96)))
-    named = zip(("q_value", "q_criterion", "q_change"), q_values(*p, change), strict=True)
-    return {"by_chance": np.where(WITHIN, chance[1], chance[0])} | dict(named)
+    q, q_change = q_values(p, change)
+    return {"by_chance": (OF_GAP, by_chance[..., :-2]), "q_value": (OF_GAP, q[..., :-2]), "q_change": (OF_GAP, q_change),
+            "q_criterion": (OF_RULE, q[..., -2:])}  # fmt: skip
 
 
 def _mistakes(tables: Mapping[str, pd.DataFrame], member: np.ndarray) -> dict[str, tuple]:
@@ -246,12 +231,7 @@ def _read_predictions(source: object, name: str) -> pd.DataFrame:
     if "path" in table and (twice := table.path.duplicated()).any():
         row = int(twice.argmax())
         raise FacexkitError(f"the predictions {name!r}, row {row + 1}: {table.path[row]} stands above already; keep one")
-    every = table.assign(truth=as_labels(table.truth), prediction=as_labels(table.prediction))
-    table = every[every.truth != ""].reset_index(drop=True)
-    counts = table.truth.value_counts().sort_index()
-    training = int((table.split == "train").sum()) if "split" in table else 0
-    table.attrs |= {"labels": [[value, value, int(n)] for value, n in counts.items()], "training": training}
-    table.attrs["without_truth"] = len(every) - len(table)
+    table = with_truth(table.assign(truth=as_labels(table.truth), prediction=as_labels(table.prediction)), "truth")
     if not (known := table.prediction != "").all():
         raise FacexkitError(f"the predictions {name!r}, row {known.argmin() + 1}: no prediction")
     if "confidence" in table:

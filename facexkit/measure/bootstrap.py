@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
 REPLICATES = 1000
 LEVEL = 0.95
+ENDS = ("", "_low", "_high")
+"""What a number and the two ends of its interval are called."""
+
+
+def with_interval(name: str, dims: str | Sequence[str], ends: Iterable[np.ndarray]) -> dict[str, tuple]:
+    """Return a number and the two ends of its interval as the variables NAME, NAME_low and NAME_high of a Dataset."""
+    return {f"{name}{end}": (dims, values) for end, values in zip(ENDS, ends, strict=True)}
 
 
 def resamples(images: int, seed: int = 0, replicates: int = REPLICATES) -> Iterator[np.ndarray]:

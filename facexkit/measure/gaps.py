@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -56,7 +56,10 @@ def suppositions(
             yield supposed, np.clip(supposed + noise, 0, 1)
 
 
-def gap_interval(size: np.ndarray, supposed: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def gap_interval(
+    values: np.ndarray, drawn: np.ndarray, least: np.ndarray, seed: int,
+    apart: Callable[[np.ndarray], np.ndarray] = gap_sizes,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the 95 % interval of gaps: those with which noise makes one as wide, and one as narrow, in 2.5 % at least.
 
     Best and worst of noisy values lie further apart than the true ones, the more groups and the smaller, the further; so
@@ -64,12 +67,14 @@ def gap_interval(size: np.ndarray, supposed: Iterable[tuple[np.ndarray, np.ndarr
 
     Parameters
     ----------
-    size : what was measured. supposed : the gap of each of `suppositions`, and, with a first axis more, that with noise.
+    values, drawn, least, seed : see `suppositions`.
+    apart : the gaps of values (…, G).
     """
-    true, wide, narrow = [], [], []
-    for gap, again in supposed:
+    size, true, wide, narrow = apart(values), [], [], []
+    for supposed, noisy in suppositions(values, drawn, least, seed):
+        again = apart(noisy)
         again = np.where(np.isfinite(again), again, np.inf)
-        true.append(gap)
+        true.append(apart(supposed))
         wide.append((again >= size - 1e-9).mean(0))
         narrow.append((again <= size + 1e-9).mean(0))
     true, wide, narrow = (np.reshape(each, (-1, STEPS, *size.shape)) for each in (true, wide, narrow))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from facexkit.errors import FacexkitError
-from facexkit.measure.gaps import GAPS, gap_sizes, suppositions
+from facexkit.measure.gaps import GAPS, gap_interval, gap_sizes
 from facexkit.measure.groups import CROSS, group_labels
 
 METRICS = (
     "accuracy", "balanced_accuracy", "selection_rate", "true_positive_rate", "false_positive_rate", "calibration_error",
 )  # fmt: skip
+CRITERIA = ("demographic_parity_difference", "equalized_odds_difference")
+APART = len(METRICS) * len(GAPS) + len(CRITERIA)
 BINS = 10
 
 
@@ -50,34 +52,33 @@ class Groups:
     def images(self) -> np.ndarray:
         return self.member.sum(0)
 
-    def _compared(self) -> list[np.ndarray]:
-        """Return of each attribute the places of the groups that are compared."""
-        return [np.flatnonzero((np.array(self.attribute_of) == name) & self.ranked) for name in self.attributes]
+    def _compared(self) -> dict[int, np.ndarray]:
+        """Return of each attribute, by its place, where its groups that are compared stand, if two or more are."""
+        own = [np.flatnonzero((np.array(self.attribute_of) == name) & self.ranked) for name in self.attributes]
+        return {place: groups for place, groups in enumerate(own) if len(groups) > 1}
 
     def gaps(self, values: np.ndarray) -> np.ndarray:
-        """Return the gaps (…, attributes, metrics, gaps) of values (…, groups, metrics)."""
-        return self._stacked([gap_sizes(own) for own in self._each(values)], values.shape[:-2])
-
-    def supposed(
-        self, values: np.ndarray, drawn: np.ndarray, least: np.ndarray, seed: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the gaps of what the groups may truly be, and with noise, as `suppositions` has it."""
-        each = [suppositions(*parts, seed) for parts in zip(*map(self._each, (values, drawn, least)), strict=True)]
-        for step in zip(*each, strict=True):
-            true, again = ([*map(gap_sizes, parts)] for parts in zip(*step, strict=True))
-            yield self._stacked(true, values.shape[:1]), self._stacked(again, drawn.shape[:2])
-
-    def _each(self, values: np.ndarray) -> list[np.ndarray]:
-        """Return of each attribute with two or more groups that are compared their values, (…, metrics, groups)."""
-        return [np.moveaxis(values[..., own, :], -2, -1) for own in self._compared() if len(own) > 1]
-
-    def _stacked(self, gaps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """Return gaps of these attributes in their places among all, (…, attributes, metrics, gaps), NaN elsewhere."""
-        found = np.full((*shape, len(self.attributes), len(METRICS), len(GAPS)), np.nan)
-        places = [place for place, own in enumerate(self._compared()) if len(own) > 1]
-        for place, gap in zip(places, gaps, strict=True):
-            found[..., place, :, :] = gap
+        """Return how far groups lie apart, see `apart`, (…, attributes, APART), of values (…, groups, metrics)."""
+        found = np.full((*values.shape[:-2], len(self.attributes), APART), np.nan)
+        for place, own in self._compared().items():
+            found[..., place, :] = apart(np.moveaxis(values[..., own, :], -2, -1))
         return found
+
+    def gap_intervals(self, values: np.ndarray, drawn: np.ndarray, least: np.ndarray, seed: int) -> np.ndarray:
+        """Return the ends of the intervals of `gaps`, (2, …, attributes, APART); arguments as of `gap_interval`."""
+        ends = np.full((2, *values.shape[:-2], len(self.attributes), APART), np.nan)
+        for place, own in self._compared().items():
+            parts = (np.moveaxis(part[..., own, :], -2, -1) for part in (values, drawn, least))
+            ends[..., place, :] = gap_interval(*parts, seed, apart)
+        return ends
+
+
+def apart(values: np.ndarray) -> np.ndarray:
+    """Return of values (…, metrics, groups) every metric's `GAPS`, and behind them the `CRITERIA`: (…, APART)."""
+    gaps = gap_sizes(values)
+    selected, hits, alarms = (gaps[..., METRICS.index(name), 0] for name in METRICS[2:5])
+    criteria = np.stack([selected, np.maximum(hits, alarms)], -1)
+    return np.concatenate([gaps.reshape(*gaps.shape[:-2], -1), criteria], -1)
 
 
 class Tally:

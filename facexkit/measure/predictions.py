@@ -94,11 +94,6 @@ def answering_of(model: FaceModel, faces: FaceSet) -> tuple[FaceModel, np.ndarra
     return answering(model, faces.table[faces.target])
 
 
-def true_classes(faces: FaceSet, model: FaceModel) -> np.ndarray:
-    """Return the class that each face's target means, −1 where it has no label; an error where that is unknown."""
-    return answering_of(model, faces)[1]
-
-
 def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, **how: object) -> pd.DataFrame:
     """Return what an audit needs of the faces with a label: the table with truth, prediction and confidence.
 
@@ -108,17 +103,21 @@ def predictions_of(model: FaceModel, faces: FaceSet, target: str | None = None, 
     faces = faces[:]
     faces.target = faces.target if target is None else target
     check_known("label column", [] if faces.target is None else [faces.target], faces.table.columns)
-    truth = true_classes(faces, model)  # an error where the labels are no classes, before the faces pass
+    _, truth = answering_of(model, faces)  # an error where the labels are no classes, before the faces pass
     table, rows, classes = _predicted(model, faces, how)
-    truth = truth[rows]
-    known = truth >= 0
-    told = table.rename(columns={"predicted": "prediction"})[known].assign(truth=np.array(classes)[truth[known]])
-    told = told.reset_index(drop=True)
-    counts = told.groupby([faces.target, "truth"], observed=True).size()
-    told.attrs["labels"] = [[str(value), name, int(n)] for (value, name), n in counts.items()]
-    told.attrs["classes"], told.attrs["without_truth"] = classes, int((~known).sum())
-    told.attrs["training"] = int((told.split == "train").sum()) if "split" in told else 0
-    return told
+    table.attrs["classes"] = classes
+    table = table.rename(columns={"predicted": "prediction"}).assign(truth=np.array([*classes, ""])[truth[rows]])
+    return with_truth(table, faces.target)
+
+
+def with_truth(table: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Return the rows of predictions whose truth is not "", with the attrs of `predictions_of`; `label` is the target."""
+    known = table[table.truth != ""].reset_index(drop=True)
+    counts = known.groupby([known[label].rename("value"), "truth"], observed=True).size()
+    known.attrs["labels"] = [[str(value), name, int(n)] for (value, name), n in counts.items()]
+    known.attrs["without_truth"] = len(table) - len(known)
+    known.attrs["training"] = int((known.split == "train").sum()) if "split" in known else 0
+    return known
 
 
 def matched(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from facexkit.errors import FacexkitError, check_known, unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.pairs import references
-from facexkit.measure.bootstrap import REPLICATES, ratio_interval, wilson_interval
-from facexkit.measure.gaps import GAPS, gap_interval, gap_sizes, q_values, suppositions
+from facexkit.measure.bootstrap import ENDS, REPLICATES, ratio_interval, wilson_interval
+from facexkit.measure.gaps import GAPS, gap_interval, gap_sizes, q_values
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
@@ -196,14 +196,13 @@ def error_rates(
         fmr = 1 - np.searchsorted(np.sort(similarity[same == 0]), candidates) / (same == 0).sum()
         fnmr = np.searchsorted(np.sort(similarity[same == 1]), candidates) / (same == 1).sum()
         threshold = float(candidates[np.abs(fmr - fnmr).argmin()])
-    members = {(c, v): (groups[c] == v).to_numpy() for c in groups for v in sorted(groups[c].dropna().unique())}
-    members = {("all", "all"): np.ones(len(same), bool)} | members
-    inside = np.stack([*members.values()], 1)
-    table = pd.DataFrame(index=pd.MultiIndex.from_tuples(members, names=["column", "value"]))
-    table[["different", "same"]] = np.stack([(inside & (same == k)[:, None]).sum(0) for k in (0, 1)], 1)
-    for name, kind, wrong in (("fmr", 0, similarity >= threshold), ("fnmr", 1, similarity < threshold)):
-        counted = (inside & (same == kind)[:, None]).astype(float)
-        failed, pairs = (counted * wrong[:, None]).sum(0), counted.sum(0)
+    accepted = similarity >= threshold
+    kinds = {"different": same == 0, "same": same == 1, "fmr": (same == 0) & accepted, "fnmr": (same == 1) & ~accepted}
+    every, columns = pd.DataFrame(kinds), {"all": np.full(len(same), "all", object)} | {c: groups[c].to_numpy() for c in groups}
+    sums = pd.concat({c: every.groupby(of, observed=True).sum() for c, of in columns.items()}, names=["column", "value"])
+    table = sums[["different", "same"]].copy()
+    for name, kind in (("fmr", "different"), ("fnmr", "same")):
+        failed, pairs = sums[name].to_numpy(), sums[kind].to_numpy()
         table[name] = failed / np.where(pairs > 0, pairs, np.nan)
         table[f"{name}_low"], table[f"{name}_high"] = wilson_interval(failed, pairs)
     table.attrs |= attrs | {
@@ -234,13 +233,12 @@ def error_rate_gaps(rates: pd.DataFrame, min_pairs: int = 30, replicates: int = 
             continue
         values, pairs, rng = own[rate].to_numpy(), own[kind].to_numpy(int), np.random.default_rng(seed)
         least = ((own[f"{rate}_high"] - own[f"{rate}_low"]) / (2 * 1.96)).to_numpy()
-        supposed = suppositions(values, rng.binomial(pairs, values, (replicates, len(own))) / pairs, least, seed)
-        size = gap_sizes(values)
-        low, high = gap_interval(size, ((gap_sizes(true), gap_sizes(again)) for true, again in supposed))
+        drawn, size = rng.binomial(pairs, values, (replicates, len(own))) / pairs, gap_sizes(values)
+        ends = size, *gap_interval(values, drawn, least, seed)
         errors = rng.multivariate_hypergeometric(pairs, round((values * pairs).sum()), 9 * replicates)
         chance = gap_sizes(errors / pairs)[:, 0]
         p.append((1 + (chance >= size[0] - 1e-9).sum()) / (1 + 9 * replicates))
-        for end, each in (("", size), ("_low", low), ("_high", high)):
+        for end, each in zip(ENDS, ends, strict=True):
             parts[column, rate] |= {f"{gap}{end}": number for gap, number in zip(GAPS, each, strict=True)}
         parts[column, rate]["by_chance"] = chance.mean()
     table = pd.DataFrame.from_dict(parts, orient="index")

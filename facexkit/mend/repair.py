@@ -19,7 +19,7 @@ from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.audit import audit
 from facexkit.measure.bootstrap import wilson_interval
 from facexkit.measure.groups import group_labels
-from facexkit.measure.predictions import answering_of, predictions_of, true_classes
+from facexkit.measure.predictions import answering_of, predictions_of
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.saved import save_result
@@ -135,7 +135,7 @@ def repair(
     task = Task(model, pupils, classes, _parts(names), given, (groups or [""])[0], epochs, rate, seed, folder, options)
     _check(task, maker, method, examinees)
     pupils = decoded(pupils, model.image_size, options)
-    task = replace(task, faces=pupils, classes=true_classes(pupils, model), how=replace(options, workers=0, client=None))
+    task = replace(task, faces=pupils, classes=answering_of(model, pupils)[1], how=replace(options, workers=0, client=None))
     if options.client is None:
         examinees, options = decoded(examinees, model.image_size, options), task.how
     found = _proven(task, maker, names, rounds, _Bench(examinees, target_class, seed, options), groups or [examinees.target])
@@ -204,7 +204,7 @@ def _parts(names: Sequence[str]) -> tuple[str, ...]:
 
 def _sides(model: FaceModel, faces: FaceSet, held_out: float, seed: int) -> tuple[FaceSet, FaceSet, np.ndarray]:
     """Return the faces to train on and those to measure on, all with a true class, and the former's classes."""
-    known = np.flatnonzero((classes := true_classes(faces, model)) >= 0)
+    known = np.flatnonzero((classes := answering_of(model, faces)[1]) >= 0)
     faces, classes, table = faces[known], classes[known], faces.table.iloc[known]
     split = table.split.astype(str).to_numpy() if "split" in table else np.array([])
     held = np.isin(split, ["test"] if "test" in split else ["val"])
