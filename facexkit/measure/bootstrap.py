@@ -78,3 +78,18 @@ def ratio_interval(
         above, below = weights @ numerator, weights @ denominator
         np.divide(above, below, out=ratio, where=np.broadcast_to(below > 0, ratio.shape))
     return percentile_interval(ratios, expanded_tail(np.count_nonzero(denominator, 0)))
+
+
+def mean_scores(per_image: np.ndarray, dims: Sequence[str], seed: int) -> dict[str, tuple]:
+    """Return the mean over images as variables score, score_low, score_high and images, see `ratio_interval`.
+
+    Parameters
+    ----------
+    per_image : float (N, …), NaN where an image does not count. dims : the names of the others.
+    """
+    columns = per_image.reshape(len(per_image), -1)
+    share, has = np.nan_to_num(columns), np.isfinite(columns)
+    images, ends = has.sum(0), ratio_interval(share, has.astype(float), seed)
+    with np.errstate(invalid="ignore"):
+        values = zip(("score", "score_low", "score_high", "images"), (share.sum(0) / images, *ends, images), strict=True)
+    return {name: (dims, own.reshape(per_image.shape[1:])) for name, own in values}

@@ -15,7 +15,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.geometry import Size
 from facexkit.faces.mask_view import MaskView, sides
 from facexkit.faces.regions import REGIONS
-from facexkit.measure.bootstrap import ratio_interval
+from facexkit.measure.bootstrap import mean_scores
 from facexkit.measure.predictions import answering_of
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed, Attribution, ProbedBatch
@@ -42,12 +42,12 @@ class RegionScores(Accumulator):
     key : the attribution map: its layer, the class (output column) that it explains, and by what.
     paths : the face set's paths, by row.
     image_size : of the model's input.
-    seed : of the bootstrap.
     own : bool by row, which faces count; None for all.
+    seed : of the bootstrap.
     """
 
     def __init__(
-        self, key: Attributed, paths: np.ndarray, image_size: Size, seed: int = 0, own: np.ndarray | None = None
+        self, key: Attributed, paths: np.ndarray, image_size: Size, own: np.ndarray | None = None, seed: int = 0
     ) -> None:
         self.key, self.paths, self.seed, self.own = key, paths, seed, own
         self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
@@ -70,31 +70,17 @@ class RegionScores(Accumulator):
     def result(self) -> xr.Dataset:
         """Return score, score_low, score_high, images (region), per_image (image, region) and the examples."""
         rows, lit, area, output = self.counted.by_row("rows", "lit", "area", "output")
-        has = area > 0
-        share = np.where(has, lit / np.maximum(area, 1), 0.0)
-        images = has.sum(0)
-        with np.errstate(invalid="ignore"):
-            score = share.sum(0) / images
-        low, high = ratio_interval(share, has.astype(float), self.seed)
-        return xr.Dataset(
-            {
-                "score": ("region", score),
-                "score_low": ("region", low),
-                "score_high": ("region", high),
-                "images": ("region", images),
-                "per_image": (("image", "region"), np.where(has, share, np.nan)),
-                "output": ("image", output),
-                "example_image": (("region", "example"), named(self.paths, self.examples.rows)),
-                "example_score": (("region", "example"), self.examples.values),
-                "example_map": (("region", "example", "y", "x"), self.examples.payload),
-            },
-            coords={
-                "region": list(REGIONS),
-                "image": self.paths[rows],
-                "row": ("image", rows),
-                **({} if self.own is None else {"counts": ("image", self.own[rows])}),
-            },
-        )
+        per_image = np.where(area > 0, lit / np.maximum(area, 1), np.nan)
+        values = {
+            "per_image": (("image", "region"), per_image),
+            "output": ("image", output),
+            "example_image": (("region", "example"), named(self.paths, self.examples.rows)),
+            "example_score": (("region", "example"), self.examples.values),
+            "example_map": (("region", "example", "y", "x"), self.examples.payload),
+        }
+        names = {"region": list(REGIONS), "image": self.paths[rows], "row": ("image", rows)}
+        counts = {} if self.own is None else {"counts": ("image", self.own[rows])}
+        return xr.Dataset(values | mean_scores(per_image, ["region"], self.seed), names | counts)
 
 
 class HighImpactPatches(Accumulator):
@@ -154,17 +140,15 @@ def facex_scores(
         _check_reaches(model, faces, layer, targets)
     paths = faces.table.path.to_numpy(object)
     check_known("choice of faces for explain_on", [explain_on], ("all", "class"))
-    keys = [Attributed(layer, target, attribution) for target in targets]
-    own = [_labelled(model, faces, target) if explain_on == "class" else None for target in targets]
-    scores = [RegionScores(key, paths, model.image_size, seed, of) for key, of in zip(keys, own, strict=True)]
-    patches = [HighImpactPatches(key, paths, model.image_size, of) for key, of in zip(keys, own, strict=True)]
-    skipped = run(model, faces, [*scores, *patches], PassOptions(**how))
-    named = getattr(attribution, "__name__", attribution)
-    attrs = {"attribution": named, "explain_on": explain_on, "tile": TILE, "skipped": skipped}
-    return [
-        xr.merge([score.result(), patch.result()]).assign_attrs(attrs)
-        for score, patch in zip(scores, patches, strict=True)
-    ]
+    every = []
+    for target in targets:
+        own = _labelled(model, faces, target) if explain_on == "class" else None
+        about = Attributed(layer, target, attribution), paths, model.image_size, own
+        every.append((RegionScores(*about, seed), HighImpactPatches(*about)))
+    skipped = run(model, faces, [one for own in every for one in own], PassOptions(**how))
+    by = getattr(attribution, "__name__", attribution)
+    attrs = {"attribution": by, "explain_on": explain_on, "tile": TILE, "skipped": skipped}
+    return [xr.merge([one.result() for one in own]).assign_attrs(attrs) for own in every]
 
 
 def _labelled(model: FaceModel, faces: FaceSet, target: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
+from facexkit.measure.gaps import q_values
 from facexkit.measure.groups import group_labels
 from facexkit.measure.hierarchy import ranked_strength
 from facexkit.measure.recording import UnitSummary
@@ -86,11 +87,9 @@ def global_bias(
         raise FacexkitError(f"permutations {permutations} must be at least 1, and alpha {alpha} between 0 and 1")
     how = PassOptions(**how)
     every_label = _every_label(faces, [attributes] if isinstance(attributes, str) else attributes or faces.protected)
-    skipped = list(found.attrs.get("skipped", ())) if found is not None else []
     if found is None:
-        ranges = UnitRange(layer, faces.table)
-        skipped = run(model, faces, [ranges], how)
-        found = ranges.result()
+        skipped = run(model, faces, [ranges := UnitRange(layer, faces.table)], how)
+        found = ranges.result().assign_attrs(skipped=skipped)
     _check_found(found, model, layer, faces)
     rows = pd.Index(faces.table.path).get_indexer(found.image.to_numpy())
     maximum, minimum = found.maximum.to_numpy(), found.minimum.to_numpy()
@@ -102,7 +101,8 @@ def global_bias(
         part = _lean(strength, labels[labels != ""], permutations, seed, name, how.progress)
         best = part.group.to_numpy()[part.probability.argmax("group").to_numpy()]
         parts.append(part.assign(leans_to=("unit", np.where(part.q_value < alpha, best, "").astype(object))))
-    made_by = provenance(model, faces, layer=layer, permutations=permutations, seed=seed, alpha=alpha, skipped=skipped)
+    about = {"layer": layer, "permutations": permutations, "seed": seed, "alpha": alpha}
+    made_by = provenance(model, faces, **about, skipped=list(found.attrs.get("skipped", ())))
     names = pd.Index(every_label, dtype=object, name="attribute")
     joined = xr.concat(parts, names, join="outer", fill_value={"images": 0})
     return joined.assign_coords(unit=found.unit.to_numpy()).assign_attrs(made_by)
@@ -143,8 +143,6 @@ def _lean(
             shuffled = rng.permuted(np.tile(codes, (min(chunk, permutations - start), 1)), axis=1)
             as_high += (between(shuffled, centred, sizes) >= effect * variation * (1 - 1e-9)).sum(0)
             bar.update(len(shuffled))
-    from scipy.stats import false_discovery_control  # here, as its import takes a second
-
     p = np.where(alive, (1 + as_high) / (1 + permutations), 1.0)
     pair = ("unit", "group")
     return xr.Dataset(
@@ -152,7 +150,7 @@ def _lean(
             "probability": (pair, np.where(total > 0, mean / np.where(total > 0, total, 1), 1 / len(groups)).T),
             "strength": (pair, mean.T),
             "p_value": ("unit", p),
-            "q_value": ("unit", false_discovery_control(p)),
+            "q_value": ("unit", q_values(p)[0]),
             "effect": ("unit", np.where(alive, effect, 0.0)),
             "images": ("group", sizes),
         },

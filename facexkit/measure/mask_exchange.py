@@ -10,6 +10,7 @@ from torch import Tensor
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
+from facexkit.measure.gaps import q_values
 
 SAMPLE = 512
 """So many images of a concept are exchanged, drawn at random where it has more."""
@@ -76,7 +77,7 @@ def over_position(counted: np.ndarray, moved: np.ndarray, squares: np.ndarray) -
     counted : int64 (1 + REPLICATES, 3, U, C), Σ o, Σ x and Σ (|active| + |mask|) of all images and as they are drawn again.
     moved, squares : int64 (U, C), Σ (o − x) and Σ (o − x)².
     """
-    from scipy.stats import false_discovery_control, norm, t  # here, as its import takes a second
+    from scipy.stats import norm, t  # here, as its import takes a second
 
     own, given, both = np.moveaxis(counted, 1, 0)
     with np.errstate(invalid="ignore"):
@@ -89,6 +90,6 @@ def over_position(counted: np.ndarray, moved: np.ndarray, squares: np.ndarray) -
     best = (met == met.max(2, keepdims=True)) & (met > 0)
     return {
         "position_iou": position[0], "gain": gain[0], "gain_low": gain[0] - half, "gain_high": gain[0] + half,
-        "q_value": false_discovery_control(p, axis=None).reshape(p.shape),
+        "q_value": q_values(p)[0],
         "could_be_best": best.mean(0) >= ALPHA,
     }  # fmt: skip

@@ -10,7 +10,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
-from facexkit.measure.bootstrap import REPLICATES, percentile_interval
+from facexkit.measure.bootstrap import REPLICATES, percentile_interval, with_interval
 from facexkit.measure.groups import group_labels
 from facexkit.measure.predictions import answering_of
 from facexkit.measure.records import provenance
@@ -131,29 +131,26 @@ def _effects(counts: np.ndarray, seed: int) -> xr.Dataset:
     The bootstrap over images draws how many fall into each group and each of the four cases: a multinomial.
     """
     sets, groups = counts.shape[:2]
-    images = counts[0].sum((1, 2))
-    low, high = np.empty((2, 2, sets))
+    images, ends = counts[0].sum((1, 2)), np.empty((2, 2, sets))
     for k, own in enumerate(counts):
         drawn = np.random.default_rng([seed, k]).multinomial(images.sum(), own.ravel() / images.sum(), REPLICATES)
-        changes = [after - before for before, after in zip(*_rates(drawn.reshape(-1, groups, 2, 2))[:2], strict=True)]
-        low[:, k], high[:, k] = (np.array(end) for end in percentile_interval(np.stack(changes, 1)))
-    (accuracy_before, gap_before), (accuracy, gap), (group_before, by_group) = _rates(counts)
+        before, after = _rates(drawn.reshape(-1, groups, 2, 2))[0]
+        ends[..., k] = percentile_interval((after - before).T)
+    (before, after), by_group = _rates(counts)
     values: dict[str, object] = {
-        "group_accuracy": (("unit", "group"), by_group),
-        "group_accuracy_before": ("group", group_before[0]),
+        "group_accuracy": (("unit", "group"), by_group[1]),
+        "group_accuracy_before": ("group", by_group[0, 0]),
         "images": ("group", images),
     }
-    for place, (name, before, after) in enumerate((("accuracy", accuracy_before, accuracy), ("gap", gap_before, gap))):
-        values |= {name: ("unit", after), f"{name}_before": before[0], f"{name}_change": ("unit", after - before)}
-        values |= {f"{name}_change_low": ("unit", low[place]), f"{name}_change_high": ("unit", high[place])}
+    for what, name in enumerate(("accuracy", "gap")):
+        values |= {name: ("unit", after[what]), f"{name}_before": before[what, 0]}
+        values |= with_interval(f"{name}_change", "unit", ((after - before)[what], *ends[:, what]))
     return xr.Dataset(values)
 
 
-def _rates(counts: np.ndarray) -> tuple[tuple, tuple, tuple]:
-    """Return (accuracy, gap) before and after, each (n,), and the groups' accuracies, each (n, groups), of counts (n, …)."""
-    images = counts.sum((2, 3))
-    right = counts[:, :, 1].sum(2), counts[..., 1].sum(2)
+def _rates(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return of counts (n, groups, 2, 2), before and after: accuracy and gap, (2, 2, n), and the groups' accuracies (2, n, groups)."""
+    images, right = counts.sum((2, 3)), np.stack([counts[:, :, 1].sum(2), counts[..., 1].sum(2)])
     with np.errstate(invalid="ignore"):
-        by_group = [own / images for own in right]
-    rates = ((own.sum(1) / images.sum(1), np.nanmax(of, 1) - np.nanmin(of, 1)) for own, of in zip(right, by_group, strict=True))
-    return *rates, tuple(by_group)
+        by_group = right / images
+    return np.stack([right.sum(2) / images.sum(1), np.nanmax(by_group, 2) - np.nanmin(by_group, 2)], 1), by_group

@@ -18,7 +18,7 @@ from torch import Tensor
 from facexkit.errors import FacexkitError, check_known, unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.pairs import references
-from facexkit.measure.bootstrap import ENDS, REPLICATES, ratio_interval, wilson_interval
+from facexkit.measure.bootstrap import ENDS, REPLICATES, mean_scores, wilson_interval
 from facexkit.measure.gaps import GAPS, gap_interval, gap_sizes, q_values
 from facexkit.measure.predictions import Outputs
 from facexkit.measure.records import provenance
@@ -134,13 +134,8 @@ def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
     parts = {}
     for value in pd.unique(scores[by].to_series().dropna()):
         part = scores[["per_image", "output"]].isel(image=np.flatnonzero(scores[by].values == value))
-        columns = part.per_image.stack(column=("target_class", "region")).values
-        share, has = np.nan_to_num(columns), np.isfinite(columns)
-        low, high = ratio_interval(share, has.astype(float), scores.attrs["seed"])
-        mean = np.where(has.any(0), share.sum(0) / has.sum(0).clip(1), np.nan)
-        numbers = {"score": mean, "score_low": low, "score_high": high, "images": has.sum(0)}
-        shape = [part.sizes[name] for name in ("target_class", "region")]
-        part = part.assign({n: (("target_class", "region"), v.reshape(shape)) for n, v in numbers.items()})
+        by_face = part.per_image.transpose("image", *(dims := ("target_class", "region"))).to_numpy()
+        part = part.assign(mean_scores(by_face, dims, scores.attrs["seed"]))
         names = ("target_class", [f"{name}, {by} {value}" for name in part.class_name.values])
         parts[value] = part.assign_coords(class_name=names).assign_attrs(scores.attrs)
     return parts
