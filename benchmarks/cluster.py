@@ -24,7 +24,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.recording import UnitSummary
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed

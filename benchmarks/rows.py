@@ -24,7 +24,7 @@ from facexkit.measure.candidates import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.mask_exchange import MaskExchange
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed
 from facexkit.probe.attribution import attribute

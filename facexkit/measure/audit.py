@@ -128,7 +128,7 @@ def _labelled(
 def _measured(
     groups: Groups, tallies: list[Tally], weights: Iterator[np.ndarray], seed: int
 ) -> dict[str, tuple[Ends, Ends]]:
-    """Return metrics and gaps, each with the ends of its interval; and behind "_change" their changes from the first model's."""
+    """Return metrics and gaps with their intervals; and as "_change" their changes from the first model's."""
     whole = [tally.values(np.ones((1, len(tally.cell)))) for tally in tallies]
     value, trials = (np.concatenate(part) for part in zip(*whole, strict=True))
     parts = iter(lambda: list(islice(weights, AT_ONCE)), [])
@@ -141,7 +141,8 @@ def _measured(
     found = {"": ((value, low, high), gaps)}
     if len(tallies) > 1:
         both = zip(found[""], (drawn, groups.gaps(drawn)), strict=True)
-        found["_change"] = tuple((now - now[:1], *percentile_interval(again - again[:, :1])) for (now, *_), again in both)
+        changes = ((now - now[:1], *percentile_interval(again - again[:, :1])) for (now, *_), again in both)
+        found["_change"] = tuple(changes)
     return found
 
 

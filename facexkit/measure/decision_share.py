@@ -14,8 +14,9 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.measure.bootstrap import with_interval
 from facexkit.measure.interactions import interactions_of, largest_parts, turned_by
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import PerImage
 from facexkit.measure.share_interval import known_well, placebo, share_interval
 from facexkit.models.face_model import FaceModel
 from facexkit.models.outputs import Meaning
@@ -23,7 +24,6 @@ from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.exchange import FacePairs
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Rows
 
 ROUNDING = 1e-6
 """Margins that differ by a smaller share than this differ by float32 rounding alone."""
@@ -81,37 +81,32 @@ def decision_shares(
     if images < 2 or partners < 1:
         raise FacexkitError(f"decision share compares pairs of faces: images={images}, partners={partners} give none")
     images, walks = (min(images, QUICK), min(walks, QUICK)) if quick else (images, walks)
-    sample = draw_sample(model, faces, targets, images, seed, seam, PassOptions(**how))
+    sample = draw_sample(model, faces, targets, images, seed, PassOptions(**how), seam)
     drawn, orders = (part[:walks] for part in draw_pairs(len(sample.rows), partners, seed))
-    view = MaskView(REGIONS, model.image_size)
-    way = Walks(view, targets, sample.meaning, sample.margins[drawn[:, 0]], sample.second(drawn))
+    way = sample.walks(drawn)
 
     def enough() -> bool:
-        moved, _, _ = way.result()
-        return len(moved) >= LEAST and known_well(drawn[: len(moved)], moved, half_width)
+        pairs, _, moved, _ = way.result()
+        return len(pairs) >= LEAST and known_well(drawn[: len(pairs)], moved, half_width)
 
-    asked = FacePairs(sample.rows[drawn], orders, seam=seam)
-    about = {"shard": SHARD, "enough": enough, "note": sample.longest(len(drawn))}
-    run(model, faces, [way], sample.how, pairs=asked, **about)
-    walked = drawn[: len(way.result()[0])]
-    found = _results(way, walked, sample, targets, interactions)
-    return [one.assign_attrs(partners=partners, walks=len(walked), skipped=sample.skipped) for one in found]
+    walked, *seen = sample.show(way, drawn, orders=orders, shard=SHARD, enough=enough, note=sample.longest(len(drawn)))
+    attrs = {"partners": partners, "walks": len(walked), "skipped": sample.skipped}
+    found = (_result(sample, drawn[: len(walked)], *seen, k, interactions) for k in range(len(targets)))
+    return [one.assign_attrs(attrs) for one in found]
 
 
-def _results(way: Walks, walked: np.ndarray, sample: Sample, targets: list[int], interactions: int) -> list[xr.Dataset]:
-    """Return for each target what the walks say of it; for `interactions` more is shown to the model."""
-    moved, exchanged, off = way.result()
-    _, once = np.unique(np.sort(walked, 1), axis=0, return_index=True)
-    results = []
-    for k, target in enumerate(targets):
-        found = _shares(walked, moved[..., k], exchanged, sample, target)
-        found = found.assign(placebo(walked, moved[..., k], off[:, k], sample.margins[:, k]))
-        parts = largest_parts(found, max(1, interactions))
-        found = found.merge(turned_by(parts[0], sample, walked, moved[..., k], k))
-        if interactions > 1:
-            found = found.merge(interactions_of(parts, sample, walked[np.sort(once)], k))
-        results.append(found)
-    return results
+def _result(
+    sample: Sample, walked: np.ndarray, has: np.ndarray, moved: np.ndarray, off: np.ndarray, k: int, interactions: int
+) -> xr.Dataset:
+    """Return what the walks say of the sample's k-th target; for `interactions` more is shown to the model."""
+    found = _shares(walked, moved[..., k], has, sample, k)
+    found = found.assign(placebo(walked, moved[..., k], off[:, k], sample.margins[:, k]))
+    parts = largest_parts(found, max(1, interactions))
+    found = found.merge(turned_by(parts[0], sample, walked, moved[..., k], k))
+    if interactions > 1:
+        _, once = np.unique(np.sort(walked, 1), axis=0, return_index=True)
+        found = found.merge(interactions_of(parts, sample, walked[np.sort(once)], k))
+    return found
 
 
 @dataclass
@@ -122,7 +117,7 @@ class Sample:
     ----------
     rows, outputs, margins : (N,), (N, classes) and (N, targets).
     meaning, own_question : what the outputs mean, and whether each row asks the model its own question.
-    seconds : that the model needs for a face.
+    view : the regions' masks at the model's input size.
     """
 
     model: FaceModel
@@ -130,74 +125,81 @@ class Sample:
     rows: np.ndarray
     outputs: Tensor
     targets: list[int]
-    seam: int
     how: PassOptions
     skipped: list[str]
-    seconds: float
+    seam: int
 
     def __post_init__(self) -> None:
+        self.view = MaskView(REGIONS, self.model.image_size)
         self.own_question = self.model.at(self.rows) is not self.model
         self.meaning = self.model.meaning.settled(self.outputs)
         self.margins = np.stack([self.meaning.margin(self.outputs, target).numpy() for target in self.targets], 1)
 
-    def second(self, pairs: np.ndarray) -> np.ndarray | None:
-        """Return the margins (P, targets) of pairs' second faces, None where these answer the first ones' questions."""
-        return None if self.own_question else self.margins[pairs[:, 1]]
+    def show(
+        self, seen: Accumulator, pairs: np.ndarray, orders: np.ndarray | None = None, sets: np.ndarray | None = None,
+        **about: object,
+    ) -> tuple[np.ndarray, ...]:  # fmt: skip
+        """Exchange regions between pairs (P, 2) of the sample, see `FacePairs`, and return what `seen` kept of that."""
+        asked = FacePairs(self.rows[pairs], orders, sets, self.seam)
+        run(self.model, self.faces, [seen], self.how, pairs=asked, **about)
+        return seen.result()
+
+    def walks(self, pairs: np.ndarray) -> Walks:
+        """Return what counts the walks of pairs (P, 2); second faces answer the first ones' questions, where these have some."""
+        first, second = self.margins[pairs.T]
+        return Walks(self.view, self.targets, self.meaning, first, None if self.own_question else second)
 
     def longest(self, pairs: int) -> str:
-        """Return in words how long so many walks take at most, where the model runs here."""
-        seconds = pairs * (len(REGIONS) - 4) * self.seconds  # a face has about 15 regions
+        """Return in words how long so many walks take at most, where the model runs here; it is tried with noise."""
+        if self.how.client:
+            return ""
+        noise = self.model.test_images().repeat(max(1, self.how.batch_size // 2), 1, 1, 1)
+        start = time.perf_counter()
+        with torch.no_grad():
+            self.model.at(None)(noise).cpu()
+        seconds = pairs * (len(REGIONS) - 4) * (time.perf_counter() - start) / len(noise)  # a face has about 15 regions
         longest = f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(seconds, 1):.0f} s"
-        return "" if self.how.client else f", about {longest} at most"
+        return f", about {longest} at most"
 
 
 def draw_sample(
-    model: FaceModel, faces: FaceSet, targets: list[int], images: int, seed: int, seam: int, how: PassOptions
+    model: FaceModel, faces: FaceSet, targets: list[int], images: int, seed: int, how: PassOptions, seam: int = 0
 ) -> Sample:
     """Draw faces and ask the model about each."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(faces))[:images])
-    said, masked = Outputs(), MaskedFaces(MaskView(REGIONS, model.image_size))
-    skipped = run(model, faces, [said, masked], how, rows=chosen)
-    rows, outputs = said.result()
-    has = masked.result()
+    skipped = run(model, faces, [said := MaskedOutputs(MaskView(REGIONS, model.image_size))], how, rows=chosen)
+    rows, has, outputs = said.result()
     skipped += [f"{path}: it has no region mask" for path in faces.table.path.to_numpy(object)[rows[~has]]]
     rows, outputs = rows[has], torch.from_numpy(outputs[has])
     if len(rows) < 2:
         lacking = f"{faces.name!r} has {len(rows)} of {len(chosen)}"
         raise FacexkitError(f"decision share needs two faces with masks at least; {lacking}")
-    seconds = 0.0 if how.client else _seconds(model, faces, rows[: how.batch_size])
-    sample = Sample(model, faces, rows, outputs, targets, seam, how, skipped, seconds)
+    sample = Sample(model, faces, rows, outputs, targets, how, skipped, seam)
     if (np.ptp(sample.margins, axis=0) <= ROUNDING * abs(sample.margins).max(0)).any():
         raise FacexkitError(f"{model.name!r} decides alike for all drawn faces; there is no difference to share out")
     return sample
 
 
-def _seconds(model: FaceModel, faces: FaceSet, rows: np.ndarray) -> float:
-    """Return how long the model takes for a face, measured on a first batch."""
-    (batch,) = faces.batches(model.preprocess, len(rows), workers=0, rows=[rows])
-    start = time.perf_counter()
-    with torch.no_grad():
-        model.at(rows)(model.prepare(batch.images)).cpu()
-    return (time.perf_counter() - start) / len(rows)
+class MaskedOutputs(PerImage):
+    """The model's outputs (N, classes), and which images have a mask of a region that is not the background."""
 
-
-class MaskedFaces(Accumulator):
-    """Which images have a mask of a region that is not the background."""
+    outputs = True
 
     def __init__(self, view: MaskView) -> None:
+        super().__init__()
         self.view, self.masks = view, (view,)
-        self.kept = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
-        self.kept.take(batch.rows, has=batch.present[self.view][:, 1:].any(1).numpy())
-
-    def result(self) -> np.ndarray:
-        """Return bool (N,), by row."""
-        return self.kept.by_row("has")[0]
+        has = batch.present[self.view][:, 1:].any(1).numpy()
+        self.kept.take(batch.rows, has=has, outputs=batch.outputs.double().cpu().numpy())
 
 
-class Walks(Accumulator):
+class Walks(PerImage):
     """How far each region moves the margins of the targets on the way from one face to another.
+
+    It ends in the pairs' numbers; which pairs have which region, `has` (P, regions); c, `moved` (P, regions, targets), 0
+    where a pair lacks the region; and how far the margins between the two faces lie off the middle of the two, on average,
+    `off` (P, targets).
 
     Parameters
     ----------
@@ -209,9 +211,9 @@ class Walks(Accumulator):
     def __init__(
         self, view: MaskView, targets: list[int], meaning: Meaning, first: np.ndarray, second: np.ndarray | None
     ) -> None:
+        super().__init__()
         self.exchanges, self.masks = view, (view,)
         self.targets, self.meaning, self.first, self.second = targets, meaning, first, second
-        self.kept = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
         regions, outputs = batch.walk.regions.numpy(), batch.walk.outputs
@@ -220,20 +222,13 @@ class Walks(Accumulator):
         if self.second is not None:
             reached[every, last] = self.second[batch.rows]
         changes = np.diff(reached, axis=1, prepend=first[:, None])
-        moved = np.zeros(changes.shape)
         pair, step = np.nonzero(regions >= 0)
-        moved[pair, regions[pair, step]] = changes[pair, step]
-        has = np.zeros(regions.shape, bool)
-        has[pair, regions[pair, step]] = True
+        moved, has = np.zeros(changes.shape), np.zeros(regions.shape, bool)
+        moved[pair, regions[pair, step]], has[pair, regions[pair, step]] = changes[pair, step], True
         between = np.arange(regions.shape[1]) < last[:, None]
         middle = np.where(between[..., None], reached, 0).sum(1) / np.maximum(last, 1)[:, None]
         off = np.where(last[:, None] > 0, middle - (first + reached[every, last]) / 2, 0)
         self.kept.take(batch.rows, moved=moved, has=has, off=off)
-
-    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return of the pairs so far c (P, regions, targets), 0 where a pair lacks the region; which have which region; and
-        how far the margins between the two faces lie off the middle of the two, on average (P, targets)."""
-        return self.kept.by_row("moved", "has", "off")
 
 
 def draw_pairs(count: int, partners: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -254,27 +249,27 @@ def draw_pairs(count: int, partners: int, seed: int) -> tuple[np.ndarray, np.nda
     return np.concatenate(pairs), np.concatenate(orders)
 
 
-def _shares(pairs: np.ndarray, moved: np.ndarray, exchanged: np.ndarray, sample: Sample, target: int) -> xr.Dataset:
-    """Sum up pairs: `moved` (P, regions) = c, and which of them have which region."""
+def _shares(pairs: np.ndarray, moved: np.ndarray, exchanged: np.ndarray, sample: Sample, k: int) -> xr.Dataset:
+    """Sum up pairs: `moved` (P, regions) = c of the k-th target, and which of them have which region."""
     used, ends = np.unique(pairs, return_inverse=True)
     count, ends = len(used), ends.reshape(pairs.shape)
     toward, square, known = moved * moved.sum(1)[:, None], moved.sum(1) ** 2, exchanged.any(0)
     members = np.array([[region in parts for parts in UNIONS.values()] for region in REGIONS])
-    share, low, high = share_interval(ends, np.column_stack([toward, toward @ members]), square)
+    shares = np.stack(share_interval(ends, np.column_stack([toward, toward @ members]), square))
     part, has = np.zeros((count, len(REGIONS))), np.zeros((count, len(REGIONS)), bool)
     for end in ends.T:
         np.add.at(part, end, toward / 2)
         np.logical_or.at(has, end, exchanged)
-    values: dict[str, object] = {
+    own, union = np.split(shares, [len(REGIONS)], axis=1)
+    rows = sample.rows[used]
+    return xr.Dataset({
         "images": ("region", has.sum(0)),
-        "union_images": ("union", np.stack([has[:, own].any(1).sum() for own in members.T])),
+        "union_images": ("union", [has[:, parts].any(1).sum() for parts in members.T]),
         "per_image": (("image", "region"), np.where(known, part * count / square.sum(), np.nan)),
-        "output": ("image", sample.outputs[used, target].numpy()),
-    }
-    for end, row in (("", share), ("_low", low), ("_high", high)):
-        own, union = np.split(row, [len(REGIONS)])
-        values[f"score{end}"] = ("region", np.where(known, own, np.nan))
-        values[f"union_score{end}"] = ("union", np.where(known @ members, union, np.nan))
-    paths = sample.faces.table.path.to_numpy(object)[sample.rows[used]]
-    names = {"region": list(REGIONS), "union": list(UNIONS), "image": paths, "row": ("image", sample.rows[used])}
-    return xr.Dataset(values, names)
+        "output": ("image", sample.outputs[used, sample.targets[k]].numpy()),
+        **with_interval("score", "region", np.where(known, own, np.nan)),
+        **with_interval("union_score", "union", np.where(known @ members, union, np.nan)),
+    }, {
+        "region": list(REGIONS), "union": list(UNIONS), "image": sample.faces.table.path.to_numpy(object)[rows],
+        "row": ("image", rows),
+    })  # fmt: skip

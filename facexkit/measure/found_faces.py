@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from facexkit.errors import told
 from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.images import Letterboxed, upright_size
+from facexkit.measure.per_image import PerImage
 from facexkit.models.detector import VALUES, detector
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
+from facexkit.probe.accumulator import ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Arrays, Handed, Rows
+from facexkit.probe.state import Arrays
 from facexkit.probe.work import check_skipped
 
 BOX = ["left", "top", "right", "bottom"]
@@ -63,28 +63,10 @@ def find_faces(faces: FaceSet, smallest: float | None = None, detector_name: str
     return found
 
 
-class PerPicture(Accumulator):
-    """What there is of each picture, handed on shard by shard.
-
-    Parameters
-    ----------
-    hand : takes each shard's arrays, in row order; without it they are held.
-    """
-
-    without_images = True
-
-    def __init__(self, hand: Callable[[Arrays], object] | None = None) -> None:
-        self.kept = Handed(hand) if hand else Rows()
-
-    def result(self) -> tuple[np.ndarray, ...]:
-        """Return the rows, ascending, and what is held of each, by name."""
-        return self.kept.by_row("rows", *sorted({*self.kept.blocks} - {"rows"}))
-
-
-class FacesFound(PerPicture):
+class FacesFound(PerImage):
     """What a detector finds, `values` (15,) a face; and one row, `face` −1, for each picture without."""
 
-    outputs = True
+    outputs, without_images = True, True
 
     def update(self, batch: ProbedBatch) -> None:
         found = batch.outputs.double().cpu().numpy().reshape(len(batch.rows), -1, VALUES)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
+from facexkit.measure.bootstrap import with_interval
 from facexkit.measure.groups import CROSS
+from facexkit.measure.per_image import PerImage
 from facexkit.measure.share_interval import PARTS, share_interval
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
-from facexkit.probe.exchange import FacePairs
-from facexkit.probe.run import run
-from facexkit.probe.state import Rows
+from facexkit.probe.accumulator import ProbedBatch
 
 if TYPE_CHECKING:
     from facexkit.measure.decision_share import Sample
@@ -25,19 +25,15 @@ TURNED, TRIED = 4, 24
 """Pairs whose decision turned most: how many are kept, of how many that are tried."""
 
 
-class Exchanged(Accumulator):
-    """The model's outputs after each of some sets of regions was exchanged, float64 (P, S, classes)."""
+class Exchanged(PerImage):
+    """The model's outputs after each of some sets of regions was exchanged, float64 (P, S, classes), by pair."""
 
     def __init__(self, view: MaskView) -> None:
+        super().__init__()
         self.exchanges, self.masks = view, (view,)
-        self.kept = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
         self.kept.take(batch.rows, outputs=batch.walk.outputs.numpy())
-
-    def result(self) -> np.ndarray:
-        """Return the outputs by pair."""
-        return self.kept.by_row("outputs")[0]
 
 
 def largest_parts(found: xr.Dataset, most: int) -> list[str]:
@@ -66,8 +62,7 @@ def interactions_of(parts: list[str], sample: Sample, pairs: np.ndarray, place: 
     two = list(combinations(range(len(parts)), 2))
     asked = [(k,) for k in range(len(parts))] + two
     sets = np.array([np.any([np.isin(REGIONS, PARTS[parts[k]]) for k in own], 0) for own in asked])
-    outputs = torch.from_numpy(ask(sample, pairs, sets))
-    f = sample.meaning.margin(outputs, sample.targets[place]).numpy()
+    f = sample.meaning.margin(ask(sample, pairs, sets), sample.targets[place]).numpy()
     first = sample.margins[pairs[:, 0], place]
     alone, both = f[:, : len(parts)], f[:, len(parts) :]
     r, s = np.array(two).T
@@ -75,8 +70,7 @@ def interactions_of(parts: list[str], sample: Sample, pairs: np.ndarray, place: 
     way = sample.margins[pairs[:, 1], place] - first
     ends = (np.sqrt(np.clip(end, 0, None)) for end in share_interval(pairs, excess**2, way**2))
     names = [f"{parts[a]}{CROSS}{parts[b]}" for a, b in two]
-    values = {f"interaction{end}": ("together", own) for end, own in zip(("", "_low", "_high"), ends, strict=True)}
-    return xr.Dataset(values, {"together": names})
+    return xr.Dataset(with_interval("interaction", "together", ends), {"together": names})
 
 
 def turned_by(part: str, sample: Sample, pairs: np.ndarray, moved: np.ndarray, place: int) -> xr.Dataset:
@@ -96,7 +90,7 @@ def turned_by(part: str, sample: Sample, pairs: np.ndarray, moved: np.ndarray, p
     best = np.argsort(-abs(moved[:, own].sum(1)), kind="stable")
     _, firsts = np.unique(pairs[best, 0], return_index=True)
     tried = pairs[np.sort(best[np.sort(firsts)][:TRIED])]
-    outputs = torch.from_numpy(ask(sample, tried, np.stack([np.ones(len(REGIONS), bool), own])))
+    outputs = ask(sample, tried, np.stack([np.ones(len(REGIONS), bool), own]))
     shown = torch.cat([sample.outputs[tried[:, 0]][:, None], outputs], 1)
     said = shown if sample.own_question else sample.meaning.probabilities(shown.flatten(0, 1)).view(shown.shape)
     said = said[..., sample.targets[place]].numpy()
@@ -109,9 +103,6 @@ def turned_by(part: str, sample: Sample, pairs: np.ndarray, moved: np.ndarray, p
     return xr.Dataset(values, {"shown": ["face", "other", "exchanged"]})
 
 
-def ask(sample: Sample, pairs: np.ndarray, sets: np.ndarray) -> np.ndarray:
+def ask(sample: Sample, pairs: np.ndarray, sets: np.ndarray) -> Tensor:
     """Return the outputs (P, S, classes) after each of the sets of regions was exchanged in each pair of the sample."""
-    asked = Exchanged(MaskView(REGIONS, sample.model.image_size))
-    exchange = FacePairs(sample.rows[pairs], sets=sets, seam=sample.seam)
-    run(sample.model, sample.faces, [asked], sample.how, pairs=exchange)
-    return asked.result()
+    return torch.from_numpy(sample.show(Exchanged(sample.view), pairs, sets=sets)[1])

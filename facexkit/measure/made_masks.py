@@ -15,7 +15,8 @@ from facexkit.faces.formats import MASKS
 from facexkit.faces.images import encoded
 from facexkit.faces.landmarks import LandmarkMasks
 from facexkit.faces.masks import MaskFiles, Parser, class_regions
-from facexkit.measure.found_faces import PerPicture, find_faces, points_of
+from facexkit.measure.found_faces import find_faces, points_of
+from facexkit.measure.per_image import PerImage
 from facexkit.models.parser import FaceParser
 from facexkit.probe.accumulator import ProbedBatch
 from facexkit.probe.options import PassOptions
@@ -80,10 +81,10 @@ def hub_masks(name: str, faces: FaceSet, **how: object) -> tuple[MaskFiles, list
     return parsed_masks(FaceParser.hf(name), faces, **how)
 
 
-class MasksParsed(PerPicture):
+class MasksParsed(PerImage):
     """A parser's `classes` of every pixel, uint8 (S, S) a picture."""
 
-    outputs = True
+    outputs, without_images = True, True
 
     def update(self, batch: ProbedBatch) -> None:
         classes = batch.outputs.to("cpu").byte().numpy()

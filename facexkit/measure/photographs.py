@@ -19,7 +19,8 @@ from facexkit.faces.images import ImageFolder, encoded
 from facexkit.faces.listing import images_in
 from facexkit.faces.notes import by_group
 from facexkit.faces.spreadsheet import write_csv
-from facexkit.measure.found_faces import BOX, PerPicture, find_faces, points_of
+from facexkit.measure.found_faces import BOX, find_faces, points_of
+from facexkit.measure.per_image import PerImage
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
 from facexkit.probe.options import PassOptions
@@ -98,8 +99,10 @@ def align_faces(
     return FaceSet(aligned.table, ImageFolder(out), **kept)
 
 
-class Pictures(PerPicture):
+class Pictures(PerImage):
     """The pictures themselves, as the pass shows them, `pixels` uint8 (S, S, 3); the model does not run."""
+
+    without_images = True
 
     def update(self, batch: ProbedBatch) -> None:
         self.kept.take(batch.rows, pixels=batch.images.permute(0, 2, 3, 1).contiguous().cpu().numpy())

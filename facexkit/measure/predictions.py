@@ -11,30 +11,13 @@ import torch
 from facexkit.errors import FacexkitError, check_known, listed
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import wilson_interval
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.models.labels import answering, distinct_names
 from facexkit.models.outputs import Meaning
-from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Rows
-
-
-class Outputs(Accumulator):
-    """The model's outputs, one row an image, float64 (N, classes) in the order of the face set."""
-
-    outputs = True
-
-    def __init__(self) -> None:
-        self.kept = Rows()
-
-    def update(self, batch: ProbedBatch) -> None:
-        self.kept.take(batch.rows, outputs=batch.outputs.double().cpu().numpy())
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows, ascending, and their outputs."""
-        return self.kept.by_row("rows", "outputs")
 
 
 def predict(model: FaceModel, faces: FaceSet, **how: object) -> pd.DataFrame:
@@ -61,8 +44,7 @@ def _predicted(model: FaceModel, faces: FaceSet, how: Mapping[str, object]) -> t
         model, truth = answering_of(model, faces) if faces.target is not None else (model, None)
     except FacexkitError as error:
         unread = str(error)
-    outputs = Outputs()
-    skipped = run(model, faces, [outputs], PassOptions(**how))
+    skipped = run(model, faces, [outputs := Outputs()], PassOptions(**how))
     rows, values = outputs.result()
     table, meaning, names = faces.table.iloc[rows], model.meaning, np.array(model.class_names)
     said = torch.from_numpy(values)

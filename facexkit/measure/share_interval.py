@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from facexkit.faces.regions import REGIONS, UNIONS
-from facexkit.measure.bootstrap import LEVEL
+from facexkit.measure.bootstrap import LEVEL, with_interval
 from facexkit.measure.region_methods import one_class
 
 PARTS = {name: (name,) for name in REGIONS if not any(name in own for own in UNIONS.values())} | UNIONS
@@ -95,7 +95,7 @@ def known_well(pairs: np.ndarray, moved: np.ndarray, half_width: float, largest:
     return True
 
 
-def placebo(pairs: np.ndarray, moved: np.ndarray, off: np.ndarray, margins: np.ndarray) -> dict[str, float]:
+def placebo(pairs: np.ndarray, moved: np.ndarray, off: np.ndarray, margins: np.ndarray) -> dict[str, tuple]:
     """Return how far exchanges between two faces of one decision move it, which on average should be nowhere.
 
     With sign = that of the two faces' margins, and off = the mean margin of what lies between them on the walk less the
@@ -109,7 +109,7 @@ def placebo(pairs: np.ndarray, moved: np.ndarray, off: np.ndarray, margins: np.n
     sign = np.sign(margins[pairs])
     same = (sign[:, 0] == sign[:, 1]) & (sign[:, 0] != 0)
     if same.sum() < 3:
-        return dict.fromkeys(("placebo", "placebo_low", "placebo_high"), np.nan)
+        return with_interval("placebo", (), np.full(3, np.nan))
     lost = (sign[:, 0] * off / np.sqrt((moved.sum(1) ** 2).mean()))[same]
     ends = share_interval(pairs[same], lost[:, None], np.ones(len(lost)))
-    return {f"placebo{end}": float(value[0]) for end, value in zip(("", "_low", "_high"), ends, strict=True)}
+    return with_interval("placebo", (), (float(value[0]) for value in ends))

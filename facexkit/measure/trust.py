@@ -13,18 +13,16 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
-from facexkit.measure.decision_share import Walks, draw_pairs, draw_sample
+from facexkit.measure.bootstrap import with_interval
+from facexkit.measure.decision_share import draw_pairs, draw_sample
 from facexkit.measure.records import provenance
 from facexkit.measure.region_methods import one_class
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.share_interval import share_interval
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.exchange import FacePairs
 from facexkit.probe.options import PassOptions
 from facexkit.probe.progress import Progress, progress_bar
-from facexkit.probe.run import run
 
 DEPTHS = (0.33, 0.67, 1.0)
 """Shares of a model's weights that are made random, from the top."""
@@ -102,21 +100,19 @@ def exchange_curves(
     Dataset: curve (order, step); area, area_low, area_high (order), a 95 % interval; "random" is the last order.
     """
     target = model.class_index(target_class)
-    sample = draw_sample(model, faces, [target], min(len(faces), walks), seed, 0, PassOptions(**how))
+    sample = draw_sample(model, faces, [target], min(len(faces), walks), seed, PassOptions(**how))
     pairs, random_orders = (part[:walks] for part in draw_pairs(len(sample.rows), 2, seed))
     found = {}
     for name, first in {**orders, "random": None}.items():
         full = None if first is None else [*first, *(region for region in REGIONS if region not in first)]
         order = random_orders if full is None else np.tile([REGIONS.index(region) for region in full], (len(pairs), 1))
-        way = Walks(MaskView(REGIONS, model.image_size), [target], sample.meaning, sample.margins[pairs[:, 0]], sample.second(pairs))
-        run(model, faces, [way], sample.how, pairs=FacePairs(sample.rows[pairs], order))
-        moved, exchanged, _ = way.result()
-        met = order[exchanged.any(0)[order]].reshape(len(order), -1)  # what no pair has is no step
+        _, has, moved, _ = sample.show(sample.walks(pairs), pairs, orders=order)
+        met = order[has.any(0)[order]].reshape(len(order), -1)  # what no pair has is no step
         along = np.take_along_axis(moved[..., 0], met, 1).cumsum(1)
         d = along[:, -1:]
         found[name] = share_interval(pairs, np.column_stack([along, along.mean(1)]) * d, d[:, 0] ** 2)
-    ends = {f"area{end}": ("order", [own[k][-1] for own in found.values()]) for k, end in enumerate(("", "_low", "_high"))}
-    curve = np.stack([np.append(0.0, own[0][:-1]) for own in found.values()])
+    shares = np.stack([*found.values()], 1)
+    curve, ends = np.insert(shares[0, :, :-1], 0, 0.0, axis=1), with_interval("area", "order", shares[..., -1])
     made_by = provenance(model, faces, target_class=target, walks=len(pairs), seed=seed)
     return xr.Dataset({"curve": (("order", "step"), curve), **ends}, {"order": list(found)}, made_by)
 

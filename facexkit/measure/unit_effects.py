@@ -149,7 +149,7 @@ def _effects(counts: np.ndarray, seed: int) -> xr.Dataset:
 
 
 def _rates(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return of counts (n, groups, 2, 2), before and after: accuracy and gap, (2, 2, n), and the groups' accuracies (2, n, groups)."""
+    """Return of counts (n, groups, 2, 2) accuracy and gap, before and after, (2, 2, n), and by group (2, n, groups)."""
     images, right = counts.sum((2, 3)), np.stack([counts[:, :, 1].sum(2), counts[..., 1].sum(2)])
     with np.errstate(invalid="ignore"):
         by_group = right / images

@@ -20,7 +20,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.pairs import references
 from facexkit.measure.bootstrap import ENDS, REPLICATES, mean_scores, wilson_interval
 from facexkit.measure.gaps import GAPS, gap_interval, gap_sizes, q_values
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
 from facexkit.models.face_model import FaceModel
@@ -193,8 +193,9 @@ def error_rates(
         threshold = float(candidates[np.abs(fmr - fnmr).argmin()])
     accepted = similarity >= threshold
     kinds = {"different": same == 0, "same": same == 1, "fmr": (same == 0) & accepted, "fnmr": (same == 1) & ~accepted}
-    every, columns = pd.DataFrame(kinds), {"all": np.full(len(same), "all", object)} | {c: groups[c].to_numpy() for c in groups}
-    sums = pd.concat({c: every.groupby(of, observed=True).sum() for c, of in columns.items()}, names=["column", "value"])
+    every, columns = pd.DataFrame(kinds), {"all": np.full(len(same), "all")} | {c: groups[c].to_numpy() for c in groups}
+    parts = {column: every.groupby(own, observed=True).sum() for column, own in columns.items()}
+    sums = pd.concat(parts, names=["column", "value"])
     table = sums[["different", "same"]].copy()
     for name, kind in (("fmr", "different"), ("fnmr", "same")):
         failed, pairs = sums[name].to_numpy(), sums[kind].to_numpy()

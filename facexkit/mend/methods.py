@@ -20,7 +20,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import UNIONS
 from facexkit.measure.dissection import dissect
 from facexkit.measure.groups import group_labels
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.recording import record
 from facexkit.mend.lessons import Lessons
 from facexkit.models.face_model import FaceModel

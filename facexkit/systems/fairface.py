@@ -19,7 +19,7 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.cache import side_folder
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.spreadsheet import as_text, csv_bytes
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, ProbedBatch

@@ -19,7 +19,7 @@ from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.facex import scaled
 from facexkit.measure.photographs import Pictures
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.models.hubs import extra
 from facexkit.models.loading import SOURCES, Made, Wish, register_source

@@ -16,16 +16,16 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.attribution_maps import AttributionMaps
 from facexkit.measure.candidates import Candidates
-from facexkit.measure.decision_share import MaskedFaces, Walks
+from facexkit.measure.decision_share import MaskedOutputs, Walks
 from facexkit.measure.facex import HighImpactPatches, RegionScores
-from facexkit.measure.found_faces import FacesFound, PerPicture
+from facexkit.measure.found_faces import FacesFound
 from facexkit.measure.global_bias import UnitRange
 from facexkit.measure.interactions import Exchanged
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.made_masks import MasksParsed
 from facexkit.measure.mask_exchange import MaskExchange
+from facexkit.measure.per_image import Outputs, PerImage
 from facexkit.measure.photographs import Pictures
-from facexkit.measure.predictions import Outputs
 from facexkit.measure.recording import UnitSummary
 from facexkit.measure.tail_quantile import LowerBits, TailQuantile
 from facexkit.measure.unit_effects import UnitEffects
@@ -100,7 +100,7 @@ KINDS = {
     Candidates: lambda _: Candidates("layer", PATHS, 0.07, VIEW, 1 << 20),
     IoUTally: lambda _: IoUTally("layer", THRESHOLDS, VIEW, PATHS, "labelled", 4, EXCHANGE),
     Outputs: lambda _: Outputs(),
-    MaskedFaces: lambda _: MaskedFaces(VIEW),
+    MaskedOutputs: lambda _: MaskedOutputs(VIEW),
     Exchanged: lambda _: Exchanged(REGION_VIEW),
     Walks: lambda _: Walks(REGION_VIEW, [0, 2], Meaning(likely=False), margins(1), margins(2)),
     UnitSummary: lambda _: UnitSummary("layer", TABLE),
@@ -125,7 +125,7 @@ def test_every_accumulator_is_here():
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     own = {kind for kind in every_subclass(Accumulator) if kind.__module__.startswith("facexkit")}
-    assert own - {Accumulator, PerPicture} == set(KINDS)
+    assert own - {Accumulator, PerImage} == set(KINDS)
 
 
 def summed_up(kind, folder, shards, write):

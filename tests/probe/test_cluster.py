@@ -18,7 +18,7 @@ from facexkit.measure import recording
 from facexkit.measure.decision_share import decision_shares
 from facexkit.measure.dissection import dissect
 from facexkit.measure.facex import facex_scores
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.recording import record
 from facexkit.models.loading import load_model
 from facexkit.probe.options import PassOptions
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_costs_its_shards_only(client, model, faces, tmp
 LOCAL = """
 import psutil
 import facexkit as fx
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.measure.recording import record
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run

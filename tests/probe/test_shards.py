@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from facexkit.errors import FacexkitError
-from facexkit.measure.predictions import Outputs
+from facexkit.measure.per_image import Outputs
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 
