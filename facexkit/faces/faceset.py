@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from threading import current_thread, main_thread
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from facexkit.errors import FacexkitError, check_known, told
 from facexkit.faces.cores import cores
@@ -24,6 +24,10 @@ from facexkit.faces.preview import face_set_html
 
 MOST_DIGESTED = 2000
 """So many faces are read for a fingerprint."""
+
+Face = tuple[torch.Tensor, dict[MaskView, tuple[torch.Tensor, list[bool]]]]
+"""Pixels, uint8 (S, S, 3), and for each view what `MaskView.pack` and `present` return."""
+NO_IMAGES = torch.empty(0, 3, 0, 0, dtype=torch.uint8)
 
 
 class ImageSource(Protocol):
@@ -72,6 +76,7 @@ class FaceBatch:
         return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
 
+@dataclass(eq=False, repr=False)
 class FaceSet:
     """Faces with labels, groups and masks.
 
@@ -86,24 +91,21 @@ class FaceSet:
     source : what made the set (format, root, options), for the records.
     """
 
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        images: ImageSource,
-        masks: MaskSource | None = None,
-        *,
-        name: str,
-        target: str | None = None,
-        protected: Sequence[str] = (),
-        notes: Sequence[str] = (),
-        source: Mapping[str, object] | None = None,
-    ) -> None:
-        self.table = table.reset_index(drop=True)
-        self.images, self.masks, self.name = images, masks, name
-        self.notes, self.source = list(notes), dict(source or {})
-        self.target, self.protected = target, tuple(protected)
+    table: pd.DataFrame
+    images: ImageSource
+    masks: MaskSource | None = None
+    _: KW_ONLY
+    name: str
+    target: str | None = None
+    protected: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    source: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        self.table, self.protected = self.table.reset_index(drop=True), tuple(self.protected)
+        self.notes, self.source = list(self.notes), dict(self.source or {})
         self._fingerprint: tuple[tuple, str] = (), ""
-        check_known("label column", [*([target] if target else []), *self.protected], self.table.columns)
+        check_known("label column", [*([self.target] if self.target else []), *self.protected], self.table.columns)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -188,35 +190,28 @@ class FaceSet:
         remember : how many decoded faces each process keeps, for rows that come more than once.
         """
         if masks and self.masks is None:
-            raise FacexkitError(
-                f"the face set {self.name!r} has no masks; load it with masks=FOLDER, 'landmarks' or a face parser"
-            )
+            raise FacexkitError(f"the face set {self.name!r} has no masks; load it with masks=FOLDER, 'landmarks' or a face "
+                                "parser")  # fmt: skip
         if rows is None:
             rows = np.split(np.arange(len(self)), range(batch_size, len(self), batch_size))
         if workers is None:
             workers = 0 if len(rows) <= 2 else min(cores(), 8)
         from_thread = workers and current_thread() is not main_thread()  # where a fork would copy locks that are held
         loader = DataLoader(
-            _Decoder(self, Geometry.of(image_size), tuple(masks), remember),
+            range(len(self)),
             batch_sampler=[list(map(int, batch)) for batch in rows],
             num_workers=workers,
             generator=torch.Generator(),  # its own: the loader draws from it, and everybody's numbers stay as they were
-            collate_fn=_collate,
+            collate_fn=_Decoder(self, Geometry.of(image_size), tuple(masks), remember),
             pin_memory=pin_memory,
             multiprocessing_context="forkserver" if from_thread else None,
         )
-        try:
+        killed = (RuntimeError, ConnectionError) if workers else ()  # one of torch's processes
+        with told(f"decoding {self.name!r} stopped", "if memory is short, take fewer workers=", killed):
             for batch in loader:
                 if isinstance(batch, FacexkitError):
                     raise batch
                 yield batch
-        except (RuntimeError, ConnectionError) as error:
-            if not workers:
-                raise
-            # one of torch's processes was killed
-            raise FacexkitError(
-                f"decoding {self.name!r} stopped: {str(error).splitlines()[0]}; if memory is short, take fewer workers="
-            ) from error
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the table or with the content of the images or masks.
@@ -235,49 +230,41 @@ class FaceSet:
         return self._fingerprint[1]
 
 
-class _Decoder(Dataset):
-    """One face at a time, decoded and resized, for the DataLoader's workers."""
+class _Decoder:
+    """Decodes and resizes the faces of a batch, in the DataLoader's workers."""
 
     def __init__(self, faces: FaceSet, seen: Geometry, views: tuple[MaskView, ...], remember: int) -> None:
-        self.paths = faces.table.path.tolist()
-        self.images, self.masks = faces.images, faces.masks
+        self.paths, self.images, self.masks = faces.table.path.tolist(), faces.images, faces.masks
         self.seen, self.views, self.remember = seen, views, remember
-        self.known: dict[int, tuple] = {}
+        self.known: dict[int, Face | str] = {}
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, row: int) -> tuple | FacexkitError:
-        found = self.known.get(row) or self._decoded(row)
-        if len(self.known) < self.remember:
-            self.known[row] = found
-        return found
-
-    def _decoded(self, row: int) -> tuple | FacexkitError:
-        path = self.paths[row]
+    def __call__(self, rows: list[int]) -> FaceBatch | FacexkitError:
         try:
-            image = self.seen.picture(self.images.read(path))
-            pixels = torch.from_numpy(np.array(image))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            return row, path, str(error) or type(error).__name__
-        try:
-            masks = self.seen.masks(self.masks.read(path)) if self.views else {}
-            masks = masks if set(masks) - {"background"} else {}  # where all is background there is no face mask
+            faces = [(row, self._kept(row)) for row in rows]
         except FacexkitError as error:
             return error  # raised by `batches`: an error that crosses from a worker would bring its traceback along
-        return row, pixels, {view: (torch.from_numpy(view.pack(masks)), view.present(masks)) for view in self.views}
+        good = [(row, *face) for row, face in faces if not isinstance(face, str)]
+        views = {view: [masks[view] for _, _, masks in good] for view in self.views if good}
+        return FaceBatch(
+            rows=np.array([row for row, _, _ in good], np.int64),
+            images=torch.stack([pixels for _, pixels, _ in good]).permute(0, 3, 1, 2) if good else NO_IMAGES,
+            masks=PackedMasks({view: torch.stack([packed for packed, _ in own]) for view, own in views.items()}),
+            present={view: torch.tensor([present for _, present in own]) for view, own in views.items()},
+            skipped=[(row, self.paths[row], face) for row, face in faces if isinstance(face, str)],
+        )
 
+    def _kept(self, row: int) -> Face | str:
+        face = self.known.get(row) or self._decoded(self.paths[row])
+        if len(self.known) < self.remember:
+            self.known[row] = face
+        return face
 
-def _collate(items: list[tuple | FacexkitError]) -> FaceBatch | FacexkitError:
-    for item in items:
-        if isinstance(item, FacexkitError):
-            return item
-    good = [item for item in items if not isinstance(item[1], str)]
-    images, views = [image for _, image, _ in good], good[0][2] if good else ()
-    return FaceBatch(
-        rows=np.array([row for row, _, _ in good], np.int64),
-        images=torch.stack(images).permute(0, 3, 1, 2) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
-        masks=PackedMasks({view: torch.stack([masks[view][0] for _, _, masks in good]) for view in views}),
-        present={view: torch.tensor([masks[view][1] for _, _, masks in good]) for view in views},
-        skipped=[item for item in items if isinstance(item[1], str)],
-    )
+    def _decoded(self, path: str) -> Face | str:
+        """Return the pixels of a face and its masks in each view, or why it cannot be decoded."""
+        try:
+            pixels = torch.from_numpy(np.array(self.seen.picture(self.images.read(path))))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            return str(error) or type(error).__name__
+        masks = self.seen.masks(self.masks.read(path)) if self.views else {}
+        masks = masks if set(masks) - {"background"} else {}  # where all is background there is no face mask
+        return pixels, {view: (torch.from_numpy(view.pack(masks)), view.present(masks)) for view in self.views}

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from facexkit.arguments import PASSED, check_argument, kind_of
+from facexkit.arguments import PASSED, check_argument, checked, kind_of
 from facexkit.errors import FacexkitError, check_known
-from facexkit.faces.address import Address, Place, is_file, is_folder, place_at
+from facexkit.faces.address import Address, is_file, is_folder, place_at
 from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import clean, distinct
 from facexkit.faces.listing import place_files
 from facexkit.faces.masks import SCATTERED, MaskFiles, Parser, compared, mask_folder, order_of, scatter
-from facexkit.faces.notes import by_group, rows_named
+from facexkit.faces.notes import by_group, refuse, rows_named
 from facexkit.registry import Registry
 
 
@@ -73,6 +72,7 @@ def register_format(name: str) -> Callable[[Reader], Reader]:
     return FORMATS.register(name)
 
 
+@checked
 def load_faces(
     format: str,
     root: str | Path | None = None,
@@ -111,15 +111,12 @@ def load_faces(
     FacexkitError
         with the file and the row, for input that is missing, contradictory or outside `root`.
     """
-    protected = (protected,) if isinstance(protected, str) else tuple(protected)
     read = FORMATS.find(format, "Add your own with fx.register_format.")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
-        raise FacexkitError(f"limit is {limit!r}; it is a number of faces from 1 on, or None for all")
     how = {name: options.pop(name) for name in PASSED if name in options}
     find = {True: "largest", "yes": "largest", False: None, "no": None}.get(find, find)
     given = {"root": root, "annotations": annotations, **options}
     given = {name: value for name, value in given.items() if value is not None}
-    reading = read(**_arguments(format, read, given, target))
+    reading = read(**_arguments(format, read, {**given}, target))
     table, notes = _check_table(reading, limit)
     asked = {"find": find, "margin": margin, "mask_classes": mask_classes, "limit": limit}
     faces = FaceSet(
@@ -164,9 +161,8 @@ def _arguments(format: str, read: Reader, given: dict[str, object], target: str 
     for name, parameter in parameters.items():
         if name not in given and parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             raise FacexkitError(f"format {format!r} needs {name}=…")
-    given = dict(given) | ({"target": target} if target and "target" in parameters else {})
-    for name in given.keys() & {"root", "annotations"}:
-        given[name] = _place(name, given[name])
+    given |= {"target": target} if target and "target" in parameters else {}
+    given |= {name: place_at(given[name]) for name in ("root", "annotations") if name in given}
     root = given.get("root", Path())
     if not is_folder(root):
         raise FacexkitError(f"root {root} is no folder; give the folder that the images' paths are relative to")
@@ -179,12 +175,6 @@ def _arguments(format: str, read: Reader, given: dict[str, object], target: str 
     return given
 
 
-def _place(name: str, place: object) -> Place:
-    if not isinstance(place, (str, os.PathLike)):
-        raise FacexkitError(f"{name} is a {type(place).__name__}; give the path as text or as a Path")
-    return place_at(place)
-
-
 def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, list[str]]:
     """Check the paths of a reading; return the rows that are taken, and notes on what was changed or is lacking."""
     place = reading.file or getattr(reading.images, "root", "the format")
@@ -193,9 +183,8 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
     if not len(table):
         raise FacexkitError(f"{place} lists no image")
     for column in reading.image_columns:
-        if (empty := table[column].isna() | (table[column] == "")).any():
-            rows = rows_named(table[column][empty])
-            raise FacexkitError(f"{place}: {rows} without an image; name one or take the row out")
+        empty = table[column].isna() | (table[column] == "")
+        refuse(table[column][empty], f"{place}: rows without an image", "name one or take the row out")
         table[column] = table[column].astype(str).map(posixpath.normpath)
     for column in table.columns.drop([*reading.image_columns]):
         table[column], more = clean(table[column], table.path)
@@ -203,21 +192,16 @@ def _check_table(reading: Reading, limit: int | None) -> tuple[pd.DataFrame, lis
     if table.path.duplicated().any() and (repeated := table.duplicated()).any():
         notes.append(f"{repeated.sum()} rows repeat an earlier one and are left out: {rows_named(table.path[repeated])}")
         table = table[~repeated]
-    _once(table, reading, place)
     table = table.iloc[:limit].copy()
     for column in reading.image_columns if isinstance(reading.images, ImageFolder) else ():
         table[column], more = place_files(table[column], reading.images.root, place)
         notes += more
-    _once(table, reading, place)
+    twice = table[[*reading.image_columns]].duplicated()
+    refuse(table.path[twice], f"{place}: images with two rows of different labels", "keep one")
     for column in table.columns[table.isna().any()]:
         lacking = table.path[table[column].isna()]
         notes.append(f"column {column!r} has no value in {len(lacking)} of {len(table)} rows: {rows_named(lacking)}")
     return table, notes
-
-
-def _once(table: pd.DataFrame, reading: Reading, place: object) -> None:
-    if (twice := table[[*reading.image_columns]].duplicated()).any():
-        raise FacexkitError(f"{place}: images with two rows of different labels: {rows_named(table.path[twice])}; keep one")
 
 
 def _own_masks(masks: object, reading: Reading, faces: FaceSet, order: Sequence[str] | None) -> MaskSource | None:
@@ -227,11 +211,11 @@ def _own_masks(masks: object, reading: Reading, faces: FaceSet, order: Sequence[
     if masks is None and reading.masks is None and images:
         root = images.root.resolve()
         beside = root.parent / f"{root.name}-mask-anno"
-        masks = beside if is_folder(beside) else None
+        reading.masks = partial(mask_folder, beside) if is_folder(beside) else None
     if masks is None:
         source = reading.masks(paths) if callable(reading.masks) else reading.masks
-    elif isinstance(masks, (str, Path, Address)):
-        source = mask_folder(place_at(str(masks)), paths)
+    elif isinstance(masks, (str, Path)):
+        source = mask_folder(place_at(masks), paths)
     elif hasattr(masks, "read") and hasattr(masks, "names"):
         source = masks
     else:

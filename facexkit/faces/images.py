@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+from PIL.Image import Transpose
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.address import Address, Place
@@ -22,7 +23,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "H
 """What is decoded, by a file's content, where Pillow can (HEIF with its plug-in); others, EPS above all, are handed to
 programs, or are seldom tested."""
 
-TURNS = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+TURNS = {5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 """How the EXIF orientations that exchange width and height turn the stored pixels upright."""
 
 

@@ -201,12 +201,11 @@ def inside(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB").convert("L")) > 0 if opaque.all() else opaque
 
 
-def order_of(classes: str | Sequence[str] | None) -> tuple[str, ...] | None:
+def order_of(classes: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the region of each value in index PNGs, of an order by name or as it is listed; None for the format's own."""
     if classes is None:
         return None
-    texts = [classes] if isinstance(classes, str) else classes
-    names = tuple(name.strip() for text in texts for name in text.split(","))
+    names = tuple(name.strip() for text in classes for name in text.split(","))
     if len(names) == 1:
         check_known("order of mask classes", names, ORDERS)
         return ORDERS[names[0]]

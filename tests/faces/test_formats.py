@@ -229,9 +229,9 @@ def test_limit_takes_the_first_rows_and_asks_for_no_more(csv_set):
     ({"format": "csv", "root": ".", "annotations": "no.csv"}, "no annotation file no.csv"),
     ({"format": "csv", "root": ".", "annotations": "x.csv", "image_colum": "img"}, "did you mean 'image_column'"),
     ({"format": "synthetic", "root": "."}, "unknown option of format 'synthetic' 'root'"),
-    ({"format": "synthetic", "limit": 0}, "limit is 0"),
-    ({"format": "synthetic", "limit": -3}, "limit is -3"),
-    ({"format": "synthetic", "limit": "10"}, "limit is '10'"),
+    ({"format": "synthetic", "limit": 0}, "limit cannot be 0"),
+    ({"format": "synthetic", "limit": -3}, "limit cannot be -3"),
+    ({"format": "synthetic", "limit": "10"}, "limit cannot be '10'"),
     ({"format": "synthetic", "protected": "gendre"}, "unknown label column 'gendre'; did you mean 'gender'"),
     ({"format": "synthetic", "masks": 3}, "masks is a int"),
     ({"format": "synthetic", "masks": "nowhere"}, "no mask folder nowhere"),
@@ -261,7 +261,7 @@ def test_bad_arguments_say_what_to_do(tmp_path, monkeypatch, arguments, message)
     ("img,y\nC:\\x.jpg,2\n", "paths that leave the root"),
     ("img,y\n..\\x.jpg,2\n", "paths that leave the root"),
     ("img,y\na.jpg,1\nz.jpg,1\nsub/q.jpg,2\n", "2 of 3 images are not under"),
-    ("img,y\na.jpg,1\n,1\n", "row 2 (nan) without an image"),
+    ("img,y\na.jpg,1\n,1\n", "rows without an image: row 2 (nan)"),
 ])  # fmt: skip
 def test_a_bad_csv_is_refused_with_file_and_row(csv_set, text, message):
     places = csv_set(text)

@@ -29,7 +29,7 @@ def test_columns_are_read_by_their_place_and_a_probe_may_come_twice(csv_set):
         (GOOD.replace("c.jpg;0;m", "c.jpg;;m"), r"row 2 \(c.jpg\), column 'label': nan is neither 1"),
         (GOOD.replace("a.jpg;c", "gone.jpg;c"), r"labels.csv: 1 of 3 images are not under .*row 2 \(gone.jpg\)"),
         (GOOD.replace("a.jpg;c", "../a.jpg;c"), r"labels.csv: paths that leave the root: row 2 \(../a.jpg\)"),
-        (GOOD.replace("c.jpg;b", ";b"), r"labels.csv: row 3 \(nan\) without an image"),
+        (GOOD.replace("c.jpg;b", ";b"), r"labels.csv: rows without an image: row 3 \(nan\)"),
         (GOOD.replace("a.jpg;c.jpg;0", "a.jpg;b.jpg;0"), "labels.csv, rows 1 and 2: a.jpg and b.jpg are one person"),
         ("a.jpg,b.jpg,1\na.jpg,c.jpg,0\n", "line 1 is a.jpg, b.jpg, 1, and a.jpg is an image, no column"),
         ("first,second\na.jpg,b.jpg\n", "it names the columns: reference image, probe image"),
