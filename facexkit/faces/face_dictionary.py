@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, listed
 from facexkit.faces.address import is_file, leaves
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import label_table
 from facexkit.faces.listing import images_in
 from facexkit.faces.masks import MaskFiles, inside
-from facexkit.faces.notes import left_out
+from facexkit.faces.notes import left_out, refuse
 from facexkit.faces.regions import FACE_DICTIONARY
 
 LABEL_FILES = ("Attributes.csv", "Action_Units.csv", "Parts.csv")
@@ -47,30 +47,24 @@ def read_face_dictionary(root: Path) -> Reading:
     that are in no such folder have no value there. Names are relative to the root.
     """
     files: dict[str, dict[str, str]] = {}
-    notes: list[str] = []
     lacking = [name for name in (*LABEL_FILES, GLOBAL_FOLDER) if not (root / name).exists()]
-    for name in LABEL_FILES:
-        if name not in lacking:
-            _read_labels(root, root / name, files)
+    notes = [f"{root} has no {', '.join(lacking)}"] if lacking else []
+    for name in [name for name in LABEL_FILES if name not in lacking]:
+        _read_labels(root, root / name, files)
     masks = ConceptMasks(root, files, any_shape=True)
     found = images_in(root, GLOBAL_FOLDER, notes)
     paths = [path for path in found if path.count("/") >= 3]
     if not files and not paths:
         raise FacexkitError(f"{root} has none of {', '.join(LABEL_FILES)} and no {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/")
-    local = [{"path": path} | {c: int(c in labels) for c in masks.names} for path, labels in files.items()]
-    rows = {path: row for path, row in zip(files, local, strict=True)}
+    rows = {path: {"path": path} | {c: int(c in files.get(path, ())) for c in masks.names} for path in [*files, *paths]}
     for path in paths:
         _, attribute, group, *_ = path.split("/")
-        rows.setdefault(path, {"path": path} | dict.fromkeys(masks.names, 0))[_plain(attribute)] = _plain(group)
+        rows[path][_plain(attribute)] = _plain(group)
     groups = {_plain(path.split("/")[1]) for path in paths}
     if both := groups & {"path", *masks.names} or {"path"}.intersection(masks.names):
-        listed = ", ".join(sorted(both))
-        raise FacexkitError(f"{root}: two columns would be called {listed}; rename the folder or the masks")
-    if len(paths) < len(found):
-        loose = f"images do not lie in {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/"
-        notes.insert(0, left_out([path for path in found if path.count("/") < 3], loose))
-    if lacking:
-        notes.insert(0, f"{root} has no {', '.join(lacking)}")
+        raise FacexkitError(f"{root}: two columns would be called {listed(sorted(both))}; rename the folder or the masks")
+    if loose := [path for path in found if path.count("/") < 3]:
+        notes.append(left_out(loose, f"images do not lie in {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/"))
     return Reading(pd.DataFrame(rows.values()), ImageFolder(root), masks if files else None, notes=notes)
 
 
@@ -79,13 +73,11 @@ def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> No
     table = label_table(file, "image", ",")
     if "labels" not in table:
         raise FacexkitError(f"{file} has no column 'labels'; a Face Dictionary's columns are image and labels")
-    every = table.labels.astype(object).where(table.labels.notna(), "")
-    for row, (image, labels) in enumerate(zip(table.path, every, strict=True), 1):
-        if pd.isna(image):
-            raise FacexkitError(f"{file}, row {row}: no image is named; name one or take the row out")
+    refuse(table.path[table.path.isna()], f"{file}: rows without an image", "name one or take the row out")
+    for row, (image, labels) in enumerate(zip(table.path, table.labels.map(str, "ignore").fillna(""), strict=True), 1):
         concepts = files.setdefault(PurePosixPath(_slashed(image)).as_posix(), {})
         here = f"{file}, row {row} ({image})"
-        for label in filter(None, map(_slashed, str(labels).split(";"))):
+        for label in filter(None, map(_slashed, labels.split(";"))):
             concept = PurePosixPath(label).stem
             if leaves(root, label):
                 raise FacexkitError(f"{here}: mask {label} leaves {root}; paths are relative to it")

@@ -95,14 +95,12 @@ def _table(file: Path, rows: Sequence[tuple[int, Sequence[str]]], advice: str) -
 def _values(cells: np.ndarray) -> pd.Series:
     """Return a column as numbers, as True and False, or as the text that is written; NaN where there is no value."""
     written = pd.Series(cells, dtype=object)
-    if not len(written):
-        return written
     stripped = written.str.strip()
     there = ~stripped.isin(NO_VALUE)
     given = stripped[there]
     if len(given) and given.str.fullmatch(NUMBER).all():
         return pd.to_numeric(stripped.where(there))
-    if len(given) == len(written) and given.isin(["True", "False"]).all():
+    if len(given) and there.all() and given.isin(["True", "False"]).all():
         return given == "True"
     return written.where(there).infer_objects()
 
@@ -166,8 +164,7 @@ def clean(labels: pd.Series, paths: pd.Series) -> tuple[pd.Series, list[str]]:
 def _range_of(date: str) -> str:
     """Return the range of which a spreadsheet made a date: 9-Mar and Mar-9 were 3-9."""
     parts = re.split(r"[-. ]+", date.lower())
-    numbers = sorted(MONTHS.index(part[:3]) + 1 if part[0].isalpha() else int(part) for part in parts)
-    return f"{numbers[0]}-{numbers[1]}"
+    return "-".join(map(str, sorted(MONTHS.index(part[:3]) + 1 if part[0].isalpha() else int(part) for part in parts)))
 
 
 def _looks(label: str) -> str:
@@ -190,11 +187,8 @@ def read_text(file: Path) -> str:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # a spreadsheet's "Unicode text"
         with told(f"{file} begins as UTF-16 and goes on otherwise", "save it as UTF-8", UnicodeDecodeError):
             content = content.decode("utf-16").encode()
-    try:
-        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")
-    except UnicodeDecodeError as error:
-        text, wrong = "", len(content) - len(error.object) + error.start
-    if wrong >= 0:
-        line, byte = content.count(b"\n", 0, wrong) + 1, content[wrong]
+    text = content.decode("utf-8-sig", "surrogateescape")
+    if wrong := re.search("[\0\udc80-\udcff]", text):
+        line, byte = text.count("\n", 0, wrong.start()) + 1, ord(wrong[0]) & 0xFF
         raise FacexkitError(f"{file}, line {line}: the byte {byte:#04x} is no text in UTF-8; save it as UTF-8")
     return text

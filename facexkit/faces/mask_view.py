@@ -88,7 +88,8 @@ class MaskView:
                 whole[pixels.shape] = whole.get(pixels.shape, 0) | table.take(pixels, 1)
         for bits in whole.values():
             bits = _through(bits, self.through) if self.through else bits
-            out |= _any(bits, *map(_windows, map(_antialias, bits.shape[1:], shape)))
+            touched = (_weights(length, size) > 0 for length, size in zip(bits.shape[1:], shape, strict=True))
+            out |= _any(bits, *map(_windows, touched))
         return out.view(np.int32)
 
     def unpack(self, packed: Tensor) -> Tensor:
@@ -183,21 +184,16 @@ def _nearest(length: int, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _antialias(length: int, size: int) -> np.ndarray:
-    """Return which of `length` places torch's antialiased bilinear filter touches for each of `size`: bool."""
-    places = torch.eye(length)[None, :, None]
-    return F.interpolate(places, (1, size), mode="bilinear", antialias=True)[0, :, 0].T.numpy() > 0
+def _weights(length: int, size: int, kind: torch.dtype = torch.float32) -> np.ndarray:
+    """Return the weights of `length` places for each of `size` in the antialiased bilinear filter: (size, length)."""
+    places = torch.eye(length, dtype=kind)[None, :, None]
+    return F.interpolate(places, (1, size), mode="bilinear", antialias=True)[0, :, 0].T.numpy()
 
 
 @lru_cache(maxsize=64)
-def _pillow(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pillow(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the windows of Pillow's bilinear filter, its weights there, and the windows of those that are sure."""
-    scale = length / size
-    reach, centre = max(scale, 1.0), (np.arange(size)[:, None] + 0.5) * scale
-    places = np.arange(length)
-    inside = (places >= (centre - reach + 0.5).astype(int)) & (places < (centre + reach + 0.5).astype(int))
-    weights = np.where(inside, np.maximum(1 - np.abs((places - centre + 0.5) * (1 / reach)), 0), 0)
-    weights = weights / weights.sum(1, keepdims=True)
+    weights = _weights(length, size, torch.float64)
     units = (weights * (1 << FRACTION) + 0.5).astype(np.int64)
     windows, sure = _windows(units > 0), weights >= SURE
     own = np.arange(windows.shape[1]) < (units > 0).sum(1)[:, None]

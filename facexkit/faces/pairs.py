@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from facexkit.errors import FacexkitError, check_known
+from facexkit.faces.address import is_file
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import FORMATS, Reading, register_format
 from facexkit.faces.images import ImageFolder
@@ -39,9 +39,10 @@ def read_pairs(
     if (root is None) != (annotations is None):
         raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
     if root and annotations:
-        lines = [*read_text(annotations).splitlines(), ""]
-        published = COUNTS.fullmatch(lines[0].strip()) or PAIR.fullmatch(lines[0].strip())
-        table = _published_pairs(annotations, lines, root) if published else _pair_table(annotations)
+        first = read_text(annotations).partition("\n")[0].strip()
+        published = COUNTS.fullmatch(first) or PAIR.fullmatch(first)
+        below = "lfw/" if (root / "lfw").is_dir() else ""
+        table = _published_pairs(annotations, below) if published else _pair_table(annotations)
         reading = Reading(table, ImageFolder(root), file=annotations)
     else:
         how = {"pictures_per_identity": pictures_per_identity, "cue": cue, "split": split, "seed": seed}
@@ -54,16 +55,12 @@ def read_pairs(
 @register_format("rfw")
 def read_rfw(root: Path) -> Reading:
     """RFW as published: `txts/RACE/RACE_pairs.txt` and `data/RACE/NAME/NAME_0001.jpg`, below `test/` or the root; `race`."""
-    root_of = root / "test" if (root / "test").is_dir() else root
-    files = sorted(root_of.glob("txts/*/*_pairs.txt"))
+    below = "test/" if (root / "test").is_dir() else ""
+    files = sorted(root.glob(f"{below}txts/*/*_pairs.txt"))
     if not files:
         raise FacexkitError(f"{root} has no txts/RACE/RACE_pairs.txt; give the folder that has txts/ and data/ as root")
-    tables = []
-    for file in files:
-        race = file.parent.name
-        table = _published_pairs(file, read_text(file).splitlines(), root_of / "data" / race)
-        below = (root_of / "data" / race).relative_to(root).as_posix()
-        tables.append(table.assign(race=race, path=f"{below}/" + table.path, reference=f"{below}/" + table.reference))
+    races = [file.parent.name for file in files]
+    tables = [_published_pairs(file, f"{below}data/{race}/").assign(race=race) for file, race in zip(files, races, strict=True)]
     table = pd.concat(tables, ignore_index=True)
     return Reading(table, ImageFolder(root), file=files[0], image_columns=("path", "reference"))
 
@@ -77,8 +74,8 @@ def read_bfw(root: Path, annotations: Path | None = None) -> Reading:
     table = read_table(file)
     check_known("column of BFW's data table", ["p1", "p2", "label"], table.columns, f"(columns of {file})")
     first = str(table.p1.iloc[0]) if len(table) else ""
-    folders = sorted(folder for folder in root.iterdir() if (folder / first).is_file())
-    below = "" if (root / first).is_file() or not folders else f"{folders[0].name}/"
+    places = ("", *(f"{folder.name}/" for folder in sorted(root.glob("*"))))
+    below = next((place for place in places if is_file(root / f"{place}{first}")), "")
     names = {"att2": "group", "g2": "gender", "e2": "ethnicity", "fold": "fold"}
     own = pd.DataFrame({"reference": below + table.p1.astype(str), "path": below + table.p2.astype(str), "same": table.label})
     groups = table[[name for name in names if name in table]].rename(columns=names)
@@ -106,32 +103,26 @@ def _pair_table(file: Path) -> pd.DataFrame:
     return _checked(table, file, names[2])
 
 
-def _checked(table: pd.DataFrame, file: Path, column: str) -> pd.DataFrame:
-    """Return the table of pairs with `same` as 0 or 1; an error where it is neither, or where pairs contradict."""
-    same = table[["same"]].set_axis([column], axis=1)
-    table["same"] = two_valued(same, (0, 1), lambda row: f"{file}, row {row + 1} ({table.path[row]})")
-    table = table[["path", "reference", "same", *table.columns.drop(["path", "reference", "same"])]]
-    _check_pairs(table, file)
-    return table
-
-
-def _published_pairs(file: Path, lines: Sequence[str], root: Path) -> pd.DataFrame:
-    """Read LFW's and RFW's lists: NAME i j, one person, or NAME i OTHER j, two; images are NAME/NAME_000i.jpg."""
-    rows, below = [], "lfw/" if (root / "lfw").is_dir() else ""
-    for number, line in enumerate(lines, 1):
+def _published_pairs(file: Path, below: str) -> pd.DataFrame:
+    """Read LFW's and RFW's lists: NAME i j, one person, or NAME i OTHER j, two; images are NAME/NAME_000i.jpg below a folder."""
+    rows = []
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if line.strip() and not (number == 1 and COUNTS.fullmatch(line.strip())):
             if not (pair := PAIR.fullmatch(line.strip())):
                 raise FacexkitError(f"{file}, line {number}: {line!r} is neither NAME i j nor NAME i OTHER j; mend it")
             name, first, other, second = pair.groups()
             reference, probe = (f"{below}{who}/{who}_{int(k):04d}.jpg" for who, k in ((name, first), (other or name, second)))
             rows.append((probe, reference, int(other is None)))
-    table = pd.DataFrame(rows, columns=["path", "reference", "same"])
-    _check_pairs(table, file)
-    return table
+    return _checked(pd.DataFrame(rows, columns=["path", "reference", "same"]), file)
 
 
-def _check_pairs(table: pd.DataFrame, file: Path) -> None:
-    """Refuse a picture beside itself, and two pictures, in either order, that are said to be one person and two."""
+def _checked(table: pd.DataFrame, file: Path, column: str = "same") -> pd.DataFrame:
+    """Return the table of pairs with `same` as 0 or 1; an error where it is neither, or where pairs contradict.
+
+    No picture is beside itself, and no two pictures, in either order, are said to be one person and two.
+    """
+    named = table[["same"]].set_axis([column], axis=1)
+    table["same"] = two_valued(named, (0, 1), lambda row: f"{file}, row {row + 1} ({table.path[row]})")
     said: dict[frozenset[str], tuple[int, int]] = {}
     for row, (probe, reference, same) in enumerate(zip(table.path, table.reference, table.same, strict=True), 1):
         pair = frozenset(posixpath.normpath(str(image).strip()) for image in (probe, reference))
@@ -141,6 +132,7 @@ def _check_pairs(table: pd.DataFrame, file: Path) -> None:
         if before != same:
             raise FacexkitError(f"{file}, rows {earlier} and {row}: {reference} and {probe} are one person (1) in one "
                                 "and two (0) in the other; keep the right one")  # fmt: skip
+    return table[["path", "reference", "same", *table.columns.drop(["path", "reference", "same"])]]
 
 
 def _drawn_pairs(pictures: pd.DataFrame) -> pd.DataFrame:

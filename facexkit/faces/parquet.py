@@ -68,7 +68,7 @@ def read_parquet(root: Path, *, image_column: str | None = None) -> Reading:
     """
     from pyarrow.parquet import ParquetFile
 
-    files = sorted(root.rglob("*.parquet"))
+    files = sorted(root.glob("**/*.parquet"))
     if not files:
         raise FacexkitError(f"{root} has no .parquet file; give the folder of a data set as the hub stores it")
     tables, dropped, image = [], set(), image_column
@@ -84,12 +84,13 @@ def read_parquet(root: Path, *, image_column: str | None = None) -> Reading:
         table = found.read(columns=plain).to_pandas()
         for column in plain:
             if names := (features.get(column) or {}).get("names"):
-                table[column] = [names[int(value)] if 0 <= value < len(names) else None for value in table[column].fillna(-1)]
+                table[column] = table[column].map(dict(enumerate(names)))
         table = table.rename(columns={"path": "path (label)"})
         name = file.relative_to(root).as_posix()
         table.insert(0, "path", [f"{name}#{row}" for row in range(len(table))])
-        split = file.stem.partition("-")[0] if "-" in file.stem else None
-        tables.append(table if split is None or "split" in table else table.assign(split=split))
+        if "-" in file.stem and "split" not in table:
+            table["split"] = file.stem.partition("-")[0]
+        tables.append(table)
     notes = [left_out(sorted(dropped), "columns are neither numbers nor text")] if dropped else []
     return Reading(pd.concat(tables, ignore_index=True), ParquetImages(root, image), file=files[0], notes=notes)
 
