@@ -56,6 +56,15 @@ class Parser(Protocol):
         """Return digits that change when the masks would."""
 
 
+def untold(masks: MaskSource) -> list[str]:
+    """Return the regions that a source of masks cannot tell: they count as its background.
+
+    A source that knows hair and skin knows all; what else it has no mask of, a hat say, nobody may have worn.
+    """
+    known = {*masks.names}
+    return [] if {"hair", "skin"} <= known else [region for region in REGIONS[1:] if region not in known]
+
+
 @dataclass(eq=False)
 class MaskFiles:
     """Masks in PNG files under `folder`: for each image one index PNG, or a PNG for each region that it has.
@@ -80,7 +89,8 @@ class MaskFiles:
     def names(self) -> tuple[str, ...]:
         """The regions that a file may show."""
         named = {region for files in self.files.values() for region in files}
-        return tuple(region for region in REGIONS if "" in named or region in named or region == "background")
+        named |= {REGIONS[0], *(self.order if "" in named else ())}
+        return tuple(region for region in REGIONS if region in named)
 
     def read(self, path: str) -> Mapping[str, np.ndarray]:
         """Return the image's masks, bool (H, W) by region; none where it has no file, or one of background alone."""

@@ -14,7 +14,7 @@ from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.geometry import Size
 from facexkit.faces.mask_view import MaskView, sides
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.bootstrap import mean_scores
 from facexkit.measure.predictions import answering_of
 from facexkit.models.face_model import FaceModel
@@ -24,6 +24,8 @@ from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 from facexkit.probe.state import Rows, TopK
 
+ASKED = (*REGIONS, *UNIONS)
+"""What is scored: every region, and unions, such as the lips, as one."""
 SIDE = 64
 TILE = 16
 PATCHES = 20
@@ -50,10 +52,10 @@ class RegionScores(Accumulator):
         self, key: Attributed, paths: np.ndarray, image_size: Size, own: np.ndarray | None = None, seed: int = 0
     ) -> None:
         self.key, self.paths, self.seed, self.own = key, paths, seed, own
-        self.view = MaskView(REGIONS, SIDE, "antialias", through=image_size)
+        self.view = MaskView(ASKED, SIDE, "antialias", through=image_size)
         self.attributions, self.masks, self.outputs = (key,), (self.view,), True
         self.counted = Rows()
-        self.examples = TopK(len(REGIONS), EXAMPLES)
+        self.examples = TopK(len(ASKED), EXAMPLES)
 
     def update(self, batch: ProbedBatch) -> None:
         maps = scaled(batch.attributions[self.key])
@@ -68,7 +70,7 @@ class RegionScores(Accumulator):
         self.examples.take(share.T, batch.rows, lambda _, faces: coarse[faces])
 
     def result(self) -> xr.Dataset:
-        """Return score, score_low, score_high, images (region), per_image (image, region) and the examples."""
+        """Return score, score_low, score_high, images (region), per_image (image, region) and the examples, of `ASKED`."""
         rows, lit, area, output = self.counted.by_row("rows", "lit", "area", "output")
         per_image = np.where(area > 0, lit / np.maximum(area, 1), np.nan)
         values = {
@@ -78,7 +80,7 @@ class RegionScores(Accumulator):
             "example_score": (("region", "example"), self.examples.values),
             "example_map": (("region", "example", "y", "x"), self.examples.payload),
         }
-        names = {"region": list(REGIONS), "image": self.paths[rows], "row": ("image", rows)}
+        names = {"region": list(ASKED), "image": self.paths[rows], "row": ("image", rows)}
         counts = {} if self.own is None else {"counts": ("image", self.own[rows])}
         return xr.Dataset(values | mean_scores(per_image, ["region"], self.seed), names | counts)
 
@@ -91,12 +93,12 @@ class HighImpactPatches(Accumulator):
     """
 
     def __init__(self, key: Attributed, paths: np.ndarray, image_size: Size, own: np.ndarray | None = None) -> None:
-        self.key, self.paths, self.view, self.own = key, paths, MaskView(REGIONS, image_size), own
+        self.key, self.paths, self.view, self.own = key, paths, MaskView(ASKED, image_size), own
         self.attributions, self.masks = (key,), (self.view,)
         down, across = (np.arange(side) // TILE for side in sides(image_size))
         self.across = int(across[-1]) + 1
         self.tile_of = (down[:, None] * self.across + across).ravel()
-        self.best = TopK(len(REGIONS), PATCHES)
+        self.best = TopK(len(ASKED), PATCHES)
 
     def update(self, batch: ProbedBatch) -> None:
         full = F.interpolate(batch.attributions[self.key][:, None], sides(self.view.size), mode="bilinear")
@@ -121,7 +123,7 @@ class HighImpactPatches(Accumulator):
             "patch_y": np.where(found, self.best.payload[..., 0], 0),
             "patch_x": np.where(found, self.best.payload[..., 1], 0),
         }
-        return xr.Dataset({name: (("region", "patch"), v) for name, v in values.items()}, {"region": list(REGIONS)})
+        return xr.Dataset({name: (("region", "patch"), v) for name, v in values.items()}, {"region": list(ASKED)})
 
 
 def facex_scores(
@@ -148,7 +150,14 @@ def facex_scores(
     skipped = run(model, faces, [one for own in every for one in own], PassOptions(**how))
     by = getattr(attribution, "__name__", attribution)
     attrs = {"attribution": by, "explain_on": explain_on, "tile": TILE, "skipped": skipped}
-    return [xr.merge([one.result() for one in own]).assign_attrs(attrs) for own in every]
+    return [_unions_apart(xr.merge([one.result() for one in own])).assign_attrs(attrs) for own in every]
+
+
+def _unions_apart(found: xr.Dataset) -> xr.Dataset:
+    """Return a result with its unions in variables of their own: `union_score` (union) beside `score` (region)."""
+    own = {name: f"union_{name}" for name, values in found.items() if "region" in values.dims}
+    unions = found[[*own]].sel(region=list(UNIONS)).rename({"region": "union"} | own)
+    return found.sel(region=list(REGIONS)).merge(unions)
 
 
 def _labelled(model: FaceModel, faces: FaceSet, target: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from facexkit.faces.formats import MASKS
 from facexkit.faces.images import encoded
 from facexkit.faces.landmarks import LandmarkMasks
 from facexkit.faces.masks import MaskFiles, Parser, class_regions
+from facexkit.faces.regions import REGIONS
 from facexkit.measure.found_faces import find_faces, points_of
 from facexkit.measure.per_image import PerImage
 from facexkit.models.parser import FaceParser
@@ -72,6 +73,7 @@ def parsed_masks(parser: Parser, faces: FaceSet, **how: object) -> tuple[MaskFil
     skipped = run(parser.pixels, faces, [MasksParsed(keep)], options, rows=np.array(todo), shard=PART) if todo else []
     files = {path: {"": f"{name}.png"} for path, name in names.items() if (folder / f"{name}.png").is_file()}
     masks = MaskFiles(folder, files, any_shape=True)  # the parser saw each picture in a square
+    masks.names = tuple(name for name in REGIONS if name in parser.classes or name == REGIONS[0])
     return masks, [*getattr(parser, "notes", ()), *_note(parser.name, faces, masks.missing(paths), skipped)]
 
 

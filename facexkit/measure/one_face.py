@@ -29,7 +29,7 @@ def measure_face(
     Returns
     -------
     Dataset: probability (class); attribution (y, x) of the target, in 0–1; answer (unit), of the first unit's
-    where nothing was found; score (region), where the set has masks of the face.
+    where nothing was found; score (region), of regions and unions such as the lips, where the set has masks of the face.
 
     Raises
     ------

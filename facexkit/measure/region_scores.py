@@ -10,6 +10,7 @@ import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.masks import untold
 from facexkit.measure.decision_share import decision_shares
 from facexkit.measure.facex import facex_scores
 from facexkit.measure.records import provenance
@@ -78,9 +79,9 @@ def score_regions(
     class_name: score, score_low, score_high (95 % bootstrap interval over images), images (region), NaN where no image has
     the region; per_image (image, region); output (image), the model's output at the class; row (image), the position in
     `faces.table`. "facex" adds patch_value, patch_image, patch_y, patch_x (region, patch) and example_image,
-    example_score (region, example), example_map (region, example, y, x); "share" adds union_score, union_score_low,
-    union_score_high, union_images (union).
-    attrs: `unmasked`, the images without a mask of any region but the background, which count nowhere; `unmasked_groups`,
+    example_score (region, example), example_map (region, example, y, x). Both add the unions that are asked for together,
+    such as the lips: union_score, union_score_low, union_score_high, union_images (union), and "facex" what it adds.
+    attrs: `untold`, the regions that the masks cannot tell from the background; `unmasked`, the images without a mask of any region but the background, which count nowhere; `unmasked_groups`,
     how many of each group they are, by protected column.
 
     Raises
@@ -101,7 +102,7 @@ def score_regions(
     if not (results[0].images > 0).any():
         raise FacexkitError(f"no face of {faces.name!r} has a mask of any of the 19 regions; check masks=")
     made_by = provenance(model, faces, method=method, layer="" if method == "share" else layer or "", seed=seed)
-    made_by |= _left_out(results[0], faces)
+    made_by |= _left_out(results[0], faces) | {"untold": untold(faces.masks)}
     if method == "share" and "scatter" in faces.source:
         made_by["scatter"] = faces.source["scatter"]
     joined = xr.concat(results, dim=xr.Variable("target_class", targets), combine_attrs="override")

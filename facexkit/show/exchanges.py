@@ -9,13 +9,13 @@ from PIL import Image
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.mask_view import MaskView
-from facexkit.faces.regions import REGIONS, TITLES
+from facexkit.faces.regions import REGIONS
 from facexkit.measure.share_interval import PARTS
 from facexkit.probe.exchange import composed
 from facexkit.show.face_map import Drawing
 from facexkit.show.pages import templates
 from facexkit.show.pictures import FACE_SIDE, picture_uri
-from facexkit.show.readings import names_of, one_class
+from facexkit.show.readings import names_of, one_class, read_regions
 
 
 def show_exchanges(scores: xr.Dataset, faces: FaceSet) -> Drawing:
@@ -29,14 +29,15 @@ def show_exchanges(scores: xr.Dataset, faces: FaceSet) -> Drawing:
     if "turned_output" not in scores:
         raise FacexkitError('exchanges are shown of a result of method="share"; this one has none')
     part, (class_name, _) = str(scores.turned_region.values[0]), names_of(scores)
-    titles = ("face", "other face", f"face with the other's {TITLES[part]}")
+    title, the = (getattr(read_regions(scores)[part], name) for name in ("title", "the"))
+    titles = ("face", "other face", f"face with the other's {title}")
     rows = []
     for first, second, said in zip(*(scores[f"turned_{k}"].values for k in ("image", "other", "output")), strict=True):
         if first:
-            alts = (first, second, f"{first} with the {TITLES[part]} of {second}")
+            alts = (first, second, f"{first} with {the} of {second}")
             shown = zip(exchange_pictures(faces, [first, second], part), titles, alts, said, strict=True)
             rows.append([{"uri": picture_uri(p), "title": t, "alt": alt, "value": f"{v:.2f}"} for p, t, alt, v in shown])
-    sentence = f"Where the {TITLES[part]} of another face moved “{class_name}” most, and what the model says of it:"
+    sentence = f"Where {the} of another face moved “{class_name}” most, and what the model says of it:"
     return Drawing(templates().get_template("exchanges.html").render(rows=rows, sentence=sentence, side=FACE_SIDE))
 
 

@@ -152,7 +152,7 @@ class Explorer(Box):
 
     def repair(self) -> None:
         """Make the selected region useless to the model, and say what that does; the repaired model is written down."""
-        part = next(name for name, regions in PARTS.items() if self.classes.region in regions)
+        part = next(name for name, regions in PARTS.items() if self.classes.region in (name, *regions))
         out, how = self.folder / "explore" / "repair", {"target_class": self.classes.target_class, "progress": self.summary.bar}
         better = repair(self.face_model, self.faces, part, out=out, **how)
         self.summary.note = " ".join([*repair_findings(better.result), f"Written: {out.resolve()}"])

@@ -5,8 +5,11 @@
 export function mount(root, data = {}, onSelect = () => {}) {
   if (data.svg) root.innerHTML = data.svg;
   const map = root.querySelector("svg.face-map");
-  const regions = [...map.querySelectorAll(".region")];
-  const at = (name) => regions.find((region) => region.dataset.region === name);
+  // A button stands for all its members: for both lips, or for what the masks cannot tell from the background.
+  const regions = [...map.querySelectorAll("[data-members]")];
+  const holds = (region, name) => region.dataset.region === name || region.dataset.members.split(" ").includes(name);
+  const at = (name) => regions.find((region) => holds(region, name));
+  const outline = (name) => [...map.querySelectorAll(`.region[data-region="${name}"] path`)].map((path) => path.getAttribute("d")).join("");
   const rank = (region) => (region.dataset.value === "" ? -Infinity : Number(region.dataset.value));
   const order = [...regions].sort((a, b) => rank(b) - rank(a));
   const rings = Object.fromEntries(["pointed", "selected"].map((kind) => {
@@ -16,17 +19,24 @@ export function mount(root, data = {}, onSelect = () => {}) {
     return [kind, ring];
   }));
   const mark = (kind, name) => {
-    rings[kind].setAttribute("d", name ? at(name).querySelector("path").getAttribute("d") : "");
-    for (const label of map.querySelectorAll(".label")) label.classList.toggle(kind, label.dataset.region === name);
+    const part = at(name)?.dataset.region;
+    rings[kind].setAttribute("d", outline(part));
+    for (const label of map.querySelectorAll(".label")) label.classList.toggle(kind, label.dataset.region === part);
+  };
+  const tell = (name) => {
+    if (!at(name) || !data.readout) return;
+    data.readout.textContent = at(name).getAttribute("aria-label");
+    data.readout.dataset.told = name;
   };
   let pointed;
   const point = (name) => {
     mark("pointed", pointed = name);
-    if (name && data.readout) data.readout.textContent = at(name).getAttribute("aria-label");
+    tell(name);
   };
   const select = (name) => {
     mark("selected", name);
-    for (const region of regions) region.setAttribute("aria-pressed", String(region.dataset.region === name));
+    for (const region of regions) region.setAttribute("aria-pressed", String(holds(region, name)));
+    if (data.readout?.dataset.told && !root.hidden) tell(name); // it told a number of another map, perhaps of another method
   };
   const choose = (name) => { select(name); onSelect(name); };
   const named = (event) => event.target.closest("[data-region]")?.dataset.region;
@@ -34,8 +44,9 @@ export function mount(root, data = {}, onSelect = () => {}) {
   // Not pointerover, which also comes when the page scrolls under a resting pointer while the keyboard moves the focus.
   map.addEventListener("pointermove", (event) => named(event) !== pointed && point(named(event)));
   map.addEventListener("pointerleave", () => point(document.activeElement?.closest?.(".region")?.dataset.region));
-  root.addEventListener("focusin", (event) => point(named(event)));
-  root.addEventListener("focusout", () => point());
+  // On the root, as a picture that listens for the focus gets it; a map that was replaced has nothing to tell.
+  root.addEventListener("focusin", (event) => map.isConnected && point(named(event)));
+  root.addEventListener("focusout", () => map.isConnected && point());
   map.addEventListener("click", (event) => named(event) && choose(named(event)));
   map.addEventListener("keydown", (event) => {
     const name = named(event);

@@ -22,7 +22,7 @@ from facexkit.show.readings import (
     names_of,
     one_class,
     ranked,
-    read_regions,
+    read_parts,
 )
 
 UP = ("#eef1f2", "#aedceb", "#7ac3e0", "#4da8d2", "#278cc3", "#0f70b1", "#0a549b", "#123a7c", "#152259")
@@ -77,31 +77,36 @@ def _rounded_up(largest: float) -> float:
     return float(next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= largest * 0.999))
 
 
-def face_map(scores: xr.Dataset, *, title: str | None = None, interactive: bool = False) -> Drawing:
-    """Draw the scores of one class on the face, with every number beside it.
+def face_map(
+    scores: xr.Dataset, *, title: str | None = None, interactive: bool = False, limit: float | None = None
+) -> Drawing:
+    """Draw the scores of one class on the face, with every number beside it; both lips, say, with that of the two together.
 
     Parameters
     ----------
     scores : what `fx.score_regions` gives for one class, or one of several: `scores.sel(target_class=1)`.
     title : what the picture shows; the class and the model if None.
     interactive : regions are buttons for `face_map.js`, else the picture is one image.
+    limit : the end of the colour scale, one for maps that are compared, see `scale_limit`; of these scores if None.
 
     Returns
     -------
-    The SVG. Regions without data are hatched. Glasses and hat lie beside the face.
+    The SVG. Regions without data are hatched, such as the masks cannot tell drawn as everything else. Glasses and hat lie beside the face.
     """
     scores = one_class(scores)
     title = " · ".join(names_of(scores)) if title is None else title
-    return _picture(scores, title, method_of(scores).unit, scale_limit(scores), interactive=interactive)
+    return _picture(scores, title, method_of(scores).unit, limit or scale_limit(scores), interactive=interactive)
 
 
-def small_maps(results: xr.Dataset | Iterable[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5) -> list[Drawing]:
-    """Draw results without label columns, each with its `top` numbers; see `face_maps`."""
+def small_maps(
+    results: xr.Dataset | Iterable[xr.Dataset], *, titles: Sequence[str] | None = None, top: int = 5, limit: float | None = None
+) -> list[Drawing]:
+    """Draw results without label columns, each with its `top` numbers; see `face_maps`, and `face_map` for `limit`."""
     results = each_class(results)
     titles = list(titles or short_titles(results))
     methods = [method_of(scores) for scores in results]
     labels = [method.unit for method in methods]
-    scales = [scale_limit(*(s for s, other in zip(results, methods) if other == method)) for method in methods]
+    scales = [limit or scale_limit(*(s for s, other in zip(results, methods) if other == method)) for method in methods]
     if len(results) == 2 and methods[0] == methods[1]:
         results.append(difference(*results))
         titles.append("Difference")
@@ -150,12 +155,12 @@ def _picture(
     interactive: bool = False, listed: list[Reading] | None = None,
 ) -> Drawing:  # fmt: skip
     """Draw a map with a label at every region, or with the `listed` readings under it; ids are the content's own."""
-    readings = read_regions(scores)
+    readings = read_parts(scores)
     known = [reading for reading in readings.values() if reading.known]
     lowest, best = (end(known, key=lambda reading: reading.value, default=None) for end in (min, max))
     left, top = (COLUMN, 48 if title else 2) if listed is None else (0, 48)
     page = {
-        "readings": readings, "limit": limit, "title": shortened(title, 48), "label": label, "listed": listed,
+        "readings": readings, "owners": {member: r for r in readings.values() for member in r.members}, "limit": limit, "title": shortened(title, 48), "label": label, "listed": listed,
         "told": f"{title or 'Face map'}. " + (f"Highest: {best.title}, {best.text}." if best else "No data."),
         "low": max(-_rounded_up(-lowest.value), -limit) if lowest and lowest.value < -limit / 20 else 0.0,
         "left": left, "top": top, "width": CARD + 2 * left, "interactive": interactive,

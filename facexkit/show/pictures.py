@@ -15,6 +15,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.geometry import Geometry, Size
 from facexkit.faces.images import encoded
 from facexkit.faces.mask_view import sides
+from facexkit.faces.regions import UNIONS
 from facexkit.measure.photographs import crop_faces
 from facexkit.show.pages import data_uri
 
@@ -129,8 +130,9 @@ class Album:
 
 
 def _best(scores: xr.Dataset, region: str, kind: str, fields: tuple[str, ...], most: int) -> list[tuple]:
-    """Return image name and fields of a region's patches or examples, the best first; none where it has none."""
-    if f"{kind}_image" not in scores:
+    """Return image name and fields of the patches or examples of a region or union, the best first; none where it has none."""
+    dimension, of = ("union", f"union_{kind}") if region in UNIONS else ("region", kind)
+    if f"{of}_image" not in scores:
         return []
-    columns = (scores[f"{kind}_{field}"].sel(region=region).values for field in ("image", *fields))
+    columns = (scores[f"{of}_{field}"].sel({dimension: region}).values for field in ("image", *fields))
     return [(str(path), *rest) for path, *rest in zip(*columns, strict=True) if path][:most]

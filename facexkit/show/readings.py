@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,11 @@ from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, TITLES, UNIONS
 from facexkit.measure.region_methods import METHODS, RegionMethod, each_class, one_class
 from facexkit.show.words import legible, model_name
+
+ELSE = "everything else"
+LARGE = ("hair", "cloth", "skin", "neck", "hat")
+"""Regions that cover much of a picture, the largest first."""
+PLURAL = {*UNIONS, "eye_g", "cloth"}
 
 
 def points_between(low: float, high: float) -> str:
@@ -40,9 +45,17 @@ def method_of(scores: xr.Dataset) -> RegionMethod:
 
 @dataclass(frozen=True)
 class Reading:
-    """One region's number, its 95 % interval and the images behind it."""
+    """One region's number, its 95 % interval and the images behind it.
+
+    Attributes
+    ----------
+    region, title : its name, or that of a union such as the lips, and what people read for it.
+    members : the regions that it stands for.
+    """
 
     region: str
+    title: str
+    members: tuple[str, ...]
     value: float
     low: float
     high: float
@@ -51,8 +64,18 @@ class Reading:
     signed: bool = False
 
     @property
-    def title(self) -> str:
-        return TITLES[self.region]
+    def the(self) -> str:
+        """The title as a sentence names it: "the lips", "everything else (background, hair, clothes …)"."""
+        return self.title if self.title.startswith(ELSE) else f"the {self.title}"
+
+    @property
+    def label(self) -> str:
+        """The title where there is little room."""
+        return ELSE if self.title.startswith(ELSE) else self.title
+
+    def verb(self, one: str, several: str) -> str:
+        """Return the words that go with the title: "it carries", "they carry"."""
+        return several if self.region in PLURAL else one
 
     @property
     def known(self) -> bool:
@@ -69,7 +92,7 @@ class Reading:
     @property
     def sentence(self) -> str:
         """The number with its interval and images: "41 % (95 % interval 37–45 %, 256 images)"."""
-        if not np.isfinite(self.value):
+        if not self.known:
             return "no data: no image has this region"
         return f"{self.text} ({self.behind})" if self.behind else self.text
 
@@ -82,47 +105,51 @@ class Reading:
 
 
 def read_regions(scores: xr.Dataset) -> dict[str, Reading]:
-    """Return the reading of every region of a one-class result, in the order of `REGIONS`."""
-    return _readings(one_class(scores).reindex(region=list(REGIONS), fill_value={"images": 0}))
+    """Return the readings of a one-class result: of every region that its masks can tell, and of every union of two."""
+    scores, found = one_class(scores), {}
+    untold, method = scores.attrs.get("untold", ()), method_of(scores)
+    rest = {REGIONS[0]: (everything_else(untold), (REGIONS[0], *untold))} if len(untold) else {}
+    for of, names in (("", REGIONS), ("union_", UNIONS)):
+        if f"{of}score" in scores:
+            columns = [_column(scores, f"{of}{name}", names) for name in ("score", "score_low", "score_high", "images")]
+            for name, value, low, high, images in zip(names, *columns, strict=True):
+                title, members = rest.get(name) or (TITLES[name], UNIONS.get(name, (name,)))
+                numbers = (value, low, high, int(np.nan_to_num(images)))
+                found[name] = Reading(name, title, members, *numbers, method, bool(scores.attrs.get("difference")))
+    return {name: reading for name, reading in found.items() if name not in untold}
 
 
-def _readings(scores: xr.Dataset) -> dict[str, Reading]:
-    regions = scores.region.values.tolist()
-    nothing = np.full(len(regions), np.nan)
-    value, low, high = (scores[k].values if k in scores else nothing for k in ("score", "score_low", "score_high"))
-    images = scores.images.values if "images" in scores else np.zeros(len(regions), int)
-    method, signed = method_of(scores), bool(scores.attrs.get("difference"))
-    columns = zip(regions, value.tolist(), low.tolist(), high.tolist(), images.tolist(), strict=True)
-    return {row[0]: Reading(*row, method, signed) for row in columns}
+def _column(scores: xr.Dataset, name: str, names: Iterable[str]) -> list[float]:
+    if name not in scores:
+        return [np.nan] * len([*names])
+    return scores[name].to_series().reindex([*names]).tolist()
+
+
+def everything_else(untold: Sequence[str]) -> str:
+    """Return what people read for a background that hides regions, those that cover most of a picture first."""
+    most = [region for region in LARGE if region in untold] + [region for region in untold if region not in LARGE]
+    named = ", ".join(TITLES[region] for region in (REGIONS[0], *most[:2]))
+    return f"{ELSE} ({named}{' …' if len(most) > 2 else ''})"
 
 
 def read_parts(scores: xr.Dataset) -> dict[str, Reading]:
-    """Return the readings of what a sentence names: regions, and in the place of paired ones (both lips) their union."""
-    scores = one_class(scores)
-    readings = read_regions(scores)
-    if "union" not in scores.dims:
-        return readings
-    paired = {region for union in UNIONS.values() for region in union}
-    unions = scores[[name for name in scores if name.startswith("union_")]].drop_vars("region", errors="ignore")
-    unions = unions.rename({"union": "region"} | {name: str(name).removeprefix("union_") for name in unions})
-    return {region: own for region, own in readings.items() if region not in paired} | _readings(
-        unions.assign_attrs(scores.attrs)
-    )
+    """Return the readings of what is shown and named: regions, and in the place of paired ones (both lips) their union."""
+    every = read_regions(scores)
+    paired = {region for name in every if name in UNIONS for region in UNIONS[name]}
+    return {name: reading for name, reading in every.items() if name not in paired}
 
 
-def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False, parts: bool = False) -> list[Reading]:
-    """Return the regions' readings, the largest first.
+def ranked(scores: xr.Dataset, by: str = "value", missing: bool = False) -> list[Reading]:
+    """Return the readings of regions, and of unions in the place of theirs, the largest first.
 
     Parameters
     ----------
     by : "value", or "size" for the absolute value.
-    missing : whether regions without data follow at the end; else they are left out.
-    parts : whether unions stand in the place of their regions, see `read_parts`.
+    missing : whether those without data follow at the end; else they are left out.
     """
-    readings = (read_parts if parts else read_regions)(scores).values()
-    size = abs if by == "size" else float
-    have = sorted((r for r in readings if np.isfinite(r.value)), key=lambda r: -size(r.value))
-    return have + [r for r in readings if missing and not np.isfinite(r.value)]
+    readings, size = read_parts(scores).values(), abs if by == "size" else float
+    have = sorted((reading for reading in readings if reading.known), key=lambda reading: -size(reading.value))
+    return have + [reading for reading in readings if missing and not reading.known]
 
 
 def names_of(scores: xr.Dataset) -> tuple[str, str]:
@@ -164,8 +191,10 @@ def mirrored(a: xr.Dataset | None, b: xr.Dataset | None) -> bool:
 
 
 def difference(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
-    """Return score(a) − score(b) region by region; a region that one of them lacks is NaN."""
+    """Return score(a) − score(b) by region and union; what one of them lacks is NaN."""
     if a.attrs.get("method") != b.attrs.get("method"):
         raise FacexkitError("a difference needs two results of the same method")
-    return xr.Dataset({"score": a.score - b.score.reset_coords(drop=True)}, attrs={"method": a.attrs.get("method"), "difference": True})
+    both = [name for name in ("score", "union_score") if name in a and name in b]
+    attrs = {name: a.attrs[name] for name in ("method", "untold") if name in a.attrs} | {"difference": True}
+    return xr.Dataset({name: a[name] - b[name].reset_coords(drop=True) for name in both}, attrs=attrs)
 

@@ -19,6 +19,7 @@ from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT, short_titles
 from facexkit.show.figures import draw_dots, drawn, subplots
 from facexkit.show.readings import (
+    ELSE,
     METHODS,
     Subject,
     each_class,
@@ -60,7 +61,7 @@ def grouped_findings(people: list[Subject]) -> list[list[str]]:
             same = f"{_named(subject)} has the same decision shares as “{twin.class_name}”: "
             groups.append([f"{same}of two classes, one is the other's opposite.", *_on_facex(subject)])
         contrasts += [sentence for other in people[:place] if (sentence := _contrast(other, subject))]
-    return [group for group in (*groups, contrasts, _on_left_out(people), _on_scatter(people)) if group]
+    return [group for group in (*groups, contrasts, _on_left_out(people), _on_masks(people), _on_scatter(people)) if group]
 
 
 def _on_scatter(people: list[Subject]) -> list[NotMeasured]:
@@ -70,6 +71,14 @@ def _on_scatter(people: list[Subject]) -> list[NotMeasured]:
         f"The faces are not aligned: their eyes and lips scatter by {max(found):.0%} of the way between them, and decision "
         "shares exchange regions in one place. Do not rely on them; find=largest aligns the faces."
     )] if found else []  # fmt: skip
+
+
+def _on_masks(people: list[Subject]) -> list[NotMeasured]:
+    """Say which regions the masks cannot tell from the background."""
+    untold = next((own for subject in people for s in subject.results if (own := s.attrs.get("untold"))), ())
+    titles = [TITLES[region] for region in untold]
+    told = f"The masks cannot tell {', '.join(titles)}: all of that counts as {ELSE}. Masks by hand or by a face parser can."
+    return [NotMeasured(told)] if titles else []
 
 
 def _on_left_out(people: list[Subject]) -> list[NotMeasured]:
@@ -89,19 +98,18 @@ def _on_share(subject: Subject) -> list[str]:
     share, method = subject.by("share"), METHODS["share"]
     if share is None:
         return []
-    best, sure = ranked(share, parts=True), accused(share)
+    best, sure = ranked(share), accused(share)
     if not best or best[0].region not in sure:
-        largest = f": the largest share is that of the {best[0].title}, {best[0].sentence}" if best else ""
+        largest = f": the largest share is that of {best[0].the}, {best[0].sentence}" if best else ""
         return [f"No single region can be shown to carry the decision {_named(subject)}{largest}."]
     first, rest = best[0], [reading for reading in best[1:3] if reading.region in sure]
     behind = f" ({first.behind})" if first.behind else ""
-    carry = "they carry" if first.region in UNIONS else "it carries"
     said = [
-        f"The decision {_named(subject)} rests most on the {first.title}: of the way from one face's decision to "
-        f"another's, {carry} {first.text}{behind}."
+        f"The decision {_named(subject)} rests most on {first.the}: of the way from one face's decision to "
+        f"another's, {first.verb('it carries', 'they carry')} {first.text}{behind}."
     ]
     if rest:
-        named = " and ".join(f"the {reading.title} ({reading.text})" for reading in rest)
+        named = " and ".join(f"{reading.the} ({reading.text})" for reading in rest)
         together = method.say(sum(reading.value for reading in (first, *rest)))
         come = "comes" if len(rest) == 1 else "come"
         said.append(f"Next {come} {named}; with the first, their shares add up to {together}.")
@@ -115,10 +123,11 @@ def _on_pairs(share: xr.Dataset) -> list[str]:
     best = share.isel(together=int(np.argmax(share.interaction.to_numpy())))
     if not best.interaction_low > TOGETHER:
         return ["No two of the largest can be shown to do much only together."]
-    first, second = (TITLES[part] for part in str(best.together.values).split(CROSS))
+    parts = read_parts(share)
+    first, second = (parts[part].the for part in str(best.together.values).split(CROSS))
     say = METHODS["share"].say
     return [
-        f"The {first} and the {second} decide together: what they do only together is {say(best.interaction)} of the way from "
+        f"{first[:1].upper()}{first[1:]} and {second} decide together: what they do only together is {say(best.interaction)} of the way from "
         f"one face's decision to another's (95 % interval {METHODS['share'].interval(best.interaction_low, best.interaction_high)})."
     ]
 
@@ -149,17 +158,16 @@ def _on_facex(subject: Subject) -> list[str]:
         ]
     if share is None:
         return [
-            f"The attribution map of {_named(subject)}{on} lies most on the {first.title}: FaceX score {first.sentence}. "
+            f"The attribution map of {_named(subject)}{on} lies most on {first.the}: FaceX score {first.sentence}. "
             "It says where the map is high, which need not be what moves the decision."
         ]
-    leader = next((reading.region for reading in ranked(share, parts=True)[:1] if reading.region in accused(share)), None)
-    led = [reading for reading in best if reading.region in UNIONS.get(leader, (leader,))]
+    leader = next((reading.region for reading in ranked(share)[:1] if reading.region in accused(share)), None)
+    led = [reading for reading in best if reading.region in UNIONS.get(leader, ()) or reading.region == leader]
     if first in led:
-        return [f"FaceX agrees on the first place{on}: the {first.title} scores {first.sentence}."]
-    beaten = led[0] if led else None
-    beside = f"; the {beaten.title} has {beaten.text}" if beaten else ""
+        return [f"FaceX agrees on the first place{on}: {first.the} {first.verb('scores', 'score')} {first.sentence}."]
+    beside = "".join(f"; {beaten.the} {beaten.verb('has', 'have')} {beaten.text}" for beaten in led[:1])
     return [
-        f"The methods disagree: FaceX scores the {first.title} highest{on} ({first.text}{beside}). Rely on the decision "
+        f"The methods disagree: FaceX scores {first.the} highest{on} ({first.text}{beside}). Rely on the decision "
         "share, which changes what the model sees."
     ]
 
@@ -169,13 +177,14 @@ def _contrast(a: Subject, b: Subject) -> str:
     if a.by("share") is None or b.by("share") is None:
         return ""
     first, second = read_parts(a.by("share")), read_parts(b.by("share"))
-    gaps = {region: np.nan_to_num(abs(first[region].value - second[region].value)) for region in first}
+    gaps = {region: np.nan_to_num(abs(first[region].value - second[region].value)) for region in first if region in second}
     region = max(gaps, key=gaps.__getitem__)
     if gaps[region] < 0.01:
         return ""
+    one = first[region]
     return (
-        f"The largest difference is in the {first[region].title}: {'they carry' if region in UNIONS else 'it carries'} "
-        f"{_named(a)} {first[region].text} of the way and {_named(b)} {second[region].text}."
+        f"The largest difference is in {one.the}: of the way from one face's decision to another's, "
+        f"{one.verb('it carries', 'they carry')} {_named(a)} {one.text} and {_named(b)} {second[region].text}."
     )
 
 
@@ -192,7 +201,8 @@ def plot_interactions(scores: xr.Dataset) -> Figure:
     scores = scores.sortby("interaction", ascending=False)
     figure, ax = subplots(figsize=(7, 1.4 + 0.4 * scores.sizes["together"]))
     draw_dots(ax, [("", *(scores[f"interaction{end}"].to_numpy() for end in ("", "_low", "_high")))])
-    pairs = [[TITLES[part] for part in str(name).split(CROSS)] for name in scores.together.values]
+    parts = read_parts(scores)
+    pairs = [[parts[part].label for part in str(name).split(CROSS)] for name in scores.together.values]
     ax.set_yticks(range(len(pairs)), [CROSS.join(two) for two in pairs])
     ax.invert_yaxis()
     ax.set_xlim(left=0)
@@ -204,13 +214,13 @@ def plot_interactions(scores: xr.Dataset) -> Figure:
 
 @drawn
 def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | None = None) -> Figure:
-    """Plot every region's number as a dot with its 95 % interval, the first result's largest on top.
+    """Plot the number of every region, or of two together such as the lips, as a dot with its 95 % interval.
 
     Parameters
     ----------
     results : what `fx.score_regions` gave. Each method gets a panel, the decision share first; classes and models
-        share it, told apart by colour and mark.
-    title : what the picture shows; the highest region, or two together such as the lips, if None.
+        share it, told apart by colour and mark. The first result's largest number is on top.
+    title : what the picture shows; the first row if None.
     """
     results = each_class(results)
     methods = sorted({s.attrs.get("method") for s in results}, key=lambda m: [*METHODS, m].index(m))
@@ -219,19 +229,21 @@ def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | Non
     figure, axes = subplots(1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
         _draw_panel(ax, panel, [reading.region for reading in order])
-    axes[0, 0].set_yticks(range(len(order)), [reading.title for reading in order])
+    axes[0, 0].set_yticks(range(len(order)), [reading.label for reading in order])
     axes[0, 0].invert_yaxis()
-    best = (ranked(panels[0][0], parts=True) or order)[0]
+    best = order[0]
     figure.suptitle(f"{best.title.capitalize()} first: {best.text}" if title is None else title, color=INK, fontsize=12)
     return figure
 
 
 def _draw_panel(ax: Axes, panel: list[xr.Dataset], order: list[str]) -> None:
     method, readings = method_of(panel[0]), [read_regions(scores) for scores in panel]
-    numbers = [[np.array([getattr(own[r], k) for r in order]) for k in ("value", "low", "high")] for own in readings]
+    ends = ("value", "low", "high")
+    numbers = [[np.array([getattr(own.get(r), k, np.nan) for r in order]) for k in ends] for own in readings]
     draw_dots(ax, [(name, *own) for name, own in zip(short_titles(panel), numbers, strict=True)])
     for y in np.flatnonzero(np.isnan([own[0] for own in numbers]).all(0)):
-        ax.text(0, y, " no data", va="center", fontsize=8, color=SOFT, style="italic")
+        beside = ax.get_yaxis_transform()  # at the right edge, where no axis is
+        ax.text(1, y, "no data", transform=beside, ha="right", va="center", fontsize=8, color=SOFT, style="italic")
     ax.axvline(0, color=SOFT, linewidth=0.8)
     ax.set_title(method.title, fontsize=11)
     ax.set_xlabel(method.unit.replace(" (", "\n("))

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.show.exchanges import show_exchanges
-from facexkit.show.face_map import Drawing, face_map, short_titles, small_maps
+from facexkit.show.face_map import Drawing, face_map, scale_limit, short_titles, small_maps
 from facexkit.show.pages import templates
 from facexkit.show.pictures import Album
 from facexkit.show.readings import Subject, method_of, mirrored, one_class, ranked, read_regions, subjects
@@ -42,11 +42,13 @@ def write_region_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceS
     every = [scores for subject in people for scores in subject.results]
     told = grouped_findings(people)
     first = told[0][0] if told else NotMeasured()
+    limits = {method_key(s): scale_limit(*(other for other in every if method_of(other) == method_of(s))) for s in every}
+    live = lambda s: Markup(face_map(s, title="", interactive=True, limit=limits[method_key(s)]))  # noqa: E731
     page = {
         "people": people,
         "names": dict(enumerate(short_titles([subject.results[0] for subject in people]))),
-        "maps": [[Markup(face_map(s, title="", interactive=True)) for s in subject.results] for subject in people],
-        "compared": [Markup(drawing) for drawing in _compared(people)],
+        "maps": [[live(scores) for scores in subject.results] for subject in people],
+        "compared": {key: _compared(people, key, limit) for key, limit in limits.items()},
         "methods": {method_key(s): _title(s) for s in every},
         "explanations": {method_key(s): method_of(s).explanation for s in every},
         "findings": told,
@@ -99,18 +101,16 @@ def _exchanges(people: list[Subject], faces: FaceSet) -> dict[int, Markup]:
     return {k: Markup(show_exchanges(s, faces)) for k, s in shares.items() if s is not None and "turned_output" in s}
 
 
-def _compared(people: list[Subject]) -> list[Drawing]:
-    """Return small maps of several classes or models by the first method that they share."""
-    for scores in people[0].results:
-        same = [s for subject in people if (s := subject.by(scores.attrs["method"])) is not None]
-        if len(same) > 1 and not all(mirrored(same[0], other) for other in same[1:]):
-            return small_maps(same)
-    return []
+def _compared(people: list[Subject], key: str, limit: float) -> list[Markup]:
+    """Return small maps of several classes or models by one method; none where they would all be the same."""
+    same = [scores for subject in people for scores in subject.results if method_key(scores) == key]
+    alike = all(mirrored(same[0], other) for other in same[1:])
+    return [] if alike else [Markup(drawing) for drawing in small_maps(same, limit=limit)]
 
 
 def behind(results: list[xr.Dataset], region: str, album: Album, patches: int = 20, examples: int = 4) -> dict:
     """Return what the script shows of a region: its numbers in words, patches and examples."""
-    readings = [read_regions(scores)[region] for scores in results]
+    readings = [own for scores in results if (own := read_regions(scores).get(region))]
     return {
         "title": readings[0].title,
         "numbers": [{"method": r.method.title, "text": r.text, "behind": r.behind} for r in readings],
@@ -120,28 +120,35 @@ def behind(results: list[xr.Dataset], region: str, album: Album, patches: int = 
 
 
 def _behind_all(results: list[xr.Dataset], album: Album, patches: int, examples: int) -> dict:
-    regions = {region: behind(results, region, album, patches, examples) for region in REGIONS}
+    named = {name for scores in results for name in read_regions(scores)}
+    regions = {name: behind(results, name, album, patches, examples) for name in (*REGIONS, *UNIONS) if name in named}
     first = ranked(results[0], missing=True)[0].region
     return {"methods": [method_key(scores) for scores in results], "regions": regions, "first": first}
 
 
-def _table(subject: Subject) -> list[list[tuple]]:
-    """Return a row a region, the largest first, of cells: the reading; 0, value, low and high in % of the width."""
-    readings = [read_regions(scores) for scores in subject.results]
-    numbers = [{r: np.array([0.0, row[r].value, row[r].low, row[r].high]) for r in REGIONS} for row in readings]
+def _table(subject: Subject) -> list[dict]:
+    """Return a row a region, the largest first, and below a union those of its regions: `cells` of the reading by each
+    method, and where 0, value, low and high lie in % of the column's width."""
+    every = [read_regions(scores) for scores in subject.results]
+    numbers = [{name: np.array([0.0, own.value, own.low, own.high]) for name, own in column.items()} for column in every]
     ends = [(np.nanmin([*column.values()]), np.nanmax([*column.values()])) for column in numbers]
-    return [
-        [
-            (row[first.region], (100 * (column[first.region] - low) / ((high - low) or 1)).round(2).tolist())
-            for row, column, (low, high) in zip(readings, numbers, ends, strict=True)
-        ]
-        for first in ranked(subject.results[0], missing=True)
-    ]
+    rows = []
+    for part in ranked(subject.results[0], missing=True):
+        for name in dict.fromkeys((part.region, *UNIONS.get(part.region, ()))):
+            found = zip(every, numbers, ends, strict=True)
+            cells = [
+                (own[name], (100 * (column[name] - low) / ((high - low) or 1)).round(2).tolist()) if name in own else (None, [])
+                for own, column, (low, high) in found
+            ]
+            shown = [reading for reading, _ in cells if reading]
+            images = " / ".join(dict.fromkeys(str(reading.images) for reading in shown))
+            rows.append({"first": shown[0], "cells": cells, "images": images, "within": name != part.region})
+    return rows
 
 
 def _record(subject: Subject, scores: xr.Dataset) -> dict:
     """Return what made a result, for the page's end."""
-    hidden = {"skipped", "model", "unmasked", "unmasked_groups"}
+    hidden = {"skipped", "model", "unmasked", "unmasked_groups", "untold"}
     facts = {words(k): v for k, v in scores.attrs.items() if k not in hidden and v not in ("", None)}
     facts["target class"] = scores.target_class.item()
     return {

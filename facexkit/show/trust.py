@@ -7,7 +7,6 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from facexkit.faces.regions import TITLES, UNIONS
 from facexkit.measure.share_interval import accused
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import MARKS, draw_dots, drawn, subplots
@@ -26,11 +25,11 @@ def plot_randomized(scores: xr.Dataset, random: xr.Dataset) -> Figure:
     order = ranked(scores)
     names = [reading.region for reading in order]
     figure, ax = subplots(figsize=(7.2, 1.6 + 0.27 * len(names)))
-    band = [random[end].sel(region=names).to_numpy() for end in ("low", "high")]
+    band = [random[end].reindex(region=names).to_numpy() for end in ("low", "high")]
     ax.barh(range(len(names)), band[1] - band[0], left=band[0], height=0.7, color="#d5dbe2", label="random weights")
     own = [np.array([getattr(reading, end) for reading in order]) for end in ("value", "low", "high")]
     draw_dots(ax, [(names_of(one_class(scores))[1], *own)])
-    ax.set_yticks(range(len(names)), [reading.title for reading in order])
+    ax.set_yticks(range(len(names)), [reading.label for reading in order])
     ax.invert_yaxis()
     ax.axvline(0, color=SOFT, linewidth=0.8)
     method = method_of(one_class(scores))
@@ -38,8 +37,8 @@ def plot_randomized(scores: xr.Dataset, random: xr.Dataset) -> Figure:
     if method.percent:
         ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     ax.legend(loc="lower right")
-    beyond = beyond_random(scores, random)
-    named = " and ".join(TITLES[region] for region in beyond[:2]) or "No region"
+    beyond = [reading.label for reading in order if reading.region in beyond_random(scores, random)[:2]]
+    named = " and ".join(beyond) or "No region"
     figure.suptitle(f"Above every model with random weights: {named}", color=INK, fontsize=12)
     return figure
 
@@ -89,8 +88,9 @@ def trust_findings(
     else:
         above = parts[first].low > random.high.sel(region=first).item()
         verdict = "more than in any model with random weights" if above else "which models with random weights show too"
-        carry = "carry" if first in UNIONS else "carries"
-        said.append(f"The {parts[first].title} {carry} {parts[first].text} of the way, {verdict}.")
+        one = parts[first]
+        carried = f"{one.the} {one.verb('carries', 'carry')} {one.text}"
+        said.append(f"Of the way from one face's decision to another's, {carried}, {verdict}.")
     said += curve_findings(curves)
     if len(agreement):
         least = agreement.loc[agreement.rho.idxmin()]

@@ -2,13 +2,15 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import facexkit as fx
+from facexkit.measure.share_interval import PARTS
 from facexkit.models.face_model import FaceModel
-from facexkit.show.readings import METHODS
+from facexkit.show.readings import METHODS, ranked, read_regions
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,10 @@ def region(page, name):
     return page.locator(f".view:not([hidden]) .region[data-region={name}]")
 
 
+def button(page, name):
+    return page.locator(f".view:not([hidden]) .region[data-members][data-region={name}]")
+
+
 def heading(page):
     return page.locator(".panel h2").text_content()
 
@@ -56,7 +62,7 @@ def test_pointing_at_a_region_tells_its_number(page, report):
 
 
 def test_a_click_shows_the_regions_patches_and_examples(page, report):
-    region(page, "r_eye").click()
+    region(page, "eyes").last.click()
     region(page, "nose").click()
     assert heading(page) == "nose"
     expected = [name for name in report[1].patch_image.sel(region="nose", target_class=0).values if name]
@@ -70,23 +76,23 @@ def test_a_click_shows_the_regions_patches_and_examples(page, report):
 def test_the_keyboard_reaches_every_region_and_opens_it(page):
     page.locator(".switches input:checked").last.focus()
     seen = set()
-    for _ in range(19):
+    for _ in PARTS:
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.dataset.region"))
-    assert len(seen) == 19 and None not in seen
-    region(page, "l_eye").focus()
-    assert page.locator(".readout").text_content().startswith("left eye: ")
+    assert seen == {*PARTS}
+    button(page, "eyes").focus()
+    assert page.locator(".readout").text_content().startswith("eyes: ")
     page.keyboard.press("Enter")
-    assert heading(page) == "left eye"
-    region(page, "u_lip").focus()
+    assert heading(page) == "eyes"
+    button(page, "lips").focus()
     page.keyboard.press(" ")
-    assert heading(page) == "upper lip"
+    assert heading(page) == "lips"
 
 
 def test_arrow_keys_walk_from_the_highest_region_down(page, report):
     region(page, "hair").focus()
     page.keyboard.press("Home")
-    order = report[0].score[0].to_series().sort_values(ascending=False).index
+    order = [reading.region for reading in ranked(report[0].isel(target_class=0))]
     assert page.evaluate("document.activeElement.dataset.region") == order[0]
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.dataset.region") == order[1]
@@ -105,12 +111,29 @@ def test_switches_change_class_and_method(page, report):
     assert page.locator("p.method:visible").text_content().startswith("FaceX score")
 
 
+def test_the_line_above_the_map_tells_the_number_of_the_method_that_is_shown(page, report):
+    button(page, "lips").focus()
+    page.keyboard.press("Enter")
+    for name, scores in (("FaceX score · 3", report[1]), ("Decision share", report[0])):
+        page.get_by_role("radio", name=name).check(force=True)
+        reading = read_regions(scores.isel(target_class=0))["lips"]
+        assert page.locator(".readout").text_content() == f"lips: {reading.sentence}"
+        assert page.locator(".panel .numbers").text_content().count(reading.text)
+        (beside,) = page.get_by_role("heading", name="Side by side").all_text_contents()
+        assert beside.startswith(f"Side by side: {name}")
+
+
+def test_every_row_of_the_table_has_its_zero_line_at_one_place(page):
+    places = page.locator("table:not([hidden]) td:nth-child(2) .zero").evaluate_all("all => all.map(one => one.getBoundingClientRect().x)")
+    assert len(places) > 10 and max(places) - min(places) < 1
+
+
 def test_the_table_sorts_and_selects(page, report):
     table = page.locator("table:not([hidden])")
     table.get_by_role("button", name="FaceX score").click()
     first = table.locator("tbody tr").first
-    best = report[1].score[0].to_series().idxmax()
-    assert first.get_attribute("data-row") == best
+    best = max(read_regions(report[1].isel(target_class=0)).values(), key=lambda reading: np.nan_to_num(reading.value))
+    assert first.get_attribute("data-row") == best.region
     first.get_by_role("button").click()
     assert "selected" in first.get_attribute("class")
     assert heading(page) == first.locator("th").text_content()

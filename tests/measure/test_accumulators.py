@@ -55,7 +55,7 @@ def batch_of(place):
     regions = np.stack([rng.permutation(len(REGIONS)) for _ in rows])
     steps = rng.integers(2, 6, SIZE)
     regions = np.where(np.arange(len(REGIONS)) < steps[:, None], regions, -1)
-    views = (RegionScores(KEY, PATHS, 16).view, REGION_VIEW, VIEW)
+    views = (RegionScores(KEY, PATHS, 16).view, HighImpactPatches(KEY, PATHS, 16).view, REGION_VIEW, VIEW)
     masks = {view: torch.from_numpy(rng.random((SIZE, len(view.names), view.size, view.size)) < 0.3) for view in views}
     return ProbedBatch(
         rows, torch.zeros(SIZE, 3, 16, 16, dtype=torch.uint8), masks,

@@ -7,7 +7,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.facex import HighImpactPatches, RegionScores, above_mean, scaled
 from facexkit.measure.region_scores import score_regions
 from facexkit.probe.accumulator import Attributed, ProbedBatch
@@ -156,7 +156,7 @@ def test_no_more_than_twenty_patches_are_kept_and_the_best():
     paths = np.array([str(row) for row in range(30)], object)
     kept = HighImpactPatches(KEY, paths, 16)
     maps = np.arange(30, dtype=np.float32)[:, None, None] + np.zeros((30, 2, 2), np.float32)
-    masks = np.zeros((30, 19, 16, 16), bool)
+    masks = np.zeros((30, len(kept.view.names), 16, 16), bool)
     masks[:, 2, 3, 4:6] = True
     kept.update(probed(kept.view, np.arange(30), maps, masks))
     found = kept.result().sel(region="nose")
@@ -192,7 +192,9 @@ def test_the_whole_chain_equals_a_loop_over_images(small_model, small_faces):
         scores.append(slow_scores(map_, batch.masks[views[0]][0].numpy()))
         best.append(slow_patch(map_, batch.masks[views[1]][0, 1].numpy()))
     assert np.nanmax(scores) > 0.5
-    np.testing.assert_allclose(found.per_image, scores, atol=2e-3)  # a pixel at the threshold may fall either way
+    both = xr.concat([found.per_image, found.union_per_image.rename(union="region")], "region")
+    np.testing.assert_allclose(both, scores, atol=2e-3)  # a pixel at the threshold may fall either way
+    assert both.region.values.tolist() == [*REGIONS, *UNIONS]
     for region, name in enumerate(REGIONS):
         column = np.array(scores)[:, region]
         if name != "neck_l":

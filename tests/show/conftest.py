@@ -64,27 +64,28 @@ def make_scores(odd_faces):
             "faces_fingerprint": "0123456789abcdef", "image_size": 128, "version": "0.1.0", "seed": 0,
             "skipped": ["faces/<script>broken.png: cannot identify image file"],
         }  # fmt: skip
-        if method == "share":
-            sums = np.array([sum(values[region] for region in union) for union in UNIONS.values()])
-            for end, more in {"": 0, "_low": -0.06, "_high": 0.06}.items():
-                found[f"union_score{end}"] = ("union", sums + more)
-            found["union_images"] = ("union", np.full(len(UNIONS), len(paths)))
-        else:
+        sums = np.array([sum(values[region] for region in union) for union in UNIONS.values()])
+        own, reach = (sums, 0.06) if method == "share" else (sums / 2, 0.04)
+        for end, more in {"": 0, "_low": -reach, "_high": reach}.items():
+            found[f"union_score{end}"] = ("union", own + more)
+        found["union_images"] = ("union", np.full(len(UNIONS), len(paths)))
+        if method == "facex":
             attrs["tile"] = 16
-            lit = rng.random((len(REGIONS), 4, 4, 4))
             names = np.where(gone[:, None], "", paths[picks]).astype(object)
-            found |= {
+            pictures = {
                 "patch_value": (("region", "patch"), np.sort(rng.random((len(REGIONS), 20)))[:, ::-1] * 9),
                 "patch_image": (("region", "patch"), names),
                 "patch_y": (("region", "patch"), rng.integers(0, 8, (len(REGIONS), 20)) * 16),
                 "patch_x": (("region", "patch"), rng.integers(0, 8, (len(REGIONS), 20)) * 16),
                 "example_image": (("region", "example"), names[:, :4]),
                 "example_score": (("region", "example"), np.take_along_axis(found["per_image"][1], picks[:, :4].T, 0).T),
-                "example_map": (("region", "example", "y", "x"), lit),
+                "example_map": (("region", "example", "y", "x"), rng.random((len(REGIONS), 4, 4, 4))),
             }
+            firsts = [REGIONS.index(union[1]) for union in UNIONS.values()]
+            of_unions = {f"union_{k}": (("union", *dims[1:]), v[firsts]) for k, (dims, v) in pictures.items()}
+            found |= pictures | of_unions
         coords = {"region": list(REGIONS), "image": paths, "target_class": target_class, "class_name": class_name}
-        coords |= {"union": list(UNIONS)} if method == "share" else {}
-        return xr.Dataset(found, coords, attrs)
+        return xr.Dataset(found, coords | {"union": list(UNIONS)}, attrs)
 
     return make
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facexkit.faces.regions import REGIONS, TITLES, TOP_TO_BOTTOM
+from facexkit.faces.regions import REGIONS, TITLES, TOP_TO_BOTTOM, UNIONS
+from facexkit.measure.share_interval import PARTS
 from facexkit.show.face_map import CARD, DOWN, HEIGHT, PLACES, UP, colour, face_map, face_maps, placed, scale_limit
 from facexkit.show.readings import difference
+from tests.show.conftest import SHARES
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -42,9 +44,9 @@ def as_deuteranope(colours):
 def test_every_number_in_the_map_is_the_results(make_scores, method):
     scores = make_scores(method)
     regions, labels = (parts(face_map(scores), kind) for kind in ("region", "label"))
-    assert set(regions) == set(labels) == set(REGIONS)
-    for region in set(REGIONS) - {"hat"}:
-        score = float(scores.score.sel(region=region))
+    assert set(regions) == set(labels) == set(PARTS)
+    for region in set(PARTS) - {"hat"}:
+        score = float(scores.union_score.sel(union=region) if region in UNIONS else scores.score.sel(region=region))
         assert float(regions[region].get("data-value")) == pytest.approx(score, rel=1e-5)
         name, number = (text.text for text in labels[region].iter(f"{SVG}text"))
         assert name == TITLES[region]
@@ -110,29 +112,50 @@ def test_names_from_data_are_escaped(make_scores):
 def test_regions_are_buttons_only_where_a_script_answers(make_scores):
     still, live = face_map(make_scores()), face_map(make_scores(), interactive=True)
     assert "tabindex" not in still and 'role="img"' in still
-    for region, group in parts(live, "region").items():
-        assert group.get("role") == "button" and group.get("tabindex") == "0"
-        assert group.get("aria-label").startswith(f"{TITLES[region]}: ")
+    buttons = [g for g in ElementTree.fromstring(str(live)).iter(f"{SVG}g") if g.get("role") == "button"]
+    assert {g.get("data-region"): g.get("data-members").split() for g in buttons} == {k: [*own] for k, own in PARTS.items()}
+    assert len(buttons) == len(PARTS)
+    for group in buttons:
+        assert group.get("tabindex") == "0" and group.get("aria-label").startswith(f"{TITLES[group.get('data-region')]}: ")
+
+
+def shapes(drawing, region):
+    return [g for g in ElementTree.fromstring(str(drawing)).iter(f"{SVG}g") if g.get("data-region") == region and g.get("class") == "region"]
+
+
+def test_both_lips_are_painted_as_the_sentence_counts_them(make_scores):
+    fills = [g.find(f"{SVG}path").get("fill") for g in shapes(face_map(make_scores()), "lips")]
+    assert fills == [colour(0.65, scale_limit(make_scores()))] * 2
+
+
+def test_what_the_masks_cannot_tell_is_painted_as_everything_else(make_scores):
+    untold = ["eye_g", "hair", "hat", "ear_r", "neck_l", "cloth"]
+    drawing = face_map(make_scores(values=SHARES | {"background": 0.6}, missing=untold).assign_attrs(untold=untold))
+    fills = {g.find(f"{SVG}path").get("fill") for g in shapes(drawing, "background")}
+    assert len(shapes(drawing, "background")) == 7 and fills == {colour(0.6, 0.8)} and "no data" not in drawing
+    assert parts(drawing, "label")["background"].find(f"{SVG}text").text == "everything else"
+    assert "everything else (background, hair, clothes …): 60 %" in drawing
 
 
 def test_the_difference_is_the_first_minus_the_second_and_equal_numbers_are_grey(make_scores):
     one, two = make_scores(), make_scores(values=dict.fromkeys(REGIONS, 0.01), model="demo:fair")
     gap = difference(one, two)
     assert float(gap.score.sel(region="l_lip")) == pytest.approx(0.40)
+    assert float(gap.union_score.sel(union="lips")) == pytest.approx(0.63)
     drawing = face_maps([one, two])
-    assert "+40 points" in drawing and "−3.0 points" in drawing
+    assert "+63 points" in drawing and "−3.0 points" in drawing
     assert "more in demo:fair · more in demo:biased" in drawing
     third = list(ElementTree.fromstring(str(drawing)))[2]
-    ears = [g for g in third.iter(f"{SVG}g") if g.get("data-region") == "l_ear"]
+    ears = [g for g in third.iter(f"{SVG}g") if g.get("data-region") == "ears"]
     assert ears[0].find(f"{SVG}path").get("fill") == UP[0] == DOWN[0]
 
 
 def test_maps_side_by_side_share_one_scale(make_scores):
     one, two = make_scores(), make_scores(values=dict.fromkeys(REGIONS, 0.02))
-    assert scale_limit(one, two) == scale_limit(one) == 0.5
+    assert scale_limit(one, two) == scale_limit(one) == 0.8
     second = list(ElementTree.fromstring(str(face_maps([one, two]))))[1]
     skin = next(g for g in second.iter(f"{SVG}g") if g.get("data-region") == "skin")
-    assert skin.find(f"{SVG}path").get("fill") == colour(0.02, 0.5)
+    assert skin.find(f"{SVG}path").get("fill") == colour(0.02, 0.8)
 
 
 def test_two_methods_stand_side_by_side_without_a_difference(make_scores):

@@ -5,9 +5,10 @@ import pytest
 import xarray as xr
 
 from facexkit.errors import FacexkitError
-from facexkit.faces.regions import REGIONS
-from facexkit.show.readings import METHODS, each_class, ranked, read_regions, subjects
-from facexkit.show.regions import region_findings
+from facexkit.faces.regions import REGIONS, UNIONS
+from facexkit.show.readings import METHODS, each_class, ranked, read_parts, read_regions, subjects
+from facexkit.show.regions import plot_regions, region_findings
+from tests.show.conftest import SHARES
 
 SHARE, FACEX = METHODS["share"], METHODS["facex"]
 
@@ -38,10 +39,10 @@ def test_the_finding_names_the_first_region_with_its_numbers(make_scores):
 def test_findings_rest_on_the_decision_share_and_say_where_facex_disagrees(make_scores):
     said = region_findings([make_scores("facex"), make_scores("share")])
     assert "the lips" in said[0] and "65 %" in said[0]
-    assert said[-1].startswith("The methods disagree: FaceX scores the nose highest (0.87; the lower lip has 0.41)")
+    assert said[-1].startswith("The methods disagree: FaceX scores the nose highest (0.87; the lips have 0.39)")
     agreeing = dict.fromkeys(REGIONS, 0.2) | {"l_lip": 0.7}
     assert region_findings([make_scores("facex", agreeing), make_scores("share")])[-1] == (
-        "FaceX agrees on the first place: the lower lip scores 0.70 (95 % interval 0.66–0.74, 24 images)."
+        "FaceX agrees on the first place: the lips score 0.45 (95 % interval 0.41–0.49, 24 images)."
     )
 
 
@@ -70,8 +71,8 @@ def test_a_share_that_may_be_zero_is_no_finding(make_scores):
 
 def test_the_largest_difference_between_two_models_is_said(four_results):
     assert region_findings(four_results)[-1] == (
-        "The largest difference is in the lips: they carry “female” of demo:biased 65 % of the way and "
-        "“female” of demo:fair 3.0 %."
+        "The largest difference is in the lips: of the way from one face's decision to another's, they carry “female” of "
+        "demo:biased 65 % and “female” of demo:fair 3.0 %."
     )
 
 
@@ -105,6 +106,27 @@ def test_regions_rank_by_value_or_by_size_with_the_missing_last(make_scores):
     scores = make_scores(values=dict.fromkeys(REGIONS, 0.01) | {"nose": -0.5})
     assert ranked(scores)[-1].region == "nose" and ranked(scores, by="size")[0].region == "nose"
     assert [r.region for r in ranked(scores, missing=True)][-1] == "hat"
+
+
+UNTOLD = ["eye_g", "hair", "hat", "ear_r", "neck_l", "cloth"]
+
+
+def test_a_background_that_hides_regions_is_never_called_the_background(make_scores):
+    scores = make_scores(values=SHARES | {"background": 0.87}, missing=UNTOLD).assign_attrs(untold=UNTOLD)
+    first, *_, last = region_findings(scores)
+    assert "rests most on everything else (background, hair, clothes …): of the way" in first and "it carries 87 %" in first
+    assert last.startswith("The masks cannot tell glasses, hair, hat, earring, necklace, clothes: all of that counts as everything else.")
+    assert not {*UNTOLD} & read_parts(scores).keys() and read_parts(scores)["background"].members == ("background", *UNTOLD)
+    figure = plot_regions(scores)
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "everything else" and not figure.axes[0].texts
+
+
+def test_unions_stand_everywhere_in_the_place_of_their_regions(make_scores):
+    parts = read_parts(make_scores())
+    assert {*UNIONS} <= parts.keys() and not {region for pair in UNIONS.values() for region in pair} & parts.keys()
+    assert parts["lips"].value == pytest.approx(0.65) and parts["lips"].members == ("u_lip", "l_lip")
+    assert [reading.region for reading in ranked(make_scores())][:2] == ["lips", "hair"]
+    assert {*REGIONS, *UNIONS} == read_regions(make_scores()).keys()
 
 
 def test_nothing_to_show_is_an_error():

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from facexkit.faces.regions import REGIONS, TITLES
+from facexkit.faces.regions import REGIONS, TITLES, UNIONS
 from facexkit.show import report
 from facexkit.show.pages import templates
 from facexkit.show.readings import read_regions
@@ -66,9 +66,10 @@ def test_names_from_data_stay_text(make_scores, odd_faces, tmp_path):
 
 
 def test_the_table_tells_every_number_with_interval_and_images(page, make_scores):
-    rows = {row[0]: row[1:] for row in Page(page).rows[:20]}
+    rows = {row[0]: row[1:] for row in Page(page).rows[: 1 + len(REGIONS) + len(UNIONS)]}
     share, facex = (read_regions(make_scores(method)) for method in ("share", "facex"))
-    for region in set(REGIONS) - {"hat"}:
+    assert [*rows][1:4] == ["lips", "upper lip", "lower lip"]
+    for region in {*REGIONS, *UNIONS} - {"hat"}:
         told = [" ".join(cell.split()) for cell in rows[TITLES[region]]]
         assert told == [f"{one[region].text} {one[region].interval}" for one in (share, facex)] + ["24"]
     assert rows["hat"] == ["no data", "no data", "0"]
@@ -84,6 +85,14 @@ def test_every_method_is_explained_and_the_share_comes_first(page):
     assert [v["data-method"] for v in shown] == ["share", "facex layer4"] * 2
     assert ["hidden" in v for v in shown] == [False, True, True, True]
     assert "rests on it" in page and "need not be what moves the decision" in page
+
+
+def test_side_by_side_shows_every_method_and_one_number_has_one_colour(page):
+    one = r'<section data-method="([^"]*)" aria-label="Side by side"( hidden)?>(.*?)</section>'
+    sections = {method: (hidden, inside) for method, hidden, inside in re.findall(one, page, re.DOTALL)}
+    assert {method: bool(hidden) for method, (hidden, _) in sections.items()} == {"share": False, "facex layer4": True}
+    painted = re.findall(r'data-region="hair" data-value="0.09".*?<path [^>]*fill="(#\w+)"', page, re.DOTALL)
+    assert len(painted) == 2 and len({*painted}) == 1
 
 
 def test_a_report_that_would_be_too_large_shows_fewer_pictures(make_scores, odd_faces, tmp_path, monkeypatch):
@@ -102,7 +111,7 @@ def test_patches_and_examples_of_the_page_are_the_results(page, make_scores):
     images = make_scores("facex").patch_image.sel(region="l_lip").values.tolist()
     assert [p["name"] for p in region["patches"]] == images
     assert all(data["uris"][p["picture"]].startswith("data:image/jpeg") for p in region["patches"])
-    assert data["subjects"][0]["first"] == "l_lip" and len(region["examples"]) == 4
+    assert data["subjects"][0]["first"] == "lips" and len(region["examples"]) == 4
 
 
 def luminance(colour):
@@ -123,10 +132,12 @@ def test_a_plot_has_a_panel_a_method_and_dots_at_the_scores(four_results):
     figure = plot_regions(four_results)
     share, facex = figure.axes
     assert (share.get_title(), facex.get_title()) == ("Decision share", "FaceX score")
-    assert [t.get_text() for t in share.get_yticklabels()][:2] == ["lower lip", "upper lip"]
+    assert [t.get_text() for t in share.get_yticklabels()][:2] == ["lips", "hair"]
     dots = {line.get_label(): line.get_xdata() for line in share.lines}
-    assert dots["demo:biased"][:2] == pytest.approx([0.41, 0.24]) and dots["demo:fair"][0] == pytest.approx(0.02)
-    assert share.get_xlabel() and any(text.get_text().strip() == "no data" for text in share.texts)
+    assert dots["demo:biased"][:2] == pytest.approx([0.65, 0.09]) and dots["demo:fair"][0] == pytest.approx(0.03)
+    (lacking,) = share.texts  # at the right edge, not on the axis
+    assert share.get_xlabel() and lacking.get_text() == "no data" and lacking.get_transform() == share.get_yaxis_transform()
+    assert lacking.get_position()[0] == 1 and lacking.get_ha() == "right"
     assert figure.get_suptitle() == "Lips first: 65 %"
 
 

@@ -24,9 +24,9 @@ def curves():
 
 
 def test_what_random_weights_show_too_is_said(make_scores, random, curves):
-    assert beyond_random(make_scores(), random) == ["l_lip"]
+    assert beyond_random(make_scores(), random) == ["lips"]
     first, soonest, agreement = trust_findings(make_scores(), random, curves, AGREEMENT)
-    assert first == "The lips carry 65 % of the way, more than in any model with random weights."
+    assert first == "Of the way from one face's decision to another's, the lips carry 65 %, more than in any model with random weights."
     assert soonest.startswith("The order of the share moves the decision soonest: area under the curve share 0.70; facex layer4 0.50")
     assert "share and facex layer4 rank the regions: Spearman's ρ 0.31" in agreement
     random["high"] = random.high + 0.4
@@ -34,7 +34,7 @@ def test_what_random_weights_show_too_is_said(make_scores, random, curves):
 
 
 def test_the_figures_say_what_they_show(make_scores, random, curves):
-    assert "lower lip" in plot_randomized(make_scores(), random).get_suptitle()
+    assert "lips" in plot_randomized(make_scores(), random).get_suptitle()
     figure = plot_curves(curves)
     assert figure.get_suptitle() == "The order of the share moves the decision soonest"
     curves["area_low"] = curves.area_low * 0.5

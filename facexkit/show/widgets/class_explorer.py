@@ -15,7 +15,7 @@ from facexkit.measure.groups import group_labels
 from facexkit.measure.saved import find_result
 from facexkit.models.face_model import FaceModel, apart
 from facexkit.show.exchanges import show_exchanges
-from facexkit.show.face_map import small_maps
+from facexkit.show.face_map import scale_limit, small_maps
 from facexkit.show.readings import METHODS
 from facexkit.show.regions import region_findings
 from facexkit.show.widgets.base import Widget, among, rows, script, text, whole
@@ -94,7 +94,7 @@ class ClassExplorer(FaceMap):
             which, of = (other.class_index(name) if kind == "class" else target), name if kind == "group" else group
             own = self.scores(other, *how, which, of, self.bar)
             shown.append(own.assign_attrs(model=f"{other.name}, {dict(self.groups)[name]}") if kind == "group" else own)
-        self.draw(shown[0])
+        self.draw(shown[0], scale_limit(*shown))
         turned = [show_exchanges(shown[0], self.scores.faces)] if "turned_output" in shown[0] and self.scores.faces.masks is not None else []
         self.compared = [str(drawing) for drawing in [*(small_maps(shown) if kind else []), *turned]]
         self.shown, self.said = shown, [*region_findings(shown), *([ASK_SHARE] if self.method == "facex" else [])]

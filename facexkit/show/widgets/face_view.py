@@ -8,11 +8,14 @@ import xarray as xr
 from PIL import Image
 
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.masks import untold
 from facexkit.faces.preview import COLOURS
 from facexkit.faces.regions import REGIONS, TITLES
 from facexkit.measure.one_face import measure_face
+from facexkit.measure.share_interval import PARTS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import face_as_seen, picture_uri, veil
+from facexkit.show.readings import everything_else
 from facexkit.show.widgets.base import SESSION
 
 SIDE, MOST = 320, 8
@@ -32,8 +35,9 @@ def look_at(
     order, most = (np.argsort(-values, kind="stable")[:MOST] for values in (chances, answer))
     tables = [("Prediction", [[names[k], float(chances[k]), f"{chances[k]:.0%}", bool(k == target)] for k in order])]
     if "score" in seen:
-        regions = seen.score.to_series().dropna().sort_values(ascending=False)[:MOST]
-        tables.append(("FaceX score of its regions", [[TITLES[r], v, f"{v:.2f}", False] for r, v in regions.items()]))
+        regions = seen.score.to_series().reindex([*PARTS]).dropna().sort_values(ascending=False)[:MOST]
+        titles = TITLES | ({REGIONS[0]: everything_else(lost)} if (lost := untold(faces.masks)) else {})
+        tables.append(("FaceX score of its regions", [[titles[r], v, f"{v:.2f}", False] for r, v in regions.items()]))
     of = "of their range over the set" if found is not None else "of the first"
     units = [[f"unit {u}", float(answer[u]), f"{answer[u]:.0%}", False] for u in most]
     tables.append((f"Most active units of {layer} ({of})", units))

@@ -9,10 +9,9 @@ import traitlets as t
 import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.regions import REGIONS
 from facexkit.models.face_model import FaceModel
 from facexkit.show.pictures import Album
-from facexkit.show.readings import one_class
+from facexkit.show.readings import one_class, read_regions
 from facexkit.show.report import behind, show_examples
 from facexkit.show.widgets.base import Widget, a_face, number, script, share, table, text
 from facexkit.show.widgets.face_view import look_at
@@ -47,7 +46,7 @@ class PatchGallery(Widget):
         self.work("Cutting out patches …", self._cut, alone=False)
 
     def _cut(self) -> None:
-        for region in (region for region in REGIONS if not self.ended):
+        for region in (region for region in read_regions(self.scores) if not self.ended):
             self._behind(region)
 
     @t.observe("region")
