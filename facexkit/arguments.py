@@ -107,7 +107,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "bool": {"": bool, "quick": bool},
     "str | Path": {"": File},
     "Path": {"": _of("Path", "a path")},
-    "Sequence[str]": {"": Names, "class_names": EachOnce, "protected": EachOnce},
+    "Sequence[str]": {"": Names, "class_names": EachOnce, "protected": EachOnce, "findings": Rows},  # NotMeasured stays one
     "str | Sequence[str]": {"": Names, "protected": EachOnce},
     "int | str": {"target_class": ClassName},
     "int | str | Sequence[int | str]": {"target_class": TargetClass},

@@ -29,8 +29,8 @@ def show_exchanges(scores: xr.Dataset, faces: FaceSet) -> Drawing:
     if "turned_output" not in scores:
         raise FacexkitError('exchanges are shown of a result of method="share"; this one has none')
     part, (class_name, _) = str(scores.turned_region.values[0]), names_of(scores)
-    title, the = (getattr(read_regions(scores)[part], name) for name in ("title", "the"))
-    titles = ("face", "other face", f"face with the other's {title}")
+    label, the = (getattr(read_regions(scores)[part], name) for name in ("label", "the"))
+    titles = ("face", "other face", f"face with the other's {label}")
     rows = []
     for first, second, said in zip(*(scores[f"turned_{k}"].values for k in ("image", "other", "output")), strict=True):
         if first:

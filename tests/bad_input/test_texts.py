@@ -376,7 +376,7 @@ def test_what_could_not_be_measured_follows_the_findings_and_heads_no_page(tmp_p
     save_findings("alpha", tmp_path, [NotMeasured("Hat: fewer than two groups."), "A gap of 20 points."], headline=True)
     found = json.loads((tmp_path / ".alpha.json").read_text())
     assert found["findings"] == ["A gap of 20 points.", "Hat: fewer than two groups."] and found["measured"] == 1
-    save_findings("beta", tmp_path, [NotMeasured("No groups.")], headline=True)
+    fx.save_findings("beta", tmp_path, [NotMeasured("No groups.")], headline=True)  # as a notebook calls it
     stages = [{"name": name, **json.loads((tmp_path / f".{name}.json").read_text())} for name in ("alpha", "beta")]
     assert headlines({"stages": stages}) == ["A gap of 20 points."] and headlines({"stages": stages[1:]}) == []
 
