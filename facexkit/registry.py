@@ -27,8 +27,8 @@ class Registry(Mapping[str, T]):
 
     def __init__(self, kind: str, group: str, *modules: str) -> None:
         self.kind, self.group, self.modules = kind, group, modules
-        self.found: dict[str, T | EntryPoint] = {}
-        self.filled = False
+        self.found: dict[str, T] = {}
+        self.points: dict[str, EntryPoint] | None = None
 
     def register(self, name: str) -> Callable[[T], T]:
         """Register what is decorated; a name that another module has taken is an error."""
@@ -47,28 +47,26 @@ class Registry(Mapping[str, T]):
         return self[name]
 
     def __getitem__(self, name: str) -> T:
-        thing = self.all[name]
-        if isinstance(thing, EntryPoint):
-            with told(f"{self.kind} {name!r} of {thing.dist.name} cannot be loaded"):
-                self.found[name] = thing = thing.load()
-        return thing
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.all
+        if name in self.names and name not in self.found:
+            with told(f"{self.kind} {name!r} of {self.points[name].dist.name} cannot be loaded"):
+                self.found[name] = self.points[name].load()
+        return self.found[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.all)
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
     def __len__(self) -> int:
-        return len(self.all)
+        return len(self.names)
 
     @property
-    def all(self) -> dict[str, T | EntryPoint]:
+    def names(self) -> dict[str, object]:
         """Everything that is registered, entry points as they are."""
-        if not self.filled:
-            self.filled = True
+        if self.points is None:
+            self.points = {}
             for module in self.modules:
                 import_module(module)
-            for point in entry_points(group=self.group):
-                self.found.setdefault(point.name, point)
-        return self.found
+            self.points = {point.name: point for point in entry_points(group=self.group)}
+        return {**self.found, **self.points}

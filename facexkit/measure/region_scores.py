@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -16,6 +18,7 @@ from facexkit.measure.facex import facex_scores
 from facexkit.measure.records import provenance
 from facexkit.measure.region_methods import METHODS, RegionMethod
 from facexkit.models.face_model import FaceModel
+from facexkit.probe.attribution import ATTRIBUTIONS
 
 NO_MASK = ": it has no region mask"
 """How `decision_shares` says of a skipped image that it has none."""
@@ -41,6 +44,10 @@ METHODS.register("facex")(
         needs_layer=True,
     )
 )
+
+for _name in ATTRIBUTIONS:  # so that an attribution of another package can be chosen wherever methods can
+    _own = {"title": f"FaceX score by {_name}", "scores": partial(facex_scores, attribution=_name)}
+    METHODS.register(f"facex_{_name}")(replace(METHODS["facex"], **_own))
 
 
 def register_region_method(name: str, method: RegionMethod | Callable[..., list[xr.Dataset]]) -> None:
@@ -69,7 +76,8 @@ def score_regions(
     method : "facex", how much of the region the attribution map lies on (Sarridis et al., ICMR 2024): option
         `attribution`, and `explain_on`, the faces: "all", or as in FaceX's code those labelled as the "class"; "share",
         how far a region carries the decision when faces are exchanged region by region: options `half_width`, `quick`,
-        `images`, `partners`, `walks`, `seam`, `interactions`, see `decision_shares`; or a registered one. All take the
+        `images`, `partners`, `walks`, `seam`, `interactions`, see `decision_shares`; "facex_NAME" with the attribution NAME
+        of another package; or a registered one. All take the
         options of `PassOptions`.
     seed : of bootstrap and sampling.
 
