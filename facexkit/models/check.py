@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, told
 from facexkit.models.face_model import FaceModel
+from facexkit.models.layers import watched
 from facexkit.models.outputs import Meaning
 
 FORMS = ((True, False, True), (False, False, True), (False, True, True), (False, True, False))
@@ -92,17 +93,12 @@ def _random(model: FaceModel, dtype: torch.dtype) -> None:
     seen: dict[str, Tensor] = {}
     first: list[str] = []
 
-    def compare(name: str, output: object) -> None:
+    def compare(name: str, _module: nn.Module, _inputs: tuple, output: object) -> None:
         if isinstance(output, Tensor) and not torch.equal(seen.setdefault(name, output.clone()), output):
             first.append(name)
 
-    hooks = [module.register_forward_hook(lambda _module, _inputs, output, name=name: compare(name, output))
-             for name, module in model.network.named_modules() if name]  # fmt: skip
-    try:
+    with watched(model.network, compare):
         one, other = _tried(model), _tried(model)
-    finally:
-        for hook in hooks:
-            hook.remove()
     if one is not None and not _same(one, other, dtype):
         where = f", from layer {first[0]!r} on" if first else ""
         raise FacexkitError(

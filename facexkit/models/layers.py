@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -38,35 +42,40 @@ class Form:
 
     Parameters
     ----------
-    kind : "units" (B, U), one number each; "maps" (B, U, h, w); "maps last" (B, h, w, U), as in a Swin transformer;
-        "tokens" (B, T, U), as in other transformers; "rows" (B, U, T), maps that were flattened.
+    axis : of the units: 1 in (B, U), one number each, in (B, U, h, w), and in maps that were flattened, (B, U, T); −1 in
+        (B, h, w, U), as in a Swin transformer, and in (B, T, U), the tokens of other transformers.
     grid : height and width.
     lead : tokens before those of the grid, which have no place: a class token, registers. They are left out of the maps.
     """
 
-    kind: str
+    axis: int = 1
     grid: tuple[int, int] = (1, 1)
     lead: int = 0
 
     def maps(self, output: Tensor) -> Tensor:
         """Return the output as maps."""
-        if self.kind == "units":
-            return output[:, :, None, None]
-        if self.kind == "tokens":
-            return output[:, self.lead :].transpose(1, 2).unflatten(2, self.grid)
-        if self.kind == "rows":
-            return output[:, :, self.lead :].unflatten(2, self.grid)
-        return output.permute(0, 3, 1, 2) if self.kind == "maps last" else output
+        return self._in_a_row(output)[:, :, self.lead :].unflatten(2, self.grid)
 
     def back(self, maps: Tensor, output: Tensor) -> Tensor:
         """Return a copy of maps in the form of `output`, whose leading tokens are kept."""
-        if self.kind == "tokens":
-            return torch.cat([output[:, : self.lead], maps.flatten(2).transpose(1, 2)], 1)
-        if self.kind == "rows":
-            return torch.cat([output[:, :, : self.lead], maps.flatten(2)], 2)
-        if self.kind == "maps last":
-            return maps.permute(0, 2, 3, 1).clone()
-        return maps.flatten(1).clone() if self.kind == "units" else maps.clone()
+        tokens = maps.flatten(2)
+        leading = self._in_a_row(output)[:, :, : self.lead]
+        tokens = torch.cat([leading, tokens], 2) if self.lead else tokens.clone()
+        return tokens.movedim(1, self.axis).reshape(output.shape)
+
+    def _in_a_row(self, output: Tensor) -> Tensor:
+        """Return the output as (B, U, T), all places in a row."""
+        return output.movedim(self.axis, 1)[..., None].flatten(2)
+
+
+@contextmanager
+def watched(network: nn.Module, note: Callable[[str, nn.Module, tuple, object], None]) -> Iterator[None]:
+    """Call `note(name, module, inputs, output)` after each module of a network that runs inside the block."""
+    with ExitStack() as hooks:
+        for name, module in network.named_modules():
+            if name:
+                hooks.enter_context(module.register_forward_hook(partial(note, name)))
+        yield
 
 
 class Chain:
@@ -87,12 +96,12 @@ class Chain:
         known = (found for each in (output, *same) if (found := self._known(each)))
         if (form := next(known, None)) is None:
             units_last = type(module) in UNITS_LAST if isinstance(module, (*UNITS_FIRST, *UNITS_LAST)) else None
-            form = {2: lambda *_: Form("units"), 3: self._of_tokens, 4: self._of_maps}[output.ndim](output, units_last)
+            form = {2: lambda *_: Form(), 3: self._of_tokens, 4: self._of_maps}[output.ndim](output, units_last)
         if form is not None:
             self.known[id(output)] = weakref.ref(output), form
             if output.ndim == 4 and math.prod(form.grid) > 1:
                 self.seen.insert(0, (form.maps(output).shape[1], form.grid))
-            self.tokens |= {output.shape[1]} if form.kind == "tokens" else set()
+            self.tokens |= {output.shape[1]} if output.ndim == 3 and form.axis == -1 else set()
         return form
 
     def _known(self, tensor: Tensor) -> Form | None:
@@ -108,7 +117,7 @@ class Chain:
         area = math.prod(self.seen[0][1]) if self.seen else 0
         in_windows = units_last and math.prod(grid) == area and grid != self.seen[0][1]
         of_tokens = second in self.tokens and (units_last or second == third)
-        return None if in_windows or of_tokens else Form("maps last" if units_last else "maps", grid)
+        return None if in_windows or of_tokens else Form(-1 if units_last else 1, grid)
 
     def _of_tokens(self, output: Tensor, units_last: bool | None) -> Form | None:
         first, second = output.shape[1:]
@@ -120,22 +129,12 @@ class Chain:
         side = math.isqrt(count)
         grid = grids[0] if grids else (side, side)
         lead = count - math.prod(grid)
-        return Form("tokens" if units_last else "rows", grid, lead) if lead <= MOST_LEADING_TOKENS else None
+        return Form(-1 if units_last else 1, grid, lead) if lead <= MOST_LEADING_TOKENS else None
 
 
 UNITS_LAST = (nn.Linear, nn.LayerNorm)
 UNITS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d,
                nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)  # fmt: skip
-
-
-def as_maps(output: Tensor, form: Form | None = None) -> Tensor:
-    """Read a layer's output as activation maps (B, U, h, w), by its form, or by its shape alone where that is not known."""
-    return (form or Chain().form(nn.Identity(), (), output)).maps(output)
-
-
-def from_maps(maps: Tensor, output: Tensor, form: Form | None = None) -> Tensor:
-    """Copy `maps`, of the shape of `as_maps(output)`, into the form of `output`; leading tokens are kept."""
-    return (form or Chain().form(nn.Identity(), (), output)).back(maps, output)
 
 
 def is_channels_last(output: Tensor) -> bool:
@@ -147,49 +146,39 @@ def is_channels_last(output: Tensor) -> bool:
 def layer_table(model: FaceModel) -> pd.DataFrame:
     """Run the model once and tabulate the modules that were called; see `list_layers`. attrs["forms"]: each one's form."""
     rows: dict[str, list[object]] = {}
-    calls: dict[str, int] = {}
-    forms: dict[str, Form] = {}
-    chain, images = Chain(), min(2, model.at_once or 2)
+    forms: dict[str, Form | None] = {}
+    calls, chain, images = Counter(), Chain(), min(2, model.at_once or 2)
 
     def note(name: str, module: nn.Module, inputs: tuple, output: object) -> None:
-        calls[name] = calls.get(name, 0) + 1
-        rows[name] = _layer_row(module, output, calls[name], images)
-        form = None if rows[name][-1] else chain.form(module, inputs, output)
-        if form is not None:
-            forms[name], rows[name][1:4] = form, form.maps(output).shape[1:]
-        elif not rows[name][-1]:
+        calls[name] += 1
+        problem = _problem(output, calls[name], images)
+        form = forms[name] = None if problem else chain.form(module, inputs, output)
+        if not problem and form is None:
             shape = "×".join(map(str, output.shape[1:]))
-            rows[name][-1] = f"its {output.shape[1]} tokens are no square grid" if output.ndim == 3 else (
+            problem = f"its {output.shape[1]} tokens are no square grid" if output.ndim == 3 else (
                 f"its output of {shape} numbers is no picture: tokens or windows in an order of their own")  # fmt: skip
+        extent = form.maps(output).shape[1:] if form else (0, 0, 0)
+        rows[name] = [type(module).__name__, *extent, sum(p.numel() for p in module.parameters()), problem]
 
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, module, inputs, output))
-        for name, module in model.network.named_modules()
-        if name
-    ]
-    try:
+    with watched(model.network, note), torch.no_grad():
         if images == 2:
             model.try_out()
         else:
-            with torch.no_grad():
-                model.raw(model.test_images()[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
+            model.raw(model.test_images()[:1])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("layer")
     table.insert(5, "depth", [k / len(table) for k in range(len(table))])
     table.attrs["forms"] = forms
     return table
 
 
-def _layer_row(module: nn.Module, output: object, calls: int, images: int) -> list[object]:
-    problem = ""
+def _problem(output: object, calls: int, images: int) -> str:
+    """Say why what a layer gives is nothing to look at; nothing where it may be."""
     if calls > 1:
-        problem = f"it runs {calls} times in one forward pass, so its output is not one thing; take the block around it"
-    elif not isinstance(output, Tensor):
-        problem = f"it gives a {type(output).__name__}, not a tensor; take a layer in it or after it"
-    elif not output.is_floating_point():
-        problem = f"it gives {output.dtype}, not floating-point numbers"
-    elif not 2 <= output.ndim <= 4 or len(output) != images or not output.numel():
-        problem = f"for {images} images its output has the shape {tuple(output.shape)}, which is no (batch, units, …)"
-    return [type(module).__name__, 0, 0, 0, sum(p.numel() for p in module.parameters()), problem]
+        return f"it runs {calls} times in one forward pass, so its output is not one thing; take the block around it"
+    if not isinstance(output, Tensor):
+        return f"it gives a {type(output).__name__}, not a tensor; take a layer in it or after it"
+    if not output.is_floating_point():
+        return f"it gives {output.dtype}, not floating-point numbers"
+    if not 2 <= output.ndim <= 4 or len(output) != images or not output.numel():
+        return f"for {images} images its output has the shape {tuple(output.shape)}, which is no (batch, units, …)"
+    return ""

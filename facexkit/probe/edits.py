@@ -40,11 +40,8 @@ def edit(model: FaceModel, layer: str, change: Change | Tensor) -> Iterator[None
     def hook(_module: object, _inputs: object, output: Tensor) -> Tensor:
         return _changed(output, apply, layer, model)
 
-    handle = model.layer(layer).register_forward_hook(hook)
-    try:
+    with model.layer(layer).register_forward_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -118,8 +115,9 @@ def run_changes(model: FaceModel, layer: str, inputs: Tensor, changes: Sequence[
     -------
     outputs (B, classes), and those of each change (changes, B, classes).
     """
+    taken: list[Tensor] = []
     with torch.no_grad():
-        with _taken(model, layer) as taken:
+        with model.layer(layer).register_forward_hook(lambda _module, _inputs, output: taken.append(output.clone())):
             outputs = model(inputs)
         (given,) = taken
         if not _leads_through(model, layer, inputs, given, outputs):
@@ -146,22 +144,8 @@ def _whole(model: FaceModel, layer: str, inputs: Tensor, change: Change) -> Tens
 
 def _from(model: FaceModel, layer: str, inputs: Tensor, given: Tensor) -> Tensor:
     """Return the model's output when the layer gives `given`, for as many images as that holds."""
-    handle = model.layer(layer).register_forward_hook(lambda *_: given.clone())
-    try:
+    with model.layer(layer).register_forward_hook(lambda *_: given.clone()):
         return model(inputs[:1])
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _taken(model: FaceModel, layer: str) -> Iterator[list[Tensor]]:
-    """Gather what the layer gives, as it gives it."""
-    taken: list[Tensor] = []
-    handle = model.layer(layer).register_forward_hook(lambda _module, _inputs, output: taken.append(output.clone()))
-    try:
-        yield taken
-    finally:
-        handle.remove()
 
 
 def _changed(output: Tensor, change: Change, layer: str, model: FaceModel) -> Tensor:

@@ -55,8 +55,8 @@ def capture(
 
     with ExitStack() as hooks:
         for layer in layers:
-            handle = model.layer(layer).register_forward_hook(hook_for(layer, model.layers.attrs["forms"][layer]))
-            hooks.callback(handle.remove)
+            module, form = model.layer(layer), model.layers.attrs["forms"][layer]
+            hooks.enter_context(module.register_forward_hook(hook_for(layer, form)))
         try:
             yield maps
         except _Enough as stopped:

@@ -15,7 +15,6 @@ from torchvision.models import VisionTransformer
 from facexkit.errors import FacexkitError
 from facexkit.measure.recording import UnitSummary, record, write_activations
 from facexkit.models.face_model import FaceModel
-from facexkit.models.layers import as_maps
 from facexkit.probe.accumulator import ProbedBatch
 
 SIDE = 32
@@ -67,7 +66,8 @@ def recorded(model, faces, tmp_path_factory):
 def plain_maps(model: FaceModel, faces, layer: str) -> np.ndarray:
     """A hook, one image at a time."""
     maps = []
-    hook = model.network.get_submodule(layer).register_forward_hook(lambda *a: maps.append(as_maps(a[2]).clone()))
+    read = model.layers.attrs["forms"][layer].maps
+    hook = model.network.get_submodule(layer).register_forward_hook(lambda *a: maps.append(read(a[2]).clone()))
     with torch.no_grad():
         for batch in faces.batches(model.image_size, 1, workers=0):
             model(model.prepare(batch.images))

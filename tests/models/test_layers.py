@@ -6,12 +6,17 @@ from torch import nn
 
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel
-from facexkit.models.layers import as_maps, from_maps, list_layers
+from facexkit.models.layers import Chain, list_layers
 from facexkit.models.loading import load_model
 
 
 def table_of(network, **options):
     return list_layers(FaceModel(network, name="net", image_size=options.pop("image_size", 8), device="cpu", **options))
+
+
+def form_of(output):
+    """The form of an output of which nothing but its shape is known."""
+    return Chain().form(nn.Identity(), (), output)
 
 
 def shape(table, layer):
@@ -130,7 +135,7 @@ def test_a_changed_table_does_not_change_the_models():
 
 def test_tokens_become_a_grid_row_by_row_without_the_class_token():
     tokens = torch.arange(2 * 10 * 3.0).reshape(2, 10, 3)
-    maps = as_maps(tokens)
+    maps = form_of(tokens).maps(tokens)
     assert maps.shape == (2, 3, 3, 3)
     assert maps[1, 2, 1, 0] == tokens[1, 1 + 3, 2]
 
@@ -151,12 +156,14 @@ def outputs(draw):
 
 @given(outputs())
 def test_maps_go_back_to_where_they_came_from(output):
-    maps = as_maps(output)
+    form = form_of(output)
+    maps = form.maps(output)
     assert maps.ndim == 4 and maps.numel() <= output.numel()
-    assert torch.equal(from_maps(maps, output), output)
+    assert torch.equal(form.back(maps, output), output)
 
 
 @given(outputs())
 def test_other_maps_are_read_back_as_they_were_put_in(output):
-    maps = torch.randn_like(as_maps(output))
-    assert torch.equal(as_maps(from_maps(maps, output)), maps)
+    form = form_of(output)
+    maps = torch.randn_like(form.maps(output))
+    assert torch.equal(form.maps(form.back(maps, output)), maps)

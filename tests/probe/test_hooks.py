@@ -6,7 +6,6 @@ import torch
 
 from facexkit.errors import FacexkitError
 from facexkit.models.face_model import FaceModel
-from facexkit.models.layers import as_maps
 from facexkit.models.loading import load_model
 from facexkit.probe.hooks import capture
 
@@ -58,7 +57,7 @@ def test_several_layers_at_once_are_what_the_layers_gave(chain, images):
         seen = chain(inputs)
     assert torch.equal(seen, output)
     for name in expected:
-        assert torch.equal(maps[name], as_maps(expected[name])), name
+        assert torch.equal(maps[name], chain.layers.attrs["forms"][name].maps(expected[name])), name
 
 
 def test_a_sum_in_place_does_not_change_what_was_captured(resnet, images):
