@@ -66,7 +66,7 @@ def verification(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers
     """Decision shares of the similarity to another face, by the features under the model's last layer."""
     features = deepcopy(model.network)
     features.fc = nn.Identity()
-    embedder = FaceModel(features, name="features", image_size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3, device="cpu")
+    embedder = FaceModel(features, name="features", image_size=SIDE, normalize="half", device="cpu")
     many = {"images": len(faces), "partners": 1, "walks": len(faces)} if all_of_them else {}
     return of_regions(fx.explain_verification(embedder, faces, method="share", half_width=0.0, **many, **QUIET))
 

@@ -84,8 +84,7 @@ def taught_of(images: torch.Tensor, labels: np.ndarray, seed: int, epochs: int =
 
 
 def _model(network: SmallNetwork, side: int) -> FaceModel:
-    half = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    return FaceModel(network, name="small", image_size=side, class_names=["female", "male"], device="cpu", **half)
+    return FaceModel(network, name="small", image_size=side, normalize="half", class_names=["female", "male"], device="cpu")
 
 
 def right(model: FaceModel, faces: FaceSet, labels: np.ndarray) -> float:

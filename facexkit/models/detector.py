@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from facexkit.errors import FacexkitError, check_known
 from facexkit.models.face_model import FaceModel
-from facexkit.models.normalization import mean_and_std
 
 SIDE, DLIB_SIDE = 256, 800
 """Faces are looked for in an image whose longer side has been brought to so many pixels; dlib's are FairFace's."""
@@ -30,9 +30,7 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.find(images.permute(0, 2, 3, 1).contiguous())
-        most = max(map(len, found))
-        padded = [np.pad(faces, ((0, most - len(faces)), (0, 0))).ravel() for faces in found]
-        return torch.from_numpy(np.stack(padded))
+        return pad_sequence([*map(torch.from_numpy, found)], batch_first=True).flatten(1)
 
 
 class Mtcnn(Detector):
@@ -113,5 +111,4 @@ def detector(name: str = "mtcnn", smallest: float | None = None) -> FaceModel:
         raise FacexkitError(f"smallest {smallest} must lie in 0–1, as a share of the photograph's longer side")
     side = DLIB_SIDE if name == "dlib" else SIDE if smallest is None else max(SIDE, math.ceil(FACE_SIDES[-1] / smallest))
     network = Dlib() if name == "dlib" else Mtcnn(FACE_SIDES if smallest is None else [round(side * smallest)])
-    mean, std = mean_and_std("none")
-    return FaceModel(network, name=name, image_size=side, mean=mean, std=std, device="cpu")
+    return FaceModel(network, name=name, image_size=side, normalize="none", device="cpu")

@@ -44,8 +44,7 @@ class FaceModel:
     ----------
     network : takes float (B, channels, height, width), gives a tensor, or a tuple or dict of which `output` picks one.
     name : what the model is called in reports.
-    image_size, mean, std : short for a preprocessing that stretches photographs to a square, RGB, (x − mean) / std on
-        values in 0–1.
+    image_size, normalize : short for a preprocessing that stretches photographs to a square, RGB; see `mean_and_std`.
     preprocess : what stands between a photograph and the network, in their place.
     class_names : names of the classes; column numbers where unknown.
     output : None, a position or key, or a function of what the network returns.
@@ -69,8 +68,7 @@ class FaceModel:
         *,
         name: str,
         image_size: Size = 224,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
+        normalize: str | Mapping[str, object] = "unit",
         preprocess: Preprocess | None = None,
         class_names: Sequence[str] | None = None,
         output: int | str | Callable | None = None,
@@ -81,14 +79,10 @@ class FaceModel:
         self.wanted, self.device = device, pick_device(device)
         self.network = _inside(network, name).eval().requires_grad_(False).to(self.device)
         self.name, self.output, self.notes = name, output, []
-        self.preprocess = preprocess or Preprocess(image_size, normalize={"mean": list(mean), "std": list(std)})
+        self.preprocess = preprocess or Preprocess(image_size, normalize=normalize)
         self.question: Question | None = None
         self.rows: np.ndarray | None = None
         self._meaning, self._class_names = outputs, list(class_names) if class_names is not None else None
-        mean, std = torch.tensor(self.preprocess.mean_and_std, dtype=torch.float64)[:, None, :, None, None]
-        self.mean, self.std = mean.float().to(self.device), std.float().to(self.device)
-        self._scale = (1 / (255 * std)).float().to(self.device)
-        self._shift = (mean / std).float().to(self.device)
         if not as_given:
             self.take_form()
 
@@ -99,8 +93,7 @@ class FaceModel:
         for name, module in self.network.named_modules():
             if hasattr(module, "inplace"):
                 module.inplace = name in in_place  # an activation that is recorded must not be overwritten
-        of_float = {tensor.dtype for tensor in self.network.state_dict().values() if isinstance(tensor, Tensor)}
-        if dtype == torch.float32 and any(one.is_floating_point for one in of_float - {dtype}):
+        if dtype == torch.float32:
             self.network.float()
         for tensor in (*self.network.parameters(), *self.network.buffers()):
             if tensor.ndim == 4:
@@ -133,7 +126,8 @@ class FaceModel:
         if self.preprocess.channels == "grey":
             weights = torch.tensor(CHANNELS["grey"], device=self.device)
             images = (images * weights[0, :, None, None]).sum(1, keepdim=True)
-        return images.mul_(self._scale).sub_(self._shift).to(self.dtype)
+        scale, shift = (part.to(self.device, non_blocking=True) for part in self.preprocess.scale_and_shift)
+        return images.mul_(scale).sub_(shift).to(self.dtype)
 
     def raw(self, inputs: Tensor) -> Tensor:
         """Run the network on prepared inputs and return its output as rows (B, D), as it means them."""
@@ -182,35 +176,28 @@ class FaceModel:
         outputs = (self._meaning or Meaning("binary" if outputs.shape[1] == 1 else "classes")).read(outputs)
         return outputs if self.question is None or self.rows is None else self.question(outputs, self.rows)
 
+    def but(self, **changed: object) -> FaceModel:
+        """Return the model with other attributes."""
+        other = copy(self)
+        vars(other).update(changed)
+        return other
+
     def on(self, device: str) -> FaceModel:
         """Return the model on another device: itself where it is there already, else a copy."""
-        if (place := pick_device(device)) == self.device:
-            return self
-        other = copy(self)
-        other.device, other.network = place, deepcopy(self.network).to(place)
-        for name in ("mean", "std", "_scale", "_shift"):
-            setattr(other, name, getattr(self, name).to(place))
-        return other
+        place = pick_device(device)
+        return self if place == self.device else self.but(device=place, network=deepcopy(self.network).to(place))
 
     def asked(self, question: Question, class_names: Sequence[str]) -> FaceModel:
         """Return the model with a question of its own for each row; `class_names` are the answers' columns."""
-        other = copy(self)
-        other.question, other._class_names = question, list(class_names)
-        return other
+        return self.but(question=question, _class_names=list(class_names))
 
     def at(self, rows: np.ndarray | None) -> FaceModel:
         """Return the model as it answers for these rows of a face set: itself, unless each row asks something else."""
-        if self.question is None:
-            return self
-        bound = copy(self)
-        bound.rows = rows
-        return bound
+        return self if self.question is None else self.but(rows=rows)
 
     def about(self, meaning: Meaning, class_names: Sequence[str]) -> FaceModel:
         """Return the model as it answers another question of its own outputs, one attribute or block of them."""
-        other = copy(self)
-        other._meaning, other._class_names = meaning, list(class_names)
-        return other
+        return self.but(_meaning=meaning, _class_names=list(class_names))
 
     def test_images(self) -> Tensor:
         """Return two prepared images of noise."""
@@ -292,8 +279,8 @@ class FaceModel:
 
         Weights, modules and their settings, the preprocessing, which output is picked, and what it means.
         """
-        size, mean_and_std = self.image_size, (self.mean.tolist(), self.std.tolist())
-        seen = size, self.preprocess.resize, self.preprocess.interpolation, self.preprocess.channels, mean_and_std
+        own = self.preprocess
+        seen = self.image_size, own.resize, own.interpolation, own.channels, own.mean_and_std
         asked = getattr(self.output, "__code__", None)
         asked = (asked.co_code, asked.co_consts, asked.co_names) if asked else self.output
         means = self._meaning and replace(self._meaning, guessed=False)
@@ -318,8 +305,7 @@ def apart(models: Sequence[object]) -> list:
     names = [model.name for model in found if isinstance(model, FaceModel)]
     for place, model in enumerate(found):
         if isinstance(model, FaceModel) and names.count(model.name) > 1:
-            found[place] = copy(model)
-            found[place].name = f"{model.name} {model.fingerprint()[:6]}"
+            found[place] = model.but(name=f"{model.name} {model.fingerprint()[:6]}")
     return found
 
 

@@ -60,6 +60,12 @@ class Preprocess(Geometry):
         count = len(CHANNELS[self.channels])
         return mean[:count], std[:count]
 
+    @cached_property
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What bytes are multiplied by, and what is then taken from them; float32 (channels, 1, 1) each."""
+        mean, std = torch.tensor(self.mean_and_std, dtype=torch.float64)[:, :, None, None]
+        return (1 / (255 * std)).float(), (mean / std).float()
+
     def __str__(self) -> str:
         height, width = sides(self.size)
         how = "stretched" if not isinstance(self.resize, int) else f"the shorter side to {self.resize}"

@@ -100,8 +100,8 @@ def train_fineface(
         checkpoint.end()
     name = f"{'plain ' if plain else 'fineface:'}{backbone if named else type(backbone).__name__}"
     return FaceModel(
-        network, name=name, image_size=image_size, mean=(0.5,) * 3,
-        std=(0.5,) * 3, class_names=classes, output=None if plain else "sum", device=str(place),
+        network, name=name, image_size=image_size, normalize="half", class_names=classes,
+        output=None if plain else "sum", device=str(place),
     )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class SmallNet(nn.Module):
 def small_model():
     """An untrained network of 32×32 inputs: layers conv1 and bn (16×16), conv2 (8×8); 3 classes."""
     torch.manual_seed(5)
-    return FaceModel(SmallNet(), name="small net", image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, device="cpu")
+    return FaceModel(SmallNet(), name="small net", image_size=32, normalize="half", device="cpu")
 
 
 class OfPixels(nn.Module):

@@ -157,7 +157,7 @@ def taught(images: torch.Tensor, labels: torch.Tensor) -> FaceModel:
         torch.manual_seed(0)
         network = SmallNetwork()
         teach(network, images, labels, title="teaching")
-    return FaceModel(network, name="taught", image_size=SIDE, mean=[0.5] * 3, std=[0.5] * 3, device="cpu")
+    return FaceModel(network, name="taught", image_size=SIDE, normalize="half", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ def parts(count, seed):
 
 
 def model_of(network, mean=0.5):
-    return FaceModel(nn.Sequential(network, nn.ReLU(), nn.Flatten()), name="wired", image_size=SIDE, mean=(mean,) * 3,
-                     std=(1 / 2.6,) * 3, device="cpu")  # fmt: skip
+    return FaceModel(nn.Sequential(network, nn.ReLU(), nn.Flatten()), name="wired", image_size=SIDE,
+                     normalize={"mean": mean, "std": 1 / 2.6}, device="cpu")  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=range(3))

@@ -56,7 +56,7 @@ def one_picture(model, faces, path):
 def embedder(small_model, small_faces):
     """The small network as an embedding whose mean over the small pictures is 0, so that cosines spread."""
     mean = torch.from_numpy(embed(small_model, small_faces, **QUIET).values).mean(0)
-    how = {"image_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3, "device": "cpu"}
+    how = {"image_size": 32, "normalize": "half", "device": "cpu"}
     return FaceModel(small_model.network, name="small embedder", output=lambda returned: returned - mean, **how)
 
 

@@ -55,7 +55,7 @@ def taught(faces):
     own = faces[faces.table.split == "train"]
     batch = next(own.batches(SIDE, len(own)))
     with seeded(0):
-        model = FaceModel(network(), name="tiny", image_size=SIDE, mean=[0.5] * 3, std=[0.5] * 3, class_names=CLASSES, device="cpu")
+        model = FaceModel(network(), name="tiny", image_size=SIDE, normalize="half", class_names=CLASSES, device="cpu")
         images, truth = model.prepare(batch.images), torch.tensor([CLASSES.index(kind) for kind in own.table.kind])
         lessons = lambda _: zip(images.split(30), truth.split(30), strict=True)  # noqa: E731
         model.network.requires_grad_(True)

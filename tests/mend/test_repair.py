@@ -115,7 +115,7 @@ def test_what_a_method_made_is_saved_loaded_and_exported(method, tiny_model, tin
     expected = found.model(found.model.prepare(images))
     assert not torch.allclose(expected, tiny_model(tiny_model.prepare(images)), atol=1e-3)
     load_weights(fresh := network(), path)
-    again = FaceModel(fresh, name="again", image_size=SIDE, mean=[0.5] * 3, std=[0.5] * 3, class_names=CLASSES, device="cpu")
+    again = FaceModel(fresh, name="again", image_size=SIDE, normalize="half", class_names=CLASSES, device="cpu")
     assert torch.equal(again(again.prepare(images)), expected)
     assert again.fingerprint() == found.model.fingerprint()
     assert fx.list_layers(again).loc["1"].units == 12 and fx.predict(again, tiny_faces[:9], progress=False).output.notna().all()

@@ -18,14 +18,14 @@ IMAGES = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8, generator=torch.Gen
 
 
 def test_an_image_gets_the_same_output_alone_and_in_a_batch():
-    model = linear_model(mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    model = linear_model(normalize={"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]})
     together = model(model.prepare(IMAGES))
     alone = torch.cat([model(model.prepare(image[None])) for image in IMAGES])
     torch.testing.assert_close(together, alone)
 
 
 def test_prepared_images_are_channels_last_floats_of_the_slow_formula():
-    model = linear_model(mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    model = linear_model(normalize={"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]})
     x = model.prepare(IMAGES)
     assert x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
     slow = (IMAGES[2, 1, 3, 0].item() / 255 - 0.2) / 0.6
@@ -86,7 +86,7 @@ def test_one_output_an_image_is_a_yes_or_no():
 
 def test_the_fingerprint_changes_with_weights_input_and_modules_and_with_nothing_else():
     first = linear_model()
-    prints = {first.fingerprint(), linear_model(mean=[0.5] * 3).fingerprint()}
+    prints = {first.fingerprint(), linear_model(normalize="half").fingerprint()}
     assert first.fingerprint() == linear_model(class_names=["a", "b", "c"]).fingerprint()
     bigger, other = linear_model(), linear_model()
     bigger.preprocess = Preprocess(5)
@@ -107,7 +107,7 @@ def test_a_device_that_is_not_there_is_told():
 def test_a_model_moves_to_another_device_and_stays_where_it_was():
     model = load_model("torchvision:squeezenet1_1", num_classes=2, image_size=64, device="cpu")
     away = model.on("meta")
-    assert {p.device.type for p in away.network.parameters()} == {away.mean.device.type} == {"meta"}
+    assert {p.device.type for p in away.network.parameters()} == {away.device.type} == {"meta"}
     assert {p.device.type for p in model.network.parameters()} == {"cpu"} and model.on("cpu") is model
 
 

@@ -56,7 +56,7 @@ def test_the_random_resnet_is_the_one_of_the_peer_numbers():
     assert total == pytest.approx(224561.4407, abs=1e-3)
     assert model.network.fc.weight.shape == (2, 512)
     assert (model.image_size, model.class_names) == (224, ["class 0", "class 1"])
-    torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+    assert model.preprocess.mean_and_std[0] == [0.485, 0.456, 0.406]
 
 
 def test_a_model_is_frozen_in_eval_mode_and_channels_last():
@@ -303,7 +303,7 @@ def test_a_class_a_function_or_a_module_of_a_file(name, user_file):
     again = load_model(f"{path}:{name}", image_size=20, trust=True, device="cpu", seed=0)
     assert len(model.class_names) == 3 and list(model.layers.index) == ["conv", "fc"]
     assert model.fingerprint() == again.fingerprint()
-    assert model.mean.sum() == 0
+    assert model.preprocess.normalize == "unit"
 
 
 def test_a_file_with_weights_and_num_classes(user_file, tmp_path):

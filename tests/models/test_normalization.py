@@ -14,8 +14,7 @@ BYTES = torch.arange(256, dtype=torch.uint8).repeat(3, 3, 1)[None, :, :, :]
 
 
 def prepared(normalize, images=BYTES):
-    mean, std = mean_and_std(normalize)
-    return FaceModel(nn.Flatten(), name="n", mean=mean, std=std, device="cpu").prepare(images)
+    return FaceModel(nn.Flatten(), name="n", normalize=normalize, device="cpu").prepare(images)
 
 
 def test_imagenet_is_what_torchvision_does():

@@ -46,7 +46,7 @@ def model() -> FaceModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SmallNetwork()
-    return FaceModel(network, name="folder/untaught", image_size=64, mean=[0.5] * 3, std=[0.5] * 3, device="cpu")
+    return FaceModel(network, name="folder/untaught", image_size=64, normalize="half", device="cpu")
 
 
 @pytest.fixture(scope="module")
