@@ -145,7 +145,7 @@ def test_a_cache_that_somebody_named_is_kept(two_stages, tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_keeps_what_is_finished_with_the_same_parameters(two_stages, tmp_path):
     out, said = tmp_path / "run", []
-    shards = out / PASSES / "abc" / "000000.safetensors"
+    shards = out / PASSES / "abc" / "000000.npz"
 
     def kept(*names, **how):
         shards.parent.mkdir(parents=True, exist_ok=True)

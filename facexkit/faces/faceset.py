@@ -206,7 +206,7 @@ class FaceSet:
             pin_memory=pin_memory,
             multiprocessing_context="forkserver" if from_thread else None,
         )
-        killed = (RuntimeError, ConnectionError) if workers else ()  # one of torch's processes
+        killed = (RuntimeError, ConnectionError, EOFError) if workers else ()  # what torch raises, by system and Python
         with told(f"decoding {self.name!r} stopped", "if memory is short, take fewer workers=", killed):
             for batch in loader:
                 if isinstance(batch, FacexkitError):

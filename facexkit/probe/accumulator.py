@@ -15,7 +15,7 @@ from torch import Tensor
 from facexkit.faces.faceset import FaceBatch
 from facexkit.faces.mask_view import MaskView
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.state import Arrays, State
+from facexkit.probe.state import State
 
 Attribution = Callable[[FaceModel, str, Tensor, int], Tensor]
 """`(model, layer, images, target) → maps`: prepared images (B, 3, S, S) in, attribution maps (B, h, w) out."""
@@ -124,19 +124,8 @@ class Accumulator(ABC):
 
     def merge(self, other: Accumulator) -> None:
         """Take in what `other`, which saw other rows of the same face set, has kept."""
-        mine, theirs = self.states(), other.states()
-        for name, state in mine.items():
-            state.merge(theirs[name])
-
-    def state_dict(self) -> Arrays:
-        """Return what it keeps as arrays, to be written down or sent."""
-        return {f"{name}.{part}": a for name, s in self.states().items() for part, a in s.arrays().items()}
-
-    def load_state_dict(self, arrays: Arrays) -> None:
-        """Hold what `state_dict` gave."""
-        for name, state in self.states().items():
-            own = {key: array for key, array in arrays.items() if key.startswith(f"{name}.")}
-            state.load({key.removeprefix(f"{name}."): array for key, array in own.items()})
+        for own, theirs in zip(self.states().values(), other.states().values(), strict=True):
+            own.merge(theirs)
 
     def fingerprint(self) -> str:
         """Return hexadecimal digits that change with the kind of accumulator and with any of its parameters."""

@@ -15,6 +15,7 @@ from facexkit.registry import Registry
 
 ATTRIBUTIONS: Registry[Attribution] = Registry("attribution", "facexkit.attributions")
 """Attributions by name, beside Captum's that are here."""
+_CAPTUM = {"gradcam": "LayerGradCam", "gradient_x_activation": "LayerGradientXActivation"}
 
 
 def attribute(
@@ -48,8 +49,12 @@ def attribute(
         outputs = model(inputs)
     if not outputs.requires_grad:
         raise FacexkitError(f"the output of {model.name!r} does not depend on layer {layer!r}; take another layer")
+    from captum import attr  # here, as it takes a second
+
     replay = _Replay(maps[layer], outputs)
-    return {target: _CAPTUM[attribution](replay, inputs, target) for target in targets}, outputs.detach()
+    method = getattr(attr, _CAPTUM[attribution])(replay, replay.layer)
+    every = {target: method.attribute(inputs, target, grad_kwargs={"retain_graph": True}) for target in targets}
+    return {target: parts.sum(1).relu().detach().float() for target, parts in every.items()}, outputs.detach()
 
 
 def unreached(model: FaceModel, layer: str, inputs: Tensor, targets: Sequence[int]) -> list[int]:
@@ -77,25 +82,6 @@ class _Replay(nn.Module):
     def forward(self, _inputs: Tensor) -> Tensor:
         self.layer(self.recorded)
         return self.outputs
-
-
-def _gradcam(replay: _Replay, inputs: Tensor, target: int) -> Tensor:
-    from captum.attr import LayerGradCam
-
-    grad_cam = LayerGradCam(replay, replay.layer)
-    maps = grad_cam.attribute(inputs, target, relu_attributions=True, grad_kwargs={"retain_graph": True})
-    return maps[:, 0].detach().float()
-
-
-def _gradient_x_activation(replay: _Replay, inputs: Tensor, target: int) -> Tensor:
-    from captum.attr import LayerGradientXActivation
-
-    product = LayerGradientXActivation(replay, replay.layer)
-    maps = product.attribute(inputs, target, grad_kwargs={"retain_graph": True})
-    return maps.sum(1).relu().detach().float()
-
-
-_CAPTUM = {"gradcam": _gradcam, "gradient_x_activation": _gradient_x_activation}
 
 
 def _checked(maps: object, inputs: Tensor) -> Tensor:

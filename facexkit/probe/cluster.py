@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from facexkit.errors import told
 from facexkit.faces.cores import cores
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.shards import Shard
-from facexkit.probe.state import Arrays, State
+from facexkit.probe.shards import Shard, states_of, take_states
+from facexkit.probe.state import Arrays
 from facexkit.probe.work import Work
 
 if TYPE_CHECKING:
@@ -52,23 +52,26 @@ def finished_elsewhere(work: Work, shards: Sequence[Shard]) -> Iterator[Arrays]:
             workers = max(1, len(client.scheduler_info()["workers"]))
             while len(under_way) < AHEAD * workers and (shard := next(coming, None)) is not None:
                 how = {"pure": False, "retries": TRIES - 1, "priority": -shard.place}
-                under_way.append((shard, client.submit(run_shard, model, shipped, shard, work.known(), **how)))
+                under_way.append((shard, client.submit(run_shard, model, shipped, shard, states_of(work.fresh()), **how)))
             if not under_way:
                 return
             shard, future = under_way.popleft()
-            yield _states(shard, future)
+            rows = f"rows {shard.batches[0][0]} to {shard.batches[-1][-1]}"
+            with told(f"{rows} failed {TRIES} times on the cluster", "the workers' logs say more"):
+                states = future.result()
+            yield states
     finally:
         client.cancel([future for _, future in under_way])
         if tidies:
             client.amm.start()
 
 
-def run_shard(model: bytes, work: Work, shard: Shard, known: dict[tuple[int, str], State]) -> Arrays:
-    """Run one shard; what a worker does."""
+def run_shard(model: bytes, work: Work, shard: Shard, known: Arrays) -> Arrays:
+    """Run one shard; what a worker does. The states begin as those that are `known` where the shards are merged."""
     with _AT_WORK:
         _keep_memory()
         work.model = _unpacked(model)
-        work.learn(known)
+        take_states(work.accumulators, known)
         return work.finished(shard, work.batches([shard]), lambda _: None)
 
 
@@ -99,12 +102,6 @@ def _sent(client: Client, model: FaceModel) -> Future:
         _SENT[key] = client.scatter(content, broadcast=True, hash=False)
     client.replicate([_SENT[key]])
     return _SENT[key]
-
-
-def _states(shard: Shard, future: object) -> Arrays:
-    rows = f"rows {shard.batches[0][0]} to {shard.batches[-1][-1]}"
-    with told(f"{rows} failed {TRIES} times on the cluster", "the workers' logs say more"):
-        return future.result()
 
 
 def connected(client: object) -> Client:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from facexkit.errors import told
 from facexkit.faces.cache import write_whole
 from facexkit.probe.accumulator import Accumulator
-from facexkit.probe.state import Arrays
+from facexkit.probe.state import Arrays, State
 
 SHARD = 512
 """Rows in a shard, whatever the number of workers."""
@@ -44,18 +43,24 @@ def cut(rows: np.ndarray, batch_size: int, size: int = SHARD) -> list[Shard]:
 
 def states_of(accumulators: Sequence[Accumulator]) -> Arrays:
     """Return the states of accumulators as one set of arrays."""
-    return {f"{k}.{key}": array for k, own in enumerate(accumulators) for key, array in own.state_dict().items()}
+    return {start + name: array for start, state in _each(accumulators) for name, array in state.arrays().items()}
 
 
 def take_states(accumulators: Sequence[Accumulator], arrays: Arrays) -> None:
     """Let accumulators hold what `states_of` gave."""
-    for k, accumulator in enumerate(accumulators):
-        own = {key: array for key, array in arrays.items() if key.startswith(f"{k}.")}
-        accumulator.load_state_dict({key.removeprefix(f"{k}."): array for key, array in own.items()})
+    for start, state in _each(accumulators):
+        state.load({name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)})
+
+
+def _each(accumulators: Sequence[Accumulator]) -> Iterator[tuple[str, State]]:
+    """Yield every state with what the names of its arrays begin with."""
+    for place, accumulator in enumerate(accumulators):
+        for name, state in accumulator.states().items():
+            yield f"{place}.{name}.", state
 
 
 class ShardFiles:
-    """The states of finished shards in a folder, one safetensors file each, under the fingerprint of their pass.
+    """The states of finished shards in a folder, one npz file each, under the fingerprint of their pass.
 
     Parameters
     ----------
@@ -73,27 +78,13 @@ class ShardFiles:
 
     def read(self, shard: Shard) -> Arrays:
         """Return the states of a shard; a damaged file is an error."""
-        with told(f"{self._path(shard)} cannot be read", "remove it and run again", (OSError, SafetensorError)):
-            found = load(self._path(shard).read_bytes())
-        return dict(_with_texts(name, array) for name, array in found.items())
+        with told(f"{self._path(shard)} cannot be read", "remove it and run again"), np.load(self._path(shard)) as file:
+            return dict(file)
 
     def write(self, shard: Shard, states: Arrays) -> None:
         """Write a shard's states down, whole or not at all."""
-        write_whole(self._path(shard), save(dict(_without_texts(name, array) for name, array in states.items())))
+        np.savez(content := io.BytesIO(), **states)
+        write_whole(self._path(shard), content.getvalue())
 
     def _path(self, shard: Shard) -> Path:
-        return self.folder / f"{shard.place:06d}.safetensors"
-
-
-def _without_texts(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
-    """Return an array that a safetensors file holds: of texts their code points, and their length in the name."""
-    if array.dtype.kind != "U":
-        return name, np.ascontiguousarray(array)
-    length = array.dtype.itemsize // 4
-    return f"{name}|{length}", np.ascontiguousarray(array).view(np.uint32).reshape(*array.shape, length)
-
-
-def _with_texts(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
-    """Return what `_without_texts` was given."""
-    plain, _, length = name.partition("|")
-    return plain, array.view(f"U{length}")[..., 0] if length else array
+        return self.folder / f"{shard.place:06d}.npz"

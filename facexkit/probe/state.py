@@ -18,32 +18,33 @@ class State(ABC):
 
     Attributes
     ----------
-    informed : whether an empty one, made by `fresh`, knows something of what was seen before that spares it work.
+    kept : the names of its arrays; None stands for one that there is not yet.
     """
 
-    informed = False
+    kept: tuple[str, ...] = ()
 
-    @abstractmethod
     def fresh(self) -> State:
-        """Return an empty one, declared alike."""
+        """Return an empty one, declared alike; it may know something of what was seen before that spares it work."""
+        return type(self)()
 
     @abstractmethod
     def merge(self, other: State) -> None:
         """Take in what another one, of other rows, has kept."""
 
-    @abstractmethod
     def arrays(self) -> Arrays:
         """Return what is kept as arrays by name."""
+        return {name: held for name in self.kept if (held := getattr(self, name)) is not None}
 
-    @abstractmethod
     def load(self, arrays: Arrays) -> None:
         """Hold what `arrays` gave, instead of what is held."""
+        vars(self).update({name: arrays.get(name) for name in self.kept})
 
 
 class Folded(State):
     """One array `value` into which a ufunc folds others of its shape; None until there was one."""
 
     fold: np.ufunc
+    kept = ("value",)
 
     def __init__(self) -> None:
         self.value: np.ndarray | None = None
@@ -52,18 +53,9 @@ class Folded(State):
         """Fold an array in."""
         self.value = np.array(array) if self.value is None else self.fold(self.value, array)
 
-    def fresh(self) -> Folded:
-        return type(self)()
-
     def merge(self, other: Folded) -> None:
         if other.value is not None:
             self.take(other.value)
-
-    def arrays(self) -> Arrays:
-        return {} if self.value is None else {"value": self.value}
-
-    def load(self, arrays: Arrays) -> None:
-        self.value = arrays.get("value")
 
 
 class Sum(Folded):
@@ -81,12 +73,6 @@ class Least(Folded):
     """The least of all values, place by place."""
 
     fold = np.minimum
-
-
-class Greatest(Folded):
-    """The greatest of all values, place by place."""
-
-    fold = np.maximum
 
 
 class Rows(State):
@@ -166,6 +152,8 @@ class TopK(State):
     payload : (G, k, …), what came with the value; zeros where there is none.
     """
 
+    kept = ("values", "rows", "payload")
+
     def __init__(self, subjects: int, k: int) -> None:
         self.k = k
         self.values = np.full((subjects, k), -np.inf)
@@ -204,10 +192,3 @@ class TopK(State):
     def merge(self, other: TopK) -> None:
         if other.payload is not None:
             self.take(other.values, other.rows, lambda subjects, columns: other.payload[subjects, columns])
-
-    def arrays(self) -> Arrays:
-        own = {"values": self.values, "rows": self.rows}
-        return own if self.payload is None else own | {"payload": self.payload}
-
-    def load(self, arrays: Arrays) -> None:
-        self.values, self.rows, self.payload = arrays["values"], arrays["rows"], arrays.get("payload")

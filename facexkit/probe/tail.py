@@ -21,6 +21,8 @@ class Counts(State):
     bins, times : int64 (n,), the numbers, ascending, and how often each came.
     """
 
+    kept = ("bins", "times")
+
     def __init__(self) -> None:
         self.bins = self.times = np.empty(0, np.int64)
 
@@ -57,17 +59,14 @@ class Counts(State):
         place = np.where(enough > 0, start + enough - 1, -1)
         return place, np.where(enough > 0, before[end] - before[place + 1], 0)
 
-    def fresh(self) -> Counts:
-        return Counts()
-
     def merge(self, other: Counts) -> None:
         self.take(other.bins, other.times)
 
     def arrays(self) -> Arrays:
-        return {name: held.astype(_narrow(held)) for name, held in (("bins", self.bins), ("times", self.times))}
+        return {name: held.astype(np.min_scalar_type(held.max(initial=0))) for name, held in super().arrays().items()}
 
     def load(self, arrays: Arrays) -> None:
-        self.bins, self.times = (arrays[name].astype(np.int64) for name in ("bins", "times"))
+        self.bins, self.times = (arrays[name].astype(np.int64) for name in self.kept)
 
 
 class Tail(State):
@@ -87,8 +86,6 @@ class Tail(State):
     seen : how many values of each unit were seen.
     floor : float32 (U,); −inf while too few are seen.
     """
-
-    informed = True
 
     def __init__(self, share: float) -> None:
         self.share, self.seen, self.most = share, 0, 0
@@ -186,10 +183,6 @@ def values_of(keys: np.ndarray) -> np.ndarray:
 
 def _edge(bins: np.ndarray) -> np.ndarray:
     return values_of(((bins & (1 << BINS) - 1) >> 1 << LOW).astype(np.uint32))
-
-
-def _narrow(held: np.ndarray) -> np.dtype:
-    return np.min_scalar_type(held.max(initial=0))
 
 
 def place_of(share: float, count: int) -> int:

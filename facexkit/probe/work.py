@@ -16,7 +16,7 @@ from facexkit.probe.exchange import FacePairs, exchanged
 from facexkit.probe.look import check_finite, probed
 from facexkit.probe.options import PassOptions
 from facexkit.probe.shards import Shard, states_of, take_states
-from facexkit.probe.state import Arrays, Rows, State
+from facexkit.probe.state import Arrays, Rows
 
 REMEMBERED = 512
 """Decoded faces that are kept where each comes in several pairs."""
@@ -46,17 +46,11 @@ class Work:
     def shipped(self) -> Work:
         """Return what a worker elsewhere needs of it beside the model: nothing that was seen, decoding in its own thread."""
         how = replace(self.how, workers=0, progress=False, client=None, folder=None)
-        return Work(None, self.faces, [a.fresh() for a in self.accumulators], how, self.pairs, self.images)
+        return Work(None, self.faces, self.fresh(), how, self.pairs, self.images)
 
-    def known(self) -> dict[tuple[int, str], State]:
-        """Return of the empty states those that know something of what was seen before, by accumulator and name."""
-        every = ((k, name, state) for k, a in enumerate(self.accumulators) for name, state in a.states().items())
-        return {(k, name): state.fresh() for k, name, state in every if state.informed}
-
-    def learn(self, known: dict[tuple[int, str], State]) -> None:
-        """Begin with what `known` gave elsewhere."""
-        for (k, name), state in known.items():
-            setattr(self.accumulators[k], name, state)
+    def fresh(self) -> list[Accumulator]:
+        """Return its accumulators as they are at the beginning of a shard."""
+        return [accumulator.fresh() for accumulator in self.accumulators]
 
     def batches(self, shards: Sequence[Shard]) -> Iterator:
         """Yield the decoded batches of shards, one after the other."""
@@ -68,7 +62,7 @@ class Work:
 
     def finished(self, shard: Shard, batches: Iterator, seen: Callable[[int], object]) -> Arrays:
         """Run one shard, whose batches come next, and return its states; `seen` is told how many faces are done."""
-        own = [accumulator.fresh() for accumulator in self.accumulators]
+        own = self.fresh()
         for numbers in shard.batches:
             batch = next(batches)
             own[0].update(batch)
@@ -97,8 +91,7 @@ class Work:
 
     def merge(self, states: Arrays) -> None:
         """Merge a shard's states into the accumulators."""
-        own = [accumulator.fresh() for accumulator in self.accumulators]
-        take_states(own, states)
+        take_states(own := self.fresh(), states)
         for accumulator, other in zip(self.accumulators, own, strict=True):
             accumulator.merge(other)
         self.check_skipped(self.skipped.result())

@@ -192,9 +192,9 @@ def test_it_stops_where_the_three_largest_are_known_and_goes_on_alike_after_an_i
     whole, stopped = share(model, faces, partners=9, half_width=0.0), share(model, faces, **how)
     assert whole.attrs["walks"] == 216 and stopped.attrs["walks"] == 128
     written = share(model, faces, **how, folder=tmp_path)
-    shards = sorted(tmp_path.rglob("000*.safetensors"))
-    assert any(path.name == "000001.safetensors" for path in shards) and not list(tmp_path.rglob("000002.safetensors"))
-    next(path for path in shards if path.name == "000001.safetensors").unlink()
+    shards = sorted(tmp_path.rglob("000*.npz"))
+    assert any(path.name == "000001.npz" for path in shards) and not list(tmp_path.rglob("000002.npz"))
+    next(path for path in shards if path.name == "000001.npz").unlink()
     for again in (written, share(model, faces, **how, folder=tmp_path), share(model, faces, **how, workers=2)):
         assert again.equals(stopped)
     quick = share(model, faces, partners=9, quick=True)

@@ -49,7 +49,7 @@ def test_a_pass_that_was_ended_goes_on_after_its_finished_shards(chain, noise, r
     whole = passed(chain, faces, None)
     with pytest.raises(Ended):
         passed(chain, faces, tmp_path, Bar(after=20))
-    assert len(list(tmp_path.glob("*/*.safetensors"))) == 2
+    assert len(list(tmp_path.glob("*/*.npz"))) == 2
     names, bar = ran(chain), Bar(after=40)
     again = passed(chain, faces, tmp_path, bar)
     assert names.count("head") == 6 and bar.seen == 40

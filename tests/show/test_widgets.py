@@ -287,6 +287,6 @@ def test_explores_passes_go_as_they_are_asked_to_and_leave_nothing_to_go_on_from
     explorer.wait()
     assert not any(child.error for child in explorer.children) and max(seen) == 5
     assert list((tmp_path / "runs" / "explore" / "explore").rglob("*.zarr"))
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.npz"))
     with pytest.raises(fx.FacexkitError, match="workers cannot be -1"):
         fx.explore(small, drawn_faces, "3", workers=-1)
