@@ -18,7 +18,7 @@ from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.models import training
-from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.sources import Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
 from facexkit.models.training import Checkpoint
 from facexkit.models.weights import load_weights, seeded, weights_file

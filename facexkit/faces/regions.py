@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
 VOCABULARY = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
-"""What is known of every region and union: title, colour, outline (see `template`); orders, and areas of the face."""
+"""What is known of every region and union: title, colour, outline (see `template`); orders, other names, and areas of the face."""
 
 REGIONS = tuple(VOCABULARY["regions"])
 """The 19 CelebAMask-HQ regions; the position is the pixel value in an index PNG."""
+
+BACKGROUND = REGIONS[0]
 
 TOP_TO_BOTTOM = tuple(VOCABULARY["top_to_bottom"].split())
 """Which region hides which where masks overlap, uppermost first."""
 
 UNIONS = {name: tuple(union["of"]) for name, union in VOCABULARY["unions"].items()}
 """Regions that are also asked for together."""
+
+FARL_CLASSES = tuple(VOCABULARY["farl"].split())
+"""The regions in the order of FaRL's face parser."""
+
+CALLED = {name: region for region, names in VOCABULARY["called"].items() for name in names.split()}
+"""What others call a region."""
 
 TITLES = {name: about["title"] for kind in ("regions", "unions") for name, about in VOCABULARY[kind].items()}
 """What people read for each region and union."""
@@ -30,6 +39,12 @@ REGION_AREAS = {area: tuple(regions.split()) for area, regions in VOCABULARY["ar
 
 PARTS = {"nose": "nose_part", "mouth": "mouth_part"}
 """What the Face Dictionary's parts that share a region's name are called beside the regions."""
+
+
+def region_called(label: str) -> str:
+    """Return the region that somebody's label means, "" for none."""
+    name = "_".join(VOCABULARY["words"].get(word, word) for word in re.split(r"[\W_]+", label.casefold()) if word)
+    return name if name in REGIONS else CALLED.get(name, "")
 
 
 def index_map(masks: np.ndarray) -> np.ndarray:

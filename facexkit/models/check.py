@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError, told
+from facexkit.errors import FacexkitError, listed, told
 from facexkit.models.face_model import FaceModel
 from facexkit.models.layers import watched
 from facexkit.models.outputs import Meaning
@@ -36,20 +36,20 @@ def settle(model: FaceModel) -> tuple[Tensor, str]:
     network, model._meaning = model.network, Meaning()
     own = next((t.dtype for t in network.state_dict().values() if t.is_floating_point()), torch.float32)
     in_place = [name for name, module in network.named_modules() if getattr(module, "inplace", False)]
-    pristine = deepcopy(network) if own != torch.float32 else None
+    pristine = deepcopy(network) if own != torch.float32 else network
     model.take_form(False, in_place, own)
     given = _given(model)
     for fast, keeps, single in FORMS:
         if not single:
-            model.network = network if pristine is None else pristine
+            model.network = pristine
         model.take_form(fast, in_place if keeps else (), torch.float32 if single else own)
         if _same(given, _tried(model), own):
             break
     else:
         _random(model, own)
         raise FacexkitError(
-            f"model {model.name!r} answers {_shown(given)} as it was given, and never again: something in it counts its "
-            "calls, or keeps what it saw; give a network whose answer depends on the image alone"
+            f"model {model.name!r} answers {listed([f'{value:.4g}' for value in given[0].tolist()], 4)} as it was given, and never "
+            "again: something in it counts its calls, or keeps what it saw; give a network whose answer depends on the image alone"
         )
     with told(f"model {model.name!r} does not run on a single image"):
         alone, end = _alone(model)
@@ -63,12 +63,10 @@ def settle(model: FaceModel) -> tuple[Tensor, str]:
 def _given(model: FaceModel) -> Tensor:
     try:
         return model.try_out()
-    except FacexkitError as error:
+    except FacexkitError:
         model.at_once, model.squeezes = 1, True
-        try:
-            given = model.try_out()
-        except FacexkitError:
-            raise error from None
+        if (given := _tried(model)) is None:
+            raise
     model.notes.append(f"{model.name} takes one image at a time, and is shown them so.")
     return given
 
@@ -136,7 +134,3 @@ def _alone(model: FaceModel) -> tuple[Tensor, str]:
         end = node.name()[:7].lower()
     pairs = len([side for side in picked.shape[1:] if side != 1]) == 2
     return model.rows_of(picked).detach(), ("sigmoid pairs" if end else "pairs") if pairs else end
-
-
-def _shown(outputs: Tensor) -> str:
-    return ", ".join(f"{value:.4g}" for value in outputs[0, :4].tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -37,12 +37,28 @@ OF_NO_WEIGHT = ("inplace", "training", "device")
 """Attributes of a module that change none of its numbers."""
 
 
+class Scripted(nn.Module):
+    """A scripted or traced network: it answers, but hides its layers, as no hook can look into them."""
+
+    def __init__(self, network: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.network, self.code = network, network.code
+
+    def forward(self, images: Tensor) -> object:
+        with torch.jit.optimized_execution(False):  # else nobody could say which operation is the last
+            return self.network(images)
+
+    def named_modules(self, memo: object = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple]:
+        yield prefix, self
+
+
 class FaceModel:
     """A frozen network in eval mode.
 
     Parameters
     ----------
-    network : takes float (B, channels, height, width), gives a tensor, or a tuple or dict of which `output` picks one.
+    network : takes float (B, channels, height, width), gives a tensor, or a tuple or dict of which `output` picks one. One
+        that is scripted or traced answers, but has no layers to look into.
     name : what the model is called in reports.
     image_size, normalize : short for a preprocessing that stretches photographs to a square, RGB; see `mean_and_std`.
     preprocess : what stands between a photograph and the network, in their place.
@@ -61,6 +77,7 @@ class FaceModel:
     at_once: int | None = None
     squeezes = False
     home: AbstractContextManager = nullcontext()
+    _read: tuple[list, bytes] = ([], b"")
 
     def __init__(
         self,
@@ -77,7 +94,7 @@ class FaceModel:
         as_given: bool = False,
     ) -> None:
         self.wanted, self.device = device, pick_device(device)
-        self.network = _inside(network, name).eval().requires_grad_(False).to(self.device)
+        self.network = _inside(network).eval().requires_grad_(False).to(self.device)
         self.name, self.output, self.notes = name, output, []
         self.preprocess = preprocess or Preprocess(image_size, normalize=normalize)
         self.question: Question | None = None
@@ -110,12 +127,9 @@ class FaceModel:
         """What the columns of the answers mean."""
         if self.question is not None:
             return Meaning("classes", likely=False)
-        return self._meaning or self._by_columns
-
-    @cached_property
-    def _by_columns(self) -> Meaning:
-        with torch.no_grad():
-            return Meaning("binary" if self.raw(self.test_images()).shape[1] == 1 else "classes")
+        if self._meaning is None:
+            self.try_out()
+        return self._meaning
 
     def prepare(self, images: Tensor) -> Tensor:
         """Turn uint8 (B, 3, height, width), RGB, into the network's float input, on its device."""
@@ -173,7 +187,8 @@ class FaceModel:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Run the network on prepared inputs and return its output (B, classes)."""
         outputs = self.raw(inputs)
-        outputs = (self._meaning or Meaning("binary" if outputs.shape[1] == 1 else "classes")).read(outputs)
+        self._meaning = self._meaning or Meaning("binary" if outputs.shape[1] == 1 else "classes")
+        outputs = self._meaning.read(outputs)
         return outputs if self.question is None or self.rows is None else self.question(outputs, self.rows)
 
     def but(self, **changed: object) -> FaceModel:
@@ -222,6 +237,11 @@ class FaceModel:
     @cached_property
     def layers(self) -> pd.DataFrame:
         """Every module with its type, output shape and parameters, from one run at `image_size`; see `list_layers`."""
+        if isinstance(self.network, Scripted):
+            raise FacexkitError(
+                f"model {self.name!r} is a scripted or traced network (torch.jit), whose layers cannot be looked into; "
+                "give the nn.Module that it was made from, with its state dict as weights"
+            )
         return layer_table(self)
 
     @cached_property
@@ -277,49 +297,53 @@ class FaceModel:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with whatever could change a number.
 
-        Weights, modules and their settings, the preprocessing, which output is picked, and what it means.
+        Weights, modules and their settings, the preprocessing, which output is picked, and what it means. The weights are
+        read once for as long as nobody writes into them; what is written into their `.data` is not seen.
         """
         own = self.preprocess
         seen = self.image_size, own.resize, own.interpolation, own.channels, own.mean_and_std
         asked = getattr(self.output, "__code__", None)
         asked = (asked.co_code, asked.co_consts, asked.co_names) if asked else self.output
-        means = self._meaning and replace(self._meaning, guessed=False)
-        means = "" if means is None or replace(means, likely=None) == Meaning() else means  # as where nobody said so
+        means = replace(self._meaning or Meaning(), guessed=False)
+        if replace(means, likely=None) in (Meaning(), Meaning("binary")):  # as where nobody said so
+            means = ""
         digest = hashlib.sha256(f"{seen} {asked} {means} {self.dtype}".encode())
         for name, module in self.network.named_modules():
             own = {key: value for key, value in vars(module).items() if key[0] != "_" and key not in OF_NO_WEIGHT}
             kept = sorted((key, value) for key, value in own.items() if isinstance(value, (int, float, str, tuple)))
             code = getattr(getattr(module.forward, "__code__", None), "co_code", b"")
             digest.update(f"{name} {type(module).__name__} {kept} ".encode() + code)
-        for key, value in sorted({**dict(self.network.named_buffers()), **self.network.state_dict()}.items()):
-            if isinstance(value, Tensor):
+        digest.update(self._weights() + (self.question.fingerprint().encode() if self.question else b""))
+        return digest.hexdigest()[:16]
+
+    def _weights(self) -> bytes:
+        """Return a digest of the weights and buffers."""
+        every = {**dict(self.network.named_buffers()), **self.network.state_dict()}
+        held = {key: value for key, value in sorted(every.items()) if isinstance(value, Tensor)}
+        state = [(key, value.data_ptr(), value.is_inference() or value._version) for key, value in held.items()]
+        if self._read[0] != state:
+            digest = hashlib.sha256()
+            for key, value in held.items():
                 digest.update(f"{key} {tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        digest.update(self.question.fingerprint().encode() if self.question else b"")
-        return digest.hexdigest()[:16]
+            self._read = state, digest.digest()
+        return self._read[1]
 
 
 def apart(models: Sequence[object]) -> list:
     """Return the models with names that differ: those of one name get the beginning of their fingerprint; all else as it is."""
-    found = list(models)
-    names = [model.name for model in found if isinstance(model, FaceModel)]
-    for place, model in enumerate(found):
-        if isinstance(model, FaceModel) and names.count(model.name) > 1:
-            found[place] = model.but(name=f"{model.name} {model.fingerprint()[:6]}")
-    return found
+    names = [model.name for model in models if isinstance(model, FaceModel)]
+    alike = [isinstance(model, FaceModel) and names.count(model.name) > 1 for model in models]
+    called = zip(models, alike, strict=True)
+    return [model.but(name=f"{model.name} {model.fingerprint()[:6]}") if same else model for model, same in called]
 
 
-def _inside(network: nn.Module, name: str) -> nn.Module:
+def _inside(network: nn.Module) -> nn.Module:
     """Return the network whose layers can be looked into: without what torch.compile or DataParallel put around it."""
     if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         network = network.module
     network = getattr(network, "_orig_mod", network)
-    if isinstance(network, torch.jit.ScriptModule):
-        raise FacexkitError(
-            f"model {name!r} is a scripted or traced network (torch.jit), whose layers cannot be looked into; "
-            "give the nn.Module that it was made from, with its state dict as weights"
-        )
-    return network
+    return Scripted(network) if isinstance(network, torch.jit.ScriptModule) else network
 
 
 def pick_device(device: str | torch.device) -> torch.device:

@@ -11,7 +11,7 @@ from types import ModuleType
 from torch import Tensor
 
 from facexkit.errors import FacexkitError, told
-from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.sources import Made, Wish, register_source
 from facexkit.models.weights import load_weights, seeded
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -15,58 +14,13 @@ from torch import nn
 from facexkit.arguments import checked
 from facexkit.errors import FacexkitError, check_known, told, unknown
 from facexkit.faces.mask_view import sides
+from facexkit.models import python_files
 from facexkit.models.check import settle
 from facexkit.models.face_model import FaceModel
 from facexkit.models.outputs import default_names, meaning_of
 from facexkit.models.preprocess import Preprocess, preprocess_of
-from facexkit.models.weights import load_weights, seeded
-from facexkit.registry import Registry
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user asked of a source: the arguments of `load_model` that concern the network itself."""
-
-    weights: str | Path | None
-    num_classes: int | None
-    seed: int
-    trust: bool
-    image_size: int | None = None
-
-
-@dataclass
-class Made:
-    """A network as its source gives it, with what to assume unless the user says otherwise.
-
-    Attributes
-    ----------
-    image_size, normalize : short for a `preprocess`, which goes before them.
-    outputs : what the output means, see `load_model`; None for what its values allow.
-    notes : sentences on what had to be assumed.
-    home : around every run of the network.
-    """
-
-    network: nn.Module
-    image_size: int = 224
-    normalize: str | Mapping[str, object] = "unit"
-    class_names: Sequence[str] | None = None
-    output: int | str | Callable | None = None
-    outputs: str | Mapping[str, object] | None = None
-    preprocess: object = None
-    notes: Sequence[str] = ()
-    home: AbstractContextManager = nullcontext()
-
-
-SOURCES: Registry[Callable[[str, Wish], Made]] = Registry(
-    "model source", "facexkit.sources", "facexkit.models.onnx_files", "facexkit.models.hubs", "facexkit.drawn.demo",
-    "facexkit.systems.fairface_networks", "facexkit.systems.fineface", "facexkit.systems.face_dissect_networks",
-)  # fmt: skip
-
-
-def register_source(prefix: str) -> Callable:
-    """Register a function (what stands after `PREFIX:`, wish) → `Made` as a source of `load_model`."""
-
-    return SOURCES.register(prefix)
+from facexkit.models.sources import SOURCES, Made, Wish, register_source
+from facexkit.models.weights import give_outputs, load_weights, seeded
 
 
 @checked
@@ -119,7 +73,7 @@ def load_model(
     model = FaceModel(
         made.network,
         name=name,
-        preprocess=_preprocess(made, _written(preprocess, trust), image_size, normalize),
+        preprocess=_preprocess(made, preprocess, image_size, normalize, trust),
         output=made.output if output is None else output,
         device=device,
         as_given=True,
@@ -135,47 +89,41 @@ def load_model(
     if names and len(names) != columns:
         raise FacexkitError(f"model {name!r} gives {columns} outputs, but class_names has {len(names)} names")
     model._class_names = [str(each) for each in names] if names else None
+    if isinstance(source, nn.Module) and weights is None:  # else two of one class would have one name
+        model.name = f"{name} {model.fingerprint()[:6]}"
     return model
 
 
 def _made(source: str | nn.Module, wish: Wish) -> tuple[Made, str]:
     """Return what the source makes, and what the model is called: source and weights, without the folders above them."""
     if isinstance(source, nn.Module):
-        name = type(getattr(source, "_orig_mod", source)).__name__
+        inner = getattr(source, "_orig_mod", source)
+        name = getattr(inner, "original_name", type(inner).__name__)
         with told(f"model {name!r} cannot be copied", "give its class in a file, path/to/file.py:NAME, and weights="):
             made = Made(deepcopy(source))
         if wish.weights is not None:
             load_weights(made.network, wish.weights, wish.trust)
     else:
-        from facexkit.models.python_files import PICKLES, from_file, from_pickle
-
         source = str(source)
         prefix, _, rest = source.partition(":")
         if prefix in SOURCES:
             made = SOURCES[prefix](rest, wish)
         elif ".py" in source:
-            made = from_file(source, wish)
-        elif source.endswith(PICKLES):
-            made = from_pickle(source, wish)
+            made = python_files.from_file(source, wish)
+        elif source.endswith(python_files.PICKLES):
+            made = python_files.from_pickle(source, wish)
         else:
             raise unknown("model source", source, [f"{name}:…" for name in SOURCES] + ["path/to/file.py:NAME"])
         name = re.sub(r"[^:]*/", "", source.rstrip("/"))
     return made, name + (f" ({'/'.join(Path(wish.weights).parts[-2:])})" if wish.weights is not None else "")
 
 
-def _written(preprocess: object, trust: bool) -> object:
-    """Return what a text names in a Python file; all else as it is."""
-    if not isinstance(preprocess, str):
-        return preprocess
-    from facexkit.models.python_files import from_own_file
-
-    return from_own_file(preprocess, trust)
-
-
-def _preprocess(made: Made, asked: object, image_size: int | None, normalize: object) -> Preprocess:
+def _preprocess(made: Made, asked: object, image_size: int | None, normalize: object, trust: bool) -> Preprocess:
     """Return the user's preprocessing, or the source's own with what the user changes of it."""
     if asked is not None and (image_size or normalize is not None):
         raise FacexkitError("give preprocess= alone, or its short forms image_size= and normalize=")
+    if isinstance(asked, str):
+        asked = python_files.from_own_file(asked, trust)
     if asked is not None or made.preprocess is not None:
         own = preprocess_of(made.preprocess if asked is None else asked)
     else:
@@ -198,8 +146,7 @@ def _from_torchvision(name: str, wish: Wish) -> Made:
     check_known("torchvision model", [name], known)
     image_size, notes = 299 if name.startswith("inception") else 224, []
     published = models.get_model_weights(name)
-    wanted = "DEFAULT" if wish.weights == "imagenet" else str(wish.weights)
-    chosen = getattr(published, wanted, None) if wanted == "DEFAULT" or wanted in published.__members__ else None
+    chosen = published.__members__.get("DEFAULT" if wish.weights == "imagenet" else str(wish.weights))
     lacking = f"torchvision's weights {chosen} could not be downloaded"
     with told(lacking, "without internet give weights=FILE", (OSError, RuntimeError)), seeded(wish.seed):
         network = models.get_model(name, weights=chosen)
@@ -222,13 +169,7 @@ def _from_torchvision(name: str, wish: Wish) -> Made:
 def replace_head(network: nn.Module, num_classes: int) -> None:
     """Put a new last layer, Linear or 1×1 Conv2d, of `num_classes` outputs in the place of the old one."""
     heads = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    old = network.get_submodule(heads[-1])
-    if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
-    else:
-        new = nn.Conv2d(old.in_channels, num_classes, old.kernel_size, bias=old.bias is not None)
-    parent, _, attribute = heads[-1].rpartition(".")
-    setattr(network.get_submodule(parent), attribute, new)
+    give_outputs(network, heads[-1], num_classes)
 
 
 @register_source("facenet")

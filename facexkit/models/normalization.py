@@ -56,8 +56,8 @@ def mean_and_std(normalize: str | Mapping[str, object]) -> tuple[list[float], li
 
 def _three(normalize: Mapping[str, object], key: str) -> list[float]:
     value = normalize[key]
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * 3
-    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
-    if len(numbers) != 3 or len(values) != 3:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    wrong = [v for v in values if not isinstance(v, (int, float)) or isinstance(v, bool) or not math.isfinite(v)]
+    if wrong or len(values) not in (1, 3):
         raise FacexkitError(f"normalize: {key} is one number or three (red, green, blue), not {value!r}")
-    return [float(v) for v in values]
+    return [float(v) for v in values] * (3 // len(values))

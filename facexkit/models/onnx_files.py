@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, told
-from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.sources import Made, Wish, register_source
 from facexkit.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -38,7 +37,11 @@ def _from_onnx(path: str, wish: Wish) -> Made:
     count, channels, height, width = sizes[0]
     size = (height or 224, width or 224)
     if count == 1:
-        network = _for_batches(whole, network, (channels or 3, *size), path)
+        image = torch.rand(1, channels or 3, *size, generator=torch.Generator().manual_seed(0))
+        with suppress(Exception), torch.no_grad():  # what keeps it from running is told where it is tried out
+            for_batches = convert(_for_batches(whole)).eval()
+            torch.testing.assert_close(for_batches(image), network.eval()(image), rtol=1e-3, atol=1e-4)
+            network = for_batches
     made = Made(network, preprocess=Preprocess(size, channels="grey" if channels == 1 else "RGB"))
     ends = [[d.dim_value for d in out.type.tensor_type.shape.dim] for out in whole.graph.output]
     if size == (112, 112) and len(ends) == 1 and ends[0][-1] >= 128:  # as insightface's recognition models are
@@ -47,10 +50,9 @@ def _from_onnx(path: str, wish: Wish) -> Made:
     return made
 
 
-def _for_batches(whole: ModelProto, network: nn.Module, of_one: tuple[int, int, int], path: str) -> nn.Module:
-    """Return a network that was exported for one image as one for batches with the same answers, or say that none is."""
+def _for_batches(whole: ModelProto) -> ModelProto:
+    """Let what was exported for a single image keep the number of its images where it reshapes."""
     from onnx import numpy_helper
-    from onnx2torch import convert
 
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
     for node in (node for node in whole.graph.node if node.op_type == "Constant"):
@@ -60,22 +62,4 @@ def _for_batches(whole: ModelProto, network: nn.Module, of_one: tuple[int, int, 
         if shape is not None and len(shape) > 1 and shape[0] == 1:
             node.input[1] = f"shape of any batch {place}"
             whole.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), node.input[1]))
-    images = torch.rand(2, *of_one, generator=torch.Generator().manual_seed(0))
-    try:
-        alone = [torch.cat(pair) for pair in zip(*(_answers(network, image[None]) for image in images), strict=True)]
-    except Exception:  # whatever keeps it from running at all is told where it is tried out
-        return network
-    for each in (network, convert(whole)):
-        try:
-            together = _answers(each, images)
-        except (RuntimeError, ValueError, IndexError):  # it is not for two images
-            continue
-        if all(a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4) for a, b in zip(alone, together, strict=True)):
-            return each
-    return network
-
-
-@torch.no_grad()
-def _answers(network: nn.Module, images: Tensor) -> Sequence[Tensor]:
-    returned = network.eval()(images)
-    return returned if isinstance(returned, (tuple, list)) else [returned]
+    return whole

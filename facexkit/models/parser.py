@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
@@ -14,24 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from facexkit.errors import FacexkitError, listed, told
+from facexkit.faces.mask_view import sides
 from facexkit.faces.masks import class_regions
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import BACKGROUND, FARL_CLASSES, region_called
 from facexkit.models.face_model import FaceModel
 from facexkit.models.hubs import extra, from_hub, read_from_hub
-from facexkit.models.preprocess import Preprocess, preprocess_of
-
-FARL_CLASSES = tuple("background neck skin cloth r_ear l_ear r_brow l_brow r_eye l_eye nose mouth l_lip u_lip hair "
-                     "eye_g hat ear_r neck_l".split())  # fmt: skip
-
-
-SIDES = {"left": "l", "right": "r", "upper": "u", "lower": "l", "eyebrow": "brow", "top": "u", "bottom": "l"}
-NAMED = {
-    "face": "skin", "facial_skin": "skin", "glasses": "eye_g", "eyeglasses": "eye_g", "eyeglass": "eye_g", "eye_glasses": "eye_g",
-    "earring": "ear_r", "earrings": "ear_r", "necklace": "neck_l", "clothes": "cloth", "clothing": "cloth", "inner_mouth": "mouth",
-    "headwear": "hat", "cap": "hat",
-}  # fmt: skip
-"""What others call a region."""
-
+from facexkit.models.preprocess import preprocess_of
 
 class FaceParser:
     """Any network that gives class maps, as a source of masks: `load_faces(…, masks=FaceParser(network, classes))`.
@@ -63,10 +49,23 @@ class FaceParser:
         class_regions(classes)
         self.classes, self.name = tuple(classes), name
         if not isinstance(network, FaceModel):
-            network = FaceModel(network, name=name, preprocess=Preprocess(image_size, normalize=normalize), device=device)
-        self.pixels = copy(network)
-        self.pixels.name, self.pixels.output = name, None
-        self.pixels.network = _Surest(network.network, self.classes, output or _logits, network.image_size, name).eval()
+            network = FaceModel(network, name=name, image_size=image_size, normalize=normalize, device=device)
+        size = sides(network.image_size)
+
+        def surest(returned: object) -> Tensor:
+            logits = (output or _logits)(returned)
+            if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(classes):
+                shape = getattr(logits, "shape", None)
+                found = f"the shape {tuple(shape)}" if shape else f"type {type(logits).__name__}"
+                raise FacexkitError(
+                    f"{name}: its output has {found}, not (images, {len(classes)} classes, height, width); "
+                    "check classes=, or pick the logits with output="
+                )
+            if logits.shape[-2:] != size:
+                logits = nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+            return logits.argmax(1).flatten(1).float()
+
+        self.pixels = network.but(name=name, output=surest)
 
     @classmethod
     def farl(cls, device: str = "auto") -> FaceParser:
@@ -76,7 +75,7 @@ class FaceParser:
         return cls(_Farl(facer, device), FARL_CLASSES, 448, "none", device, name="FaRL")
 
     @classmethod
-    def hf(cls, name: str, device: str = "auto") -> FaceParser:
+    def hf(cls, name: str = "jonathandinu/face-parsing", device: str = "auto") -> FaceParser:
         """Any semantic segmentation model of a folder or of the Hugging Face hub, of whose labels some are regions.
 
         Labels are known by the kit's names for them and by common ones, `left_eye`, `Upper lip`, `glasses`; the others count
@@ -87,45 +86,19 @@ class FaceParser:
             network = read_from_hub(hub.AutoModelForSemanticSegmentation, name, use_safetensors=True)
             shown = preprocess_of(read_from_hub(hub.AutoImageProcessor, name))
         labels = [str(network.config.id2label[place]) for place in range(len(network.config.id2label))]
-        regions = [_region(label) for label in labels]
-        if not {*regions} - {"", REGIONS[0]}:
+        regions = [region_called(label) for label in labels]
+        if not {*regions} - {"", BACKGROUND}:
             raise FacexkitError(f"hf:{name} is no face parser: none of its labels is a region ({listed(labels, 40)})")
         shown = replace(shown, size=shown.side, resize=None)
         network = FaceModel(network, name=f"hf:{name}", preprocess=shown, device=device)
-        parser = cls(network, [region or REGIONS[0] for region in regions], name=f"hf:{name}")
+        parser = cls(network, [region or BACKGROUND for region in regions], name=f"hf:{name}")
         if strange := [label for label, region in zip(labels, regions, strict=True) if not region]:
             parser.notes = [f"{parser.name}: {len(strange)} labels are no regions and count as background: {listed(strange, 40)}"]
         return parser
 
-    @classmethod
-    def segformer(cls, name: str = "jonathandinu/face-parsing", device: str = "auto") -> FaceParser:
-        """A SegFormer of the Hugging Face hub or a folder; see `hf`."""
-        return cls.hf(name, device)
-
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with the network, its input or its classes."""
         return hashlib.sha256(f"{self.pixels.fingerprint()} {self.classes}".encode()).hexdigest()[:16]
-
-
-class _Surest(nn.Module):
-    """A network's surest class of every pixel, float (B, S·S)."""
-
-    def __init__(self, network: nn.Module, classes: Sequence[str], pick: Callable, size: int, name: str) -> None:
-        super().__init__()
-        self.network, self.classes, self.pick, self.size, self.name = network, classes, pick, size, name
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits = self.pick(self.network(inputs))
-        if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[1] != len(self.classes):
-            shape = getattr(logits, "shape", None)
-            found = f"the shape {tuple(shape)}" if shape else f"type {type(logits).__name__}"
-            raise FacexkitError(
-                f"{self.name}: its output has {found}, not (images, {len(self.classes)} classes, height, width); "
-                "check classes=, or pick the logits with output="
-            )
-        if logits.shape[-2:] != (self.size, self.size):
-            logits = nn.functional.interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
-        return logits.argmax(1).flatten(1).float()
 
 
 class _Farl(nn.Module):
@@ -153,10 +126,3 @@ def _logits(returned: object) -> object:
     if isinstance(returned, dict):
         return returned.get("logits", returned.get("out"))
     return returned[0] if isinstance(returned, (tuple, list)) else getattr(returned, "logits", returned)
-
-
-def _region(label: str) -> str:
-    """Return the region that a parser's label means, "" for none."""
-    words = [SIDES.get(word, word) for word in re.split(r"[\W_]+", label.casefold()) if word]
-    name = "_".join(words)
-    return name if name in REGIONS else NAMED.get(name, "")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Union
@@ -110,16 +109,12 @@ def preprocess_of(given: object) -> Preprocess:
         own = Preprocess(**steps)
     ask = (lambda image: given(images=image, return_tensors="pt")["pixel_values"][0]) if processor else given
     called = f"{name}{f' with {chr(44).join(strange)}' if strange else ''}"
-    try:
-        _compare(ask, own, called)
-    except FacexkitError:
-        if not strange or own.channels != "RGB":
-            raise
-        with suppress(FacexkitError):  # one of its steps may turn red and blue around
-            _compare(ask, turned := replace(own, channels="BGR"), called)
-            return turned
-        raise
-    return own
+    if not (differs := _difference(ask, own, called)):
+        return own
+    turned = replace(own, channels="BGR") if strange and own.channels == "RGB" else own
+    if not _difference(ask, turned, called):  # one of its steps turns red and blue around
+        return turned
+    raise FacexkitError(f"preprocess: {called} {differs}, reading it as “{own}”; say with fx.Preprocess(…) what is right")
 
 
 def _of_processor(processor: object) -> dict[str, object]:
@@ -149,17 +144,12 @@ def _of_transforms(given: object) -> tuple[dict[str, object], list[str]]:
         elif kind == "CenterCrop":
             found |= {"resize": found.get("size"), "size": _pixels(step.size)}
         elif kind == "Normalize":
-            found["normalize"] = {"mean": _numbers(step.mean), "std": _numbers(step.std)}
+            found["normalize"] = {"mean": [*map(float, step.mean)], "std": [*map(float, step.std)]}
         elif kind == "Grayscale" and step.num_output_channels == 1:
             found["channels"] = "grey"
         elif kind not in ("ToTensor", "MaybeToTensor", "ToImage", "ToDtype", "PILToTensor", "ConvertImageDtype"):
             strange.append(kind)
     return found, strange
-
-
-def _numbers(values: Sequence[float] | Tensor) -> list[float] | float:
-    numbers = [float(value) for value in values]
-    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _pixels(size: object) -> Size | None:
@@ -175,17 +165,15 @@ def _filter(way: object) -> str:
     return way if isinstance(way, str) else Image.Resampling(way).name.lower()
 
 
-def _compare(theirs: Callable[[Image.Image], object], own: Preprocess, name: str) -> None:
-    """Raise where a transform gives other pixels than the kit does, of a test image that is wider than high."""
+def _difference(theirs: Callable[[Image.Image], object], own: Preprocess, name: str) -> str:
+    """Say how a transform's pixels of a test image, which is wider than high, differ from the kit's; nothing where none does."""
     coarse = np.random.default_rng(0).integers(0, 256, (12, 18, 3), np.uint8)
     image = Image.fromarray(coarse).resize((450, 300), Image.Resampling.BICUBIC)
     with told(f"preprocess: {name} does not run on a PIL image"):
         got = torch.as_tensor(np.asarray(theirs(image))).double()
     ours, (mean, std) = own.shown(image), (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in own.mean_and_std)
     if got.shape != ours.shape:
-        differ = f"gives {'×'.join(map(str, got.shape))} numbers, and the kit {'×'.join(map(str, ours.shape))}"
-    elif (gap := (got * std + mean - ours).abs()).max() > CLOSE:
-        differ = f"differs by up to {255 * gap.max():.0f} of 255 in a pixel, {255 * gap.mean():.1f} on average"
-    else:
-        return
-    raise FacexkitError(f"preprocess: {name} {differ}, reading it as “{own}”; say with fx.Preprocess(…) what is right")
+        return f"gives {'×'.join(map(str, got.shape))} numbers, and the kit {'×'.join(map(str, ours.shape))}"
+    gap = (got * std + mean - ours).abs()
+    different = f"differs by up to {255 * gap.max():.0f} of 255 in a pixel, {255 * gap.mean():.1f} on average"
+    return different if gap.max() > CLOSE else ""

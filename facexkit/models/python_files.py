@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from facexkit.errors import FacexkitError, told, unknown
-from facexkit.models.loading import Made, Wish
+from facexkit.models.sources import Made, Wish
 from facexkit.models.weights import load_weights, seeded
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -39,18 +40,10 @@ def from_pickle(source: str, wish: Wish) -> Made:
 
 def from_file(source: str, wish: Wish) -> Made:
     """Return the module of a Python file, or what a class or function in it makes."""
-    path, name = _named(source, wish.trust)
-    home = Home(path)
-    with home, seeded(wish.seed):
-        try:
-            network = _take(path, home.name, name, wish.num_classes)
-        except FacexkitError:
-            raise
-        except (Exception, SystemExit) as error:
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-            line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else lines[-1:]
-            where = f", line {line if isinstance(line, int) else line[0]}" if line else ""
-            raise FacexkitError(f"model {source!r}, {path}{where}: {type(error).__name__}: {error}") from error
+    with seeded(wish.seed), _running(f"model {source!r}", source, wish.trust) as (home, network):
+        if callable(network) and not isinstance(network, nn.Module):
+            takes_classes = wish.num_classes is not None and "num_classes" in inspect.signature(network).parameters
+            network = network(num_classes=wish.num_classes) if takes_classes else network()
     if not isinstance(network, nn.Module):
         raise FacexkitError(f"model {source!r} is a {type(network).__name__}, not a torch.nn.Module or what makes one")
     if wish.weights is not None:
@@ -60,10 +53,26 @@ def from_file(source: str, wish: Wish) -> Made:
 
 def from_own_file(source: str, trust: bool) -> object:
     """Return the object called NAME of `path/to/file.py:NAME`, such as a transform."""
+    with _running(repr(source), source, trust) as (_, found):
+        return found
+
+
+@contextlib.contextmanager
+def _running(called: str, source: str, trust: bool) -> Iterator[tuple[Home, object]]:
+    """Give what `path/to/file.py:NAME` names to a block that may run its code; an error in the code names the line."""
     path, name = _named(source, trust)
     home = Home(path)
-    with home, told(f"{source!r} cannot be run"):
-        return _found(path, home.name, name)
+    try:
+        with home:
+            yield home, _found(path, home.name, name)
+    except FacexkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            lines.append(error.lineno)
+        where = f", line {lines[-1]}" if lines else ""
+        raise FacexkitError(f"{called}, {path}{where}: {type(error).__name__}: {error}") from error
 
 
 def _named(source: str, trust: bool) -> tuple[Path, str]:
@@ -79,16 +88,8 @@ def _named(source: str, trust: bool) -> tuple[Path, str]:
     return path, name
 
 
-def _take(path: Path, own: str, name: str, num_classes: int | None) -> object:
-    """Run the file as the module `own` and return its network called `name`, or what the class or function there makes."""
-    thing = _found(path, own, name)
-    if isinstance(thing, nn.Module) or not callable(thing):
-        return thing
-    wants_classes = num_classes is not None and "num_classes" in inspect.signature(thing).parameters
-    return thing(num_classes=num_classes) if wants_classes else thing()
-
-
 def _found(path: Path, own: str, name: str) -> object:
+    """Run the file as the module `own` and return what it calls `name`."""
     if "." in own:
         importlib.import_module(own.rpartition(".")[0])
     spec = importlib.util.spec_from_file_location(own, path)

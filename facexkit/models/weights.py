@@ -35,7 +35,7 @@ def seeded(seed: int, cuda: bool = False) -> Iterator[None]:
 
 def load_weights(
     network: nn.Module, path: str | Path, trust: bool = False, beside: tuple[str, ...] = (),
-    rename: Callable[[str], str] | None = None,
+    rename: Callable[[str], str] = str,
 ) -> None:  # fmt: skip
     """Load a state dict into a network; every key and every shape must fit.
 
@@ -47,15 +47,12 @@ def load_weights(
     beside : beginnings of keys that the file may hold and the network does without.
     rename : the file's key → the network's, where they differ.
     """
-    found = read_weights(path, trust)
-    found = {rename(key): value for key, value in found.items()} if rename else found
+    found = {rename(key): value for key, value in read_weights(path, trust).items()}
     found = _under_names_of(found, network.state_dict())
     found = {key: value for key, value in found.items() if not key.startswith(beside)}
     put_saved_maps(network, found)
     _fit_auxiliary(network, found)
-    wanted = network.state_dict()
-    misfit = _misfit(found, wanted)
-    if misfit:
+    if misfit := _misfit(found, network.state_dict()):
         raise FacexkitError(f"the weights in {path} do not fit the network: {misfit}")
     broken = [key for key, value in found.items() if value.is_floating_point() and not value.float().isfinite().all()]
     if broken:
@@ -67,8 +64,7 @@ def read_weights(path: str | Path, trust: bool = False) -> dict[str, Tensor]:
     """Return the state dict in a file, unwrapped; see `load_weights`."""
     path = Path(path).expanduser()
     if not path.is_file():
-        there = "is a folder; name a file in it" if path.is_dir() else "is no file"
-        what = there if path.exists() else "does not exist"
+        what = "is a folder; name a file in it" if path.is_dir() else "is no file" if path.exists() else "does not exist"
         raise FacexkitError(f"weights: {path} {what}")
     with path.open("rb") as file:
         start = file.read(64).lstrip()
@@ -160,9 +156,17 @@ def _fit_auxiliary(network: nn.Module, found: dict[str, Tensor]) -> None:
         for key, module in head.named_modules():
             theirs = found.get(f"{name}.{key}.weight")
             if isinstance(module, nn.Linear) and theirs is not None and theirs.shape[1:] == module.weight.shape[1:]:
-                new = nn.Linear(module.in_features, len(theirs), module.bias is not None, dtype=module.weight.dtype)
-                parent, _, attribute = key.rpartition(".")
-                setattr(head.get_submodule(parent), attribute, new)
+                give_outputs(head, key, len(theirs))
+
+
+def give_outputs(network: nn.Module, layer: str, count: int) -> None:
+    """Put a new Linear or Conv2d of `count` outputs in a layer's place."""
+    old = network.get_submodule(layer)
+    how = {"bias": old.bias is not None, "dtype": old.weight.dtype}
+    linear = isinstance(old, nn.Linear)
+    new = nn.Linear(old.in_features, count, **how) if linear else nn.Conv2d(old.in_channels, count, old.kernel_size, **how)
+    parent, _, attribute = layer.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, new)
 
 
 def _misfit(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:

@@ -60,12 +60,12 @@ def attribute(
 def unreached(model: FaceModel, layer: str, inputs: Tensor, targets: Sequence[int]) -> list[int]:
     """Return the targets that do not change with the maps of a layer, at these prepared inputs."""
     with torch.enable_grad(), capture(model, [layer], gradients=True) as maps:
-        outputs, found = model(inputs), []
-        for target in targets if outputs.requires_grad else ():
-            how = {"retain_graph": True, "allow_unused": True}
-            (slope,) = torch.autograd.grad(outputs[:, target].sum(), maps[layer], **how)
-            found += [target] if slope is not None and slope.any() else []
-    return [target for target in targets if target not in found]
+        outputs = model(inputs)
+        if not outputs.requires_grad:
+            return list(targets)
+        sums = [(outputs[:, target].sum(), maps[layer]) for target in targets]
+        slopes = [torch.autograd.grad(*each, retain_graph=True, allow_unused=True)[0] for each in sums]
+    return [target for target, slope in zip(targets, slopes, strict=True) if slope is None or not slope.any()]
 
 
 class _Replay(nn.Module):

@@ -73,7 +73,7 @@ def _states(work: Work, shards: list[Shard], files: ShardFiles | None, bar: obje
     """Yield each shard's states in row order: those that are written down, and the others as they are finished."""
     known = {shard.place for shard in shards if files and files.has(shard)}
     todo = [shard for shard in shards if shard.place not in known]
-    if elsewhere := work.how.client is not None:
+    if work.how.client is not None:
         from facexkit.probe.cluster import finished_elsewhere  # here, as distributed is an extra
 
         coming = finished_elsewhere(work, todo)
@@ -81,12 +81,9 @@ def _states(work: Work, shards: list[Shard], files: ShardFiles | None, bar: obje
         batches = work.batches(todo)
         coming = (work.finished(shard, batches, bar.update) for shard in todo)
     for shard in shards:
-        if shard.place in known:
-            states = files.read(shard)
-        else:
-            states = next(coming)
-            if files:
-                files.write(shard, states)
-        if elsewhere or shard.place in known:
+        states = files.read(shard) if shard.place in known else next(coming)
+        if files and shard.place not in known:
+            files.write(shard, states)
+        if work.how.client is not None or shard.place in known:  # else it has been told batch by batch
             bar.update(shard.rows)
         yield states

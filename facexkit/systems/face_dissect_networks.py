@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from facexkit.errors import FacexkitError, check_known
-from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.sources import Made, Wish, register_source
 from facexkit.models.weights import load_weights, seeded
 
 FILES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from facexkit.errors import FacexkitError, check_known
-from facexkit.models.loading import Made, Wish, register_source
+from facexkit.models.sources import Made, Wish, register_source
 from facexkit.models.weights import load_weights, seeded
 
 RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")

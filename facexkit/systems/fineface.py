@@ -22,7 +22,7 @@ from facexkit.measure.photographs import Pictures
 from facexkit.measure.per_image import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.models.hubs import extra
-from facexkit.models.loading import SOURCES, Made, Wish, register_source
+from facexkit.models.sources import SOURCES, Made, Wish, register_source
 from facexkit.models.small_network import SmallNetwork
 from facexkit.models.weights import load_weights, metadata_of, read_weights, seeded
 from facexkit.probe.options import PassOptions

@@ -104,6 +104,20 @@ def test_a_module_in_memory_answers_as_it_did(name):
     assert (maps["conv"] < 0).any()
 
 
+@pytest.mark.parametrize("make", [torch.jit.script, lambda network: torch.jit.trace(network, IMAGES[:1])])
+def test_a_scripted_or_traced_network_answers_and_says_that_it_has_no_layers(make, tmp_path):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(196, 3), nn.Sigmoid())
+    given = make(plain.eval())
+    given.save(tmp_path / "whole.pt")
+    for model in (load(given), load(str(tmp_path / "whole.pt"), trust=True)):
+        torch.testing.assert_close(model(model.prepare(byte_images())), answers(plain, byte_images() / 255))
+        assert model.meaning.kind == "labels" and model.meaning.likely
+        with pytest.raises(FacexkitError, match="scripted or traced network .*give the nn.Module that it was made from"):
+            model.layer("0")
+    plain[3].bias.data += 1
+    assert load(make(plain)).fingerprint() != load(given).fingerprint() == load(given).fingerprint()
+
+
 def test_the_users_module_stays_as_it_was():
     given = Net().train()
     load(given)
@@ -127,7 +141,6 @@ class Counts(Net):
 REFUSED = {
     "dropout": (lambda: Net(last=lambda self, x: self.fc(F.dropout(x.flatten(1)))), "another answer each time, from layer 'fc' on"),
     "batch norm": (lambda: Normed(), "batch norm 'norm' has no running statistics"),
-    "scripted": (lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(768, 2))), "a scripted or traced network"),
     "rows": (lambda: Net(last=lambda self, x: x), "returns 4×8×8 numbers for each image"),
     "tuple": (lambda: Net(last=lambda self, x: (x, x)), "returns a tuple; say which part with output=KEY"),
     "other size": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 12, 2)), "not square"),
@@ -166,6 +179,8 @@ def test_two_models_are_two_models(tmp_path):
     linear.fc = nn.Linear(768, 2)
     models = [load(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), weights=tmp_path / f / "best.pt", seed=0) for f in ("one", "two")]
     assert [model.name for model in models] == ["Sequential (one/best.pt)", "Sequential (two/best.pt)"]
+    one, other, again = (load(Net(outputs)) for outputs in (3, 4, 3))
+    assert one.name == again.name == f"Net {one.fingerprint()[:6]}" != other.name
 
 
 def test_everything_that_changes_a_number_is_in_the_fingerprint():

@@ -97,6 +97,16 @@ def test_the_fingerprint_changes_with_weights_input_and_modules_and_with_nothing
     assert len(prints) == 5
 
 
+def test_the_weights_are_read_anew_where_somebody_wrote_into_them():
+    model = linear_model()
+    before = model.fingerprint()
+    with torch.no_grad():
+        model.network[1].weight[2, 3] += 1e-3
+    written = model.fingerprint()
+    model.network[1].weight = nn.Parameter(torch.ones(3, 48))
+    assert len({before, written, model.fingerprint(), model.but(_read=([], b"")).fingerprint()}) == 3
+
+
 def test_a_device_that_is_not_there_is_told():
     for device in ("cuda:99", "gpu", "cpu:x"):
         with pytest.raises(FacexkitError, match=f"device '{device}' cannot be used"):

@@ -13,10 +13,10 @@ from torch import nn
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
-from facexkit.faces.regions import REGIONS
+from facexkit.faces.regions import FARL_CLASSES, REGIONS
 from facexkit.measure.made_masks import MasksParsed
 from facexkit.models.face_model import FaceModel
-from facexkit.models.parser import FARL_CLASSES, FaceParser
+from facexkit.models.parser import FaceParser
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 
@@ -136,7 +136,7 @@ def test_the_fingerprint_follows_weights_input_and_classes():
 
 
 @pytest.mark.parametrize(
-    "preset, module, package", [("farl", "facer", "pyfacer"), ("segformer", "transformers", r"'facexkit\[hf\]'")]
+    "preset, module, package", [("farl", "facer", "pyfacer"), ("hf", "transformers", r"'facexkit\[hf\]'")]
 )
 def test_a_preset_says_what_to_install(monkeypatch, preset, module, package):
     monkeypatch.setitem(sys.modules, module, None)
