@@ -74,7 +74,7 @@ def _given(model: FaceModel) -> Tensor:
 def _tried(model: FaceModel) -> Tensor | None:
     try:
         return model.try_out()
-    except (FacexkitError, RuntimeError):  # as a layout that a view does not allow; the next form is tried
+    except FacexkitError:  # as a layout that a view does not allow; the next form is tried
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
@@ -43,6 +44,8 @@ class Scripted(nn.Module):
     def __init__(self, network: torch.jit.ScriptModule) -> None:
         super().__init__()
         self.network, self.code = network, network.code
+        for weight in network.parameters():
+            weight.detach_().requires_grad_(False)
 
     def forward(self, images: Tensor) -> object:
         with torch.jit.optimized_execution(False):  # else nobody could say which operation is the last
@@ -119,8 +122,7 @@ class FaceModel:
     @property
     def image_size(self) -> Size:
         """The input's side length in pixels, or its (height, width)."""
-        height, width = sides(self.preprocess.size)
-        return height if height == width else (height, width)
+        return self.preprocess.size
 
     @property
     def meaning(self) -> Meaning:
@@ -158,17 +160,16 @@ class FaceModel:
             with told(f"model {self.name!r}: its output has no {self.output!r}"):
                 returned = returned[self.output]
         if not isinstance(returned, Tensor):
-            kind = type(returned).__name__
             have = f" with {', '.join(map(repr, returned))}" if isinstance(returned, Mapping) else ""
-            raise FacexkitError(f"model {self.name!r} returns a {kind}{have}; say which part with output=KEY")
-        if not returned.ndim:
-            raise FacexkitError(f"model {self.name!r} returns one number, not a row of outputs for each image")
-        if not returned.is_floating_point():
+            wrong = f"a {type(returned).__name__}{have}; say which part with output=KEY"
+        elif not returned.ndim:
+            wrong = "one number, not a row of outputs for each image"
+        elif not returned.is_floating_point():
             kind = str(returned.dtype).removeprefix("torch.")
-            raise FacexkitError(
-                f"model {self.name!r} returns {kind} numbers, no scores; let it end before argmax or rounding"
-            )
-        return returned
+            wrong = f"{kind} numbers, no scores; let it end before argmax or rounding"
+        else:
+            return returned
+        raise FacexkitError(f"model {self.name!r} returns {wrong}")
 
     def rows_of(self, returned: Tensor) -> Tensor:
         """Return an output as rows (B, D); of no and yes for each attribute, (B, D, 2), what speaks for yes."""
@@ -262,10 +263,9 @@ class FaceModel:
         """Return the output column of a class given by name or position; an unknown one is an error."""
         if str(target_class) in self.class_names:
             return self.class_names.index(str(target_class))
-        try:
-            index = int(str(target_class))
-        except ValueError:
-            raise unknown("class", target_class, self.class_names) from None
+        if not re.fullmatch(r"-?\d+", str(target_class)):
+            raise unknown("class", target_class, self.class_names)
+        index = int(str(target_class))
         if not 0 <= index < len(self.class_names):
             raise FacexkitError(
                 f"target_class {index} is out of range: model {self.name!r} has {len(self.class_names)} outputs, from 0"
@@ -277,22 +277,20 @@ class FaceModel:
 
         With `places` an output that is one number a unit, without height and width, is an error too.
         """
-        if name not in self.layers.index:
-            if name in dict(self.network.named_modules()):
-                raise FacexkitError(f"layer {name!r} of {self.name!r} gives nothing: a forward pass does not call it")
-            advice = "List them with `facexkit layers` or fx.list_layers(model)."
-            raise unknown("layer", name, self.layers.index, advice)
-        problem = self.layers.problem[name]
-        if problem:
-            raise FacexkitError(f"layer {name!r} of {self.name!r} cannot be used: {problem}")
-        extent = self.layers.height * self.layers.width
-        if places and extent[name] == 1:
-            have = extent.index[extent > 1][-6:]
+        table = self.layers
+        if name not in table.index:
+            if name not in dict(self.network.named_modules()):
+                raise unknown("layer", name, table.index, "List them with `facexkit layers` or fx.list_layers(model).")
+            problem = "gives nothing: a forward pass does not call it"
+        elif table.problem[name]:
+            problem = f"cannot be used: {table.problem[name]}"
+        elif places and table.height[name] * table.width[name] == 1:
+            have = table.index[table.height * table.width > 1][-6:]
             take = f"take one of {', '.join(have)}" if len(have) else "and no layer of this model does"
-            raise FacexkitError(
-                f"layer {name!r} of {self.name!r} gives no places to look at, one number a unit; {take}"
-            )
-        return self.network.get_submodule(name)
+            problem = f"gives no places to look at, one number a unit; {take}"
+        else:
+            return self.network.get_submodule(name)
+        raise FacexkitError(f"layer {name!r} of {self.name!r} {problem}")
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with whatever could change a number.

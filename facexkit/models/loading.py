@@ -70,14 +70,9 @@ def load_model(
         if the source, a file or a parameter is wrong, or the model does not run, or not as it did before it was wrapped.
     """
     made, name = _made(source, Wish(weights, num_classes, seed, trust, image_size))
-    model = FaceModel(
-        made.network,
-        name=name,
-        preprocess=_preprocess(made, preprocess, image_size, normalize, trust),
-        output=made.output if output is None else output,
-        device=device,
-        as_given=True,
-    )
+    shown = _preprocess(made, preprocess, image_size, normalize, trust)
+    output = made.output if output is None else output
+    model = FaceModel(made.network, name=name, preprocess=shown, output=output, device=device, as_given=True)
     model.home, model.notes = made.home, [*made.notes]
     answers, end = settle(model)
     said, columns = made.outputs if outputs is None else outputs, answers.shape[1]

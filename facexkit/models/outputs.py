@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -122,8 +123,8 @@ def _blocks(said: Mapping[str, object], columns: int, name: str) -> tuple[tuple[
     if sum(sizes.values()) != columns:
         told = " + ".join(f"{block} {size}" for block, size in sizes.items())
         raise FacexkitError(f"model {name!r} gives {columns} outputs, and outputs= has {sum(sizes.values())}: {told}")
-    starts = [sum([*sizes.values()][:place]) for place in range(len(sizes))]
-    return tuple((b, tuple(range(s, s + n))) for (b, n), s in zip(sizes.items(), starts, strict=True))
+    ends = accumulate(sizes.values())
+    return tuple((b, tuple(range(end - n, end))) for (b, n), end in zip(sizes.items(), ends, strict=True))
 
 
 def default_names(columns: int, said: object, given: Sequence[str] | None) -> list[str] | None:

@@ -43,11 +43,13 @@ class Preprocess(Geometry):
         check_known("interpolation", [self.interpolation], FILTERS)
         check_known("order of channels", [self.channels], CHANNELS)
         for name, size in (("size", self.size), ("resize", 1 if self.resize is None else self.resize)):
-            each = size if isinstance(size, tuple) else (size,)
-            if len(each) not in (1, 2) or not all(isinstance(side, int) and 1 <= side <= 4096 for side in each):
+            each = sides(size)
+            if len(each) != 2 or not all(isinstance(side, int) and 1 <= side <= 4096 for side in each):
                 raise FacexkitError(f"preprocess: {name} is a number of pixels, or (height, width), not {size!r}")
         if self.resize is not None and any(w < s for w, s in zip(sides(self.resize), sides(self.size), strict=True)):
             raise FacexkitError(f"preprocess: {self.size} pixels cannot be cut out of resize={self.resize}")
+        height, width = sides(self.size)
+        object.__setattr__(self, "size", height if height == width else (height, width))
         self.mean_and_std  # noqa: B018  an error here, not at the first image
 
     @cached_property
@@ -103,8 +105,6 @@ def preprocess_of(given: object) -> Preprocess:
         raise FacexkitError(f"preprocess is an fx.Preprocess, a transform or an image processor, not a {name}")
     processor = hasattr(given, "image_mean")
     steps, strange = (_of_processor(given), []) if processor else _of_transforms(given)
-    if isinstance(size := steps.get("size"), tuple) and size[0] == size[1]:
-        steps["size"] = size[0]
     with told(f"preprocess: {name} cannot be read", "give fx.Preprocess(…)", (TypeError, ValueError)):
         own = Preprocess(**steps)
     ask = (lambda image: given(images=image, return_tensors="pt")["pixel_values"][0]) if processor else given

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, told
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Change
 
@@ -162,9 +162,7 @@ def _masking(mask: Tensor, layer: str) -> Change:
     def change(maps: Tensor) -> Tensor:
         own = mask.to(maps)
         own = own[:, None, None] if own.ndim == 1 else own
-        try:
+        with told(f"a mask {tuple(mask.shape)} does not fit {layer!r}: {tuple(maps.shape)}", kinds=RuntimeError):
             return maps * own
-        except RuntimeError as error:
-            raise FacexkitError(f"a mask {tuple(mask.shape)} does not fit {layer!r}: {tuple(maps.shape)}") from error
 
     return change

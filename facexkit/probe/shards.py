@@ -34,11 +34,8 @@ class Shard:
 
 def cut(rows: np.ndarray, batch_size: int, size: int = SHARD) -> list[Shard]:
     """Cut rows into shards of `size`, and these into batches; no batch crosses a shard's end."""
-    blocks = (rows[start : start + size] for start in range(0, len(rows), size))
-    return [
-        Shard(place, tuple(block[start : start + batch_size] for start in range(0, len(block), batch_size)))
-        for place, block in enumerate(blocks)
-    ]
+    blocks = enumerate(np.split(rows, range(size, len(rows), size)))
+    return [Shard(place, tuple(np.split(block, range(batch_size, len(block), batch_size)))) for place, block in blocks]
 
 
 def states_of(accumulators: Sequence[Accumulator]) -> Arrays:

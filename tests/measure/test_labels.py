@@ -59,7 +59,7 @@ def test_labels_mean_classes(labels, columns, names, expected, kind):
 
 ASKED = [
     ([1, 2], 3, None, "from 0 or from 1"),
-    ([0, 1], 2, ["female", "male"], r"values of 'y' \(0, 1\) are neither the classes of 'Ends' \(female, male\)"),
+    ([0, 1], 2, ["female", "male"], r"values of 'y' \(0, 1\) are neither the classes of 'Ends \w+' \(female, male\)"),
     (["male", "female", "?"], 2, ["female", "male"], "neither"),
     ([0, 5], 3, None, "neither"),
     (["x", "z"], 2, None, r"\(x, z\) are neither .* \(class 0, class 1\)"),
