@@ -125,6 +125,11 @@ class FaceModel:
         return self.preprocess.size
 
     @property
+    def mean(self) -> Tensor:
+        """What is taken from the values in 0–1, float (channels,)."""
+        return torch.tensor(self.preprocess.mean_and_std[0])
+
+    @property
     def meaning(self) -> Meaning:
         """What the columns of the answers mean."""
         if self.question is not None:
