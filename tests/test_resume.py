@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_numbers_of_an_undisturbed_one(tmp_
     out = tmp_path / "run"
     given = [word for name, value in SMALL.items() for word in ("-p", name, str(value))]
     process = started("regions", *given, "--out", str(out))
-    awaited(process, out, f"{PASSES}/*/*.safetensors")
+    awaited(process, out, f"{PASSES}/*/*.npz")
     kernels = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
