@@ -70,7 +70,7 @@ class Tinted:
 
     def digest(self, path: str) -> bytes:
         """Return bytes that change with picture and cast."""
-        return self.images.digest(path) + bytes([self.red[path]])
+        return self.images.digest(path) + bytes([int(self.red[path])])
 
 
 def photographs(folder: str, seed: int) -> dict[str, list[float]]:
