@@ -16,7 +16,7 @@ import warnings
 from importlib import import_module
 from inspect import isfunction
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, StageDoesNotApply
 
 _NAMES = {
     "faces.formats": "load_faces register_format",
@@ -83,7 +83,7 @@ _RENAMED = {
 """Public names of before, which still work in this version."""
 _GONE = "every result has the dimension target_class, and what shows results takes all their classes"
 
-__all__ = ["FacexkitError", *_HOMES]
+__all__ = ["FacexkitError", "StageDoesNotApply", *_HOMES]
 
 
 def __getattr__(name: str) -> object:

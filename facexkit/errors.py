@@ -18,6 +18,13 @@ class Stopped(FacexkitError):
     """Somebody stopped a run, by Ctrl-C or SIGTERM."""
 
 
+class StageDoesNotApply(FacexkitError):
+    """What a stage needs is not there, as an audit's groups; a notebook that is run by hand stops with the sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def unknown(kind: str, name: object, known: Iterable[str], advice: str = "") -> FacexkitError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them."""
     known = [str(k) for k in known]

@@ -4,13 +4,16 @@ import ast
 import inspect
 import json
 import os
+import re
 import sys
 
 import nbformat
 import psutil
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import facexkit as fx
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import FORMATS
 from facexkit.parameters import PASSES, UNTOLD, WITHOUT, Parameters, check, parse, read_parameter_file
@@ -187,8 +190,11 @@ APPLY = {  # what is given → the stages that apply to it, of those that do not
 @pytest.mark.parametrize(("given", "stages"), APPLY.values(), ids=APPLY)
 def test_the_parameters_tell_which_stages_apply(given, stages):
     asked = Run({**OF_A_USER, **given})
-    assert [stage for stage in WITHOUT if asked.applies(stage)] == stages
-    assert all(asked.applies(stage) for stage in ("faces", "model", "regions", "record", "dissect", "hierarchy", "trust"))
+    for stage in WITHOUT.keys() - stages:
+        with pytest.raises(fx.StageDoesNotApply, match=re.escape(WITHOUT[stage])):
+            asked.require(stage)
+    for stage in (*stages, "faces", "model", "regions", "record", "dissect", "hierarchy", "trust"):
+        asked.require(stage)
 
 
 def test_the_formats_without_a_target_of_their_own_are_those_whose_readers_name_none():
@@ -212,7 +218,25 @@ def test_a_stage_that_does_not_apply_starts_no_python_and_is_told_in_one_line(tm
 def test_a_notebook_that_somebody_opens_says_the_same(stage):
     (notebook,) = [nbformat.read(each.path, 4) for each in list_stages() if each.name == stage]
     code = "".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert f'run.without("{stage}")' in code and Run({}).without(stage) == WITHOUT[stage]
+    assert f'run.require("{stage}"' in code
+    with pytest.raises(fx.StageDoesNotApply, match=re.escape(WITHOUT[stage])):
+        Run({}).require(stage, given=[])
+
+
+def test_a_stage_that_finds_that_it_does_not_apply_ends_there_and_is_told_in_one_line(tmp_path):
+    write_stage(tmp_path / "nb", "01_alpha.ipynb", "import facexkit as fx\nraise fx.StageDoesNotApply('No <lips> here.')")
+    write_stage(tmp_path / "nb", "02_beta.ipynb", "1")
+    said, out = [], tmp_path / "run"
+    manifest = run_stages((), {}, out, notebooks=tmp_path / "nb", say=said.append)
+    assert "      alpha: not run. No <lips> here." in said
+    assert manifest["not_run"] == [{"name": "alpha", "title": "A stage", "why": "No <lips> here."}]
+    assert [stage["name"] for stage in manifest["stages"]] == ["beta"] and not list(out.glob("*alpha*"))
+    assert "No &lt;lips&gt; here." in (out / "index.html").read_text()
+
+
+def test_a_notebook_that_is_run_by_hand_says_why_it_stops_without_a_traceback(capsys):
+    InteractiveShell().run_cell("import facexkit as fx\nfx.Run({}).require('audit', given=None)")
+    assert capsys.readouterr().out.strip() == WITHOUT["audit"]
 
 
 MEETS = """import pathlib, time

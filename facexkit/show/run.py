@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, StageDoesNotApply
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import load_faces
 from facexkit.faces.label_files import label_table
@@ -18,7 +18,6 @@ from facexkit.models.face_model import FaceModel
 from facexkit.models.loading import load_model
 from facexkit.parameters import PASSES, WITHOUT, Parameters, applies, check, read_parameter_file
 from facexkit.show.index import read_manifest
-from facexkit.show.words import NotMeasured
 
 OF_DATA = ("annotations", "masks", "mask_classes", "find", "target", "protected", "limit")
 OF_MODEL = ("weights", "num_classes", "class_names", "image_size", "normalize", "preprocess", "output", "outputs", "seed",
@@ -66,13 +65,10 @@ class Run:
         given = {name: value for name, value in found.items() if value is not None} | {"out": str(folder), "client": None}
         return cls(check(given).model_dump(), trust)
 
-    def without(self, stage: str) -> NotMeasured:
-        """Return what a stage says where it does not apply."""
-        return NotMeasured(WITHOUT[stage])
-
-    def applies(self, stage: str) -> bool:
-        """Return whether a stage applies, as far as the parameters tell."""
-        return applies(stage, self.parameters)
+    def require(self, stage: str, given: object = True) -> None:
+        """Raise `StageDoesNotApply` where a stage lacks what it needs: by the parameters, or by what was found with them."""
+        if not (applies(stage, self.parameters) and given):
+            raise StageDoesNotApply(WITHOUT[stage])
 
     @property
     def choices(self) -> dict[str, object]:

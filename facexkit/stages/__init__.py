@@ -6,11 +6,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facexkit.errors import FacexkitError, Stopped
+from facexkit.errors import FacexkitError, StageDoesNotApply, Stopped
 from facexkit.faces.cache import writing
 from facexkit.faces.cores import cores
 from facexkit.parameters import PASSES, WITHOUT, Parameters, applies, check
@@ -100,7 +100,7 @@ def _begin(folder: Path, stages: Sequence[Stage], asked: Parameters, command: st
         "command": command,
         "parameters": parameters,
         "versions": versions(),
-        "not_run": [{"name": stage.name, "title": stage.title, "why": WITHOUT[stage.name]} for stage in without],
+        "not_run": [_not_run(stage, WITHOUT[stage.name]) for stage in without],
     }
     done = lambda entry: (folder / entry["html"]).is_file() and not other_parameters(entry, manifest)  # noqa: E731
     again = {stage.name for stage in stages}
@@ -134,10 +134,9 @@ def _run_all(
                     running[pool.submit(_run_timed, stage, chosen, folder, kernels)] = stage
                     waiting.remove(stage)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    stage, seconds = running.pop(future), future.result()
-                    finding = _conclude(stage, seconds, folder, manifest)
-                    say(f"      {stage.name}, {seconds:.0f} s. {finding}".rstrip())
-                    if len(manifest["stages"]) == 1:
+                    stages_before = len(manifest["stages"])
+                    say(_concluded(running.pop(future), future, folder, manifest))
+                    if stages_before == 0 < len(manifest["stages"]):
                         say(f"      The page of this run, which grows with each stage: {(folder / 'index.html').resolve()}")
                     if not running:
                         shutil.rmtree(folder / PASSES, ignore_errors=True)
@@ -158,15 +157,25 @@ def _run_timed(stage: Stage, chosen: Mapping[str, object], folder: Path, kernels
     return round(time.perf_counter() - start, 1)
 
 
-def _conclude(stage: Stage, seconds: float, folder: Path, manifest: dict) -> str:
-    """Write a finished stage into the manifest and the page, and return its first finding."""
+def _concluded(stage: Stage, ended: Future, folder: Path, manifest: dict) -> str:
+    """Write a stage that has ended into the manifest and the page, and return a line that says its first finding."""
+    try:
+        seconds = ended.result()
+    except StageDoesNotApply as why:
+        manifest["not_run"].append(_not_run(stage, str(why)))
+        write_manifest(folder, manifest)
+        return f"      {stage.name}: not run. {why}"
     found, stem = take_conclusion(folder, stage.name), stage.path.stem
     manifest.update({key: found[key] for key in ("faces", "model") if key in found})
     entry = {"name": stage.name, "title": stage.title, "notebook": f"{stem}.ipynb", "html": f"{stem}.html"}
     entry |= {"seconds": seconds, "parameters": manifest["parameters"], "findings": [], "pictures": [], "files": []}
     manifest["stages"] = sorted([*manifest["stages"], entry | found], key=lambda e: e["notebook"])
     write_manifest(folder, manifest)
-    return next(iter(found.get("findings", [])), "")
+    return f"      {stage.name}, {seconds:.0f} s. {next(iter(found.get('findings', [])), '')}".rstrip()
+
+
+def _not_run(stage: Stage, why: str) -> dict[str, str]:
+    return {"name": stage.name, "title": stage.title, "why": why}
 
 
 def _environment(folder: Path, trust: bool, jobs: int) -> dict[str, str]:

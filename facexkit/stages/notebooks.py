@@ -17,7 +17,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.utils import run_sync
 
-from facexkit.errors import FacexkitError, unknown
+from facexkit.errors import FacexkitError, StageDoesNotApply, unknown
 from facexkit.faces.cache import write_whole
 from facexkit.registry import Registry
 
@@ -156,6 +156,9 @@ def run_notebook(stage: Stage, parameters: Mapping[str, object], folder: Path, k
             progress_bar=sys.stderr.isatty(),
         )
     except PapermillExecutionError as error:
+        if error.ename == StageDoesNotApply.__name__:
+            running.unlink()
+            raise StageDoesNotApply(error.evalue) from None
         os.replace(running, failed)
         raise FacexkitError(_what_failed(stage, error, failed)) from error
     except OSError as error:
