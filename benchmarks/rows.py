@@ -23,7 +23,6 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.facex import HighImpactPatches, RegionScores
 from facexkit.measure.iou_tally import IoUTally
-from facexkit.measure.mask_exchange import MaskExchange
 from facexkit.measure.per_image import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Accumulator, Attributed
@@ -105,8 +104,7 @@ def dissection(setting: Setting) -> Callable[[], object]:
         candidates = first_pass()
         run(setting.model, decoded, [candidates], QUIET)
         seen = candidates.result()
-        exchange = MaskExchange.among(setting.faces, view, np.arange(len(paths)), seen.has_concept.to_numpy(), 0)
-        tally = IoUTally("layer4", seen.threshold.to_numpy(), view, paths, "labelled", 4, exchange)
+        tally = IoUTally("layer4", seen.threshold.to_numpy(), view, paths, "labelled", 4, candidates.exchange())
         candidates.replay(tally)
         tally.result()
 

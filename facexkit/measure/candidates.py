@@ -9,32 +9,48 @@ import xarray as xr
 from facexkit.faces.mask_view import MaskView
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.kept_tail import MAPS
+from facexkit.measure.mask_exchange import SAMPLE, MaskExchange, chances
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.probe.accumulator import ProbedBatch
-from facexkit.probe.state import Least, Rows
+from facexkit.probe.state import Least, Rows, TopK
 from facexkit.probe.tail import Counts
 
 
 class Candidates(TailQuantile):
-    """Exact thresholds, each image's maxima, and the maps that can still lie above the thresholds.
+    """Exact thresholds, each image's maxima, the maps that can still lie above the thresholds, and masks to be exchanged.
 
     Parameters
     ----------
     view : the concepts and the size at which pixels are counted.
     room : see `KeptTail`.
+    seed : of the exchange.
     """
 
-    def __init__(self, layer: str, paths: np.ndarray, quantile: float, view: MaskView, room: int) -> None:
+    def __init__(self, layer: str, paths: np.ndarray, quantile: float, view: MaskView, room: int, seed: int = 0) -> None:
         super().__init__(layer, paths, quantile, room, MAPS)
-        self.view, self.masks = view, (view,)
-        self.seen, self.minimum = Rows(), Least()
+        self.view, self.masks, self.seed = view, (view,), seed
+        self.seen, self.minimum, self.sample = Rows(), Least(), TopK(len(view.names), SAMPLE)
+        self._waiting: tuple[tuple[np.ndarray, ...], ...] = ()
 
     def update(self, batch: ProbedBatch) -> None:
         super().update(batch)
         maps = batch.activations[self.layer]
-        present = batch.present[self.view].numpy()
+        present, masks = batch.present[self.view].numpy(), batch.masks[self.view].flatten(2).cpu().numpy()
         self.seen.take(batch.rows, maximum=maps.amax((2, 3)).cpu().numpy(), present=present)
         self.minimum.take(maps.amin((0, 2, 3)).cpu().numpy())
+        self._waiting = *self._waiting, (batch.rows, present, np.packbits(masks, axis=2))
+
+    def finish(self) -> None:
+        """Let the images of a shard into the sample, all at once, as masks are large."""
+        if self._waiting:
+            rows, present, masks = map(np.concatenate, zip(*self._waiting, strict=True))
+            drawn = np.where(present.T, chances(rows, self.seed), -np.inf)
+            self.sample.take(drawn, rows, lambda concept, image: masks[image, concept])
+            self._waiting = ()
+
+    def exchange(self) -> MaskExchange:
+        """Return the exchange of the masks that were seen."""
+        return MaskExchange.among(self.sample, len(self.paths), self.view.size, self.seed)
 
     def result(self, lower: Counts | None = None) -> xr.Dataset:
         """Return threshold, minimum (unit), maximum (image, unit), has_concept (image, concept), images (concept)."""

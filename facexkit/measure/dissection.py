@@ -14,7 +14,7 @@ from facexkit.faces.mask_view import MaskView
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.candidates import Candidates
 from facexkit.measure.iou_tally import UNION_RULES, IoUTally
-from facexkit.measure.mask_exchange import SAMPLE, MaskExchange
+from facexkit.measure.mask_exchange import SAMPLE
 from facexkit.measure.photographs import crop_faces
 from facexkit.measure.records import provenance
 from facexkit.measure.saved import find_result, save_result
@@ -102,14 +102,12 @@ def _tallied(
 ) -> xr.Dataset:  # fmt: skip
     """Find the thresholds, then count pixels: in the maps that were kept, or in a pass of its own where they were too many."""
     paths = faces.table.path.to_numpy(object)
-    candidates = Candidates(layer, paths, quantile, view, memory)
+    candidates = Candidates(layer, paths, quantile, view, memory, seed)
     skipped = run(model, faces, [candidates], how)
     if second := candidates.second():
         run(model, faces, [second], how)
     seen = candidates.result(second and second.counts)
-    shown = candidates.seen.by_row("rows")[0]
-    exchange = MaskExchange.among(faces, view, shown, seen.has_concept.to_numpy(), seed)
-    tally = IoUTally(layer, seen.threshold.to_numpy(), view, paths, union, top_images, exchange)
+    tally = IoUTally(layer, seen.threshold.to_numpy(), view, paths, union, top_images, candidates.exchange())
     passes = 3 - candidates.tail.level
     if passes == 1:
         candidates.replay(tally)

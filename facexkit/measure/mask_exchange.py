@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facexkit.faces.faceset import FaceSet
-from facexkit.faces.mask_view import MaskView
 from facexkit.measure.gaps import q_values
+from facexkit.probe.state import TopK
 
 SAMPLE = 512
 """So many images of a concept are exchanged, drawn at random where it has more."""
@@ -27,7 +26,7 @@ class MaskExchange:
     Attributes
     ----------
     partner : int64 (rows of the face set, C), the place of the next one's mask in `masks`; −1 outside the sample.
-    masks : uint8 (C, at most SAMPLE, ⌈size²/8⌉), pixels as bits.
+    masks : uint8 (C, SAMPLE, ⌈size²/8⌉), pixels as bits.
     seed : of the circles and of the images drawn again.
     """
 
@@ -37,21 +36,14 @@ class MaskExchange:
     seed: int
 
     @classmethod
-    def among(cls, faces: FaceSet, view: MaskView, rows: np.ndarray, present: np.ndarray, seed: int) -> MaskExchange:
-        """Draw the circles among rows (n,) of the faces, of which `present` (n, C) says what they are labelled with."""
-        rng, paths, concepts = np.random.default_rng(seed), faces.table.path.to_numpy(object), present.shape[1]
-        place, partner = np.full((2, len(faces), concepts), -1)
-        for c, has in enumerate(present.T):
-            drawn = rng.permutation(rows[has])[:SAMPLE]
+    def among(cls, sample: TopK, images: int, size: int, seed: int) -> MaskExchange:
+        """Lay the circles through the samples, whose payload are the masks, of a set of so many images."""
+        partner = np.full((images, len(sample.rows)), -1)
+        for c, rows in enumerate(sample.rows):
+            drawn = rows[rows >= 0]
             if len(drawn) > 1:
-                place[drawn, c] = np.arange(len(drawn))
-                partner[drawn, c] = np.roll(place[drawn, c], -1)
-        masks = np.zeros((concepts, max(1, place.max(initial=0) + 1), -(-(view.size**2) // 8)), np.uint8)
-        for row in np.flatnonzero((place >= 0).any(1)):
-            own = np.flatnonzero(place[row] >= 0)
-            bits = np.packbits(view.of(faces.masks.read(paths[row])).reshape(concepts, -1), axis=1)
-            masks[own, place[row, own]] = bits[own]
-        return cls(partner, masks, view.size, seed)
+                partner[drawn, c] = np.roll(np.arange(len(drawn)), -1)
+        return cls(partner, sample.payload, size, seed)
 
     def given(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """Return which concepts' masks rows (B,) are given, bool (B, C), and those, bool (B, C, size, size)."""
@@ -64,6 +56,11 @@ class MaskExchange:
         """Return how often each row counts, int64 (1 + REPLICATES, B): once, and as often as it is drawn again."""
         drawn = [np.random.default_rng([self.seed, row]).poisson(1, REPLICATES) for row in rows.tolist()]
         return np.insert(np.reshape(drawn, (-1, REPLICATES)).T, 0, 1, axis=0)
+
+
+def chances(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return a random number in 0–1 of each row; those with the highest are the sample of a concept, in this order."""
+    return np.array([np.random.default_rng([seed, row, 1]).random() for row in rows.tolist()])
 
 
 def over_position(counted: np.ndarray, moved: np.ndarray, squares: np.ndarray) -> dict[str, np.ndarray]:

@@ -21,7 +21,6 @@ from facexkit.measure.dissection import dissect
 from facexkit.measure.hierarchy import rank_concepts
 from facexkit.measure.iou_tally import IoUTally
 from facexkit.measure.kept_tail import COUNTED, MAPS, VALUES
-from facexkit.measure.mask_exchange import MaskExchange
 from facexkit.measure.tail_quantile import TailQuantile
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import ProbedBatch
@@ -113,10 +112,9 @@ def run(maps, masks, q, size, sizes, rule="labelled", level=MAPS, room=1 << 30):
     if second := candidates.second():
         for batch in batches:
             second.update(batch)
+    candidates.finish()
     seen = candidates.result(second and second.counts)
-    faces = FaceSet(pd.DataFrame({"path": paths}), None, Arrays(dict(zip(paths, masks, strict=True))), name="arrays")
-    exchange = MaskExchange.among(faces, view, np.arange(len(maps)), seen.has_concept.to_numpy(), 0)
-    tally = IoUTally("layer", seen.threshold.to_numpy(), view, paths, rule, 3, exchange)
+    tally = IoUTally("layer", seen.threshold.to_numpy(), view, paths, rule, 3, candidates.exchange())
     if candidates.tail.level < MAPS:
         for batch in batches:
             tally.update(batch)
@@ -194,8 +192,9 @@ def test_maps_that_cannot_matter_are_dropped_on_the_way():
         shards.append(whole.fresh())
         shards[-1].update(batch)
         whole.merge(shards[-1])
-    kept = [len(part["maps"]) for part in whole.tail._every_part()]
-    assert sum(kept) < sum(len(shard.tail.parts[0]["maps"]) for shard in shards) and kept[-1] < kept[0] / 2
+    kept = [len(part["maps"]) for part in whole.tail.every_part()]
+    came = [len(part["maps"]) for shard in shards for part in shard.tail.every_part()]
+    assert sum(kept) < sum(came) and kept[-1] < kept[0] / 2
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(7, 7, 224), (7, 7, 112), (3, 5, 17), (1, 1, 9), (16, 16, 32), (30, 20, 12)])
