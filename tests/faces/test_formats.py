@@ -204,7 +204,7 @@ def test_synthetic_faces_have_a_target_and_exact_masks(drawn_faces):
 
 
 def test_a_user_registers_a_format(tmp_path, write_image, monkeypatch):
-    monkeypatch.setattr(formats.FORMATS, "found", dict(formats.FORMATS.found))
+    monkeypatch.setattr(formats.FORMATS, "found", dict(formats.FORMATS))
 
     @register_format("mine")
     def read_mine(root, *, smile="yes"):

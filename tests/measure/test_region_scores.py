@@ -98,7 +98,7 @@ def test_a_face_without_masks_counts_in_no_region(small_model, faces_of):
 
 
 def test_another_method_can_be_registered(small_model, small_faces, monkeypatch):
-    monkeypatch.setattr(METHODS, "found", dict(METHODS.all))
+    monkeypatch.setattr(METHODS, "found", dict(METHODS))
 
     def mean_area(model, faces, layer, targets, *, seed, power=1):
         ones = np.full(len(REGIONS), float(power))

@@ -451,7 +451,7 @@ def test_a_recognition_model_of_insightface_embeds_faces_one_by_one_or_together(
 
 
 def test_a_new_source_is_one_function(monkeypatch):
-    monkeypatch.setattr(loading.SOURCES, "found", dict(loading.SOURCES.found))
+    monkeypatch.setattr(loading.SOURCES, "found", dict(loading.SOURCES))
 
     @loading.register_source("grey")
     def grey(name, wish):
