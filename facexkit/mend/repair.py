@@ -55,7 +55,7 @@ class Repair:
     shares: dict[str, xr.Dataset]
 
     def save(self, folder: str | Path) -> Path:
-        """Write `model.safetensors`, `card.md` on what was done, and `result.zarr`; return the path of the first.
+        """Write `model.safetensors`, `card.md` on what was done, `result.zarr` and `share_STATE.zarr`; return the first's path.
 
         `fx.load_model` of the source that the model was loaded from takes the file as its `weights`.
         """
@@ -64,6 +64,8 @@ class Repair:
         rows = [f"- {name}: {value}" for name, value in card.items()]
         write_whole(path.with_name("card.md"), "\n".join([f"# {self.model.name}", "", *rows, ""]).encode())
         save_result(self.result, path.with_name("result.zarr"))
+        for state, scores in self.shares.items():
+            save_result(scores, path.with_name(f"share_{state}.zarr"))
         return path
 
     def _card(self) -> dict[str, object]:

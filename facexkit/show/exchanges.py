@@ -25,6 +25,11 @@ def show_exchanges(scores: xr.Dataset, faces: FaceSet) -> Drawing:
     ----------
     scores : a one-class result of the method "share". faces : the face set that was scored.
     """
+    return Drawing(templates().get_template("exchanges.html").render(exchanges_told(scores, faces), side=FACE_SIDE))
+
+
+def exchanges_told(scores: xr.Dataset, faces: FaceSet) -> dict[str, object]:
+    """Return what is shown of the exchanges: a `sentence`, and `rows` of three pictures with title, alt and value."""
     scores = one_class(scores)
     if "turned_output" not in scores:
         raise FacexkitError('exchanges are shown of a result of method="share"; this one has none')
@@ -38,7 +43,7 @@ def show_exchanges(scores: xr.Dataset, faces: FaceSet) -> Drawing:
             shown = zip(exchange_pictures(faces, [first, second], part), titles, alts, said, strict=True)
             rows.append([{"uri": picture_uri(p), "title": t, "alt": alt, "value": f"{v:.2f}"} for p, t, alt, v in shown])
     sentence = f"Where {the} of another face moved “{class_name}” most, and what the model says of it:"
-    return Drawing(templates().get_template("exchanges.html").render(rows=rows, sentence=sentence, side=FACE_SIDE))
+    return {"rows": rows, "sentence": sentence}
 
 
 def exchange_pictures(faces: FaceSet, paths: list[str], part: str, side: int = FACE_SIDE) -> list[Image.Image]:

@@ -57,7 +57,8 @@ export function mount(root, data = {}, onSelect = () => {}) {
     else return;
     event.preventDefault();
   });
-  return { select };
+  const rows = order.map((region) => map.querySelector(`.label[data-region="${region.dataset.region}"]`)).filter(Boolean);
+  return { select, numbers: rows.map((label) => [...label.querySelectorAll("text")].map((text) => text.textContent)) };
 }
 
 const element = (tag, attributes = {}, ...inside) => {

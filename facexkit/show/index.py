@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.cache import write_whole
+from facexkit.faces.regions import TITLES
 from facexkit.show.pages import data_uri, templates
 
 
@@ -84,10 +85,13 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
         {**stage, "shown": shown_pictures(folder, stage.get("pictures", ())), "other": other_parameters(stage, manifest)}
         for stage in manifest.get("stages", ())
     ]
-    headline = list(manifest.get("headline") or [manifest["title"]])
-    facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
-    page = templates().get_template("index.html")
-    text = page.render(manifest=manifest, stages=stages, headline=headline, facts=facts, link=_link)
+    tellers = {stage["findings"][0]: stage for stage in reversed(stages) if stage.get("findings")}
+    page = {
+        "headline": list(manifest.get("headline") or [manifest["title"]]), "tellers": tellers, "legend": TITLES, "link": _link,
+        "facts": {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)},
+        "explore": (folder / "explore.html").is_file(),
+    }  # fmt: skip
+    text = templates().get_template("index.html").render(page, manifest=manifest, stages=stages)
     write_whole(folder / "index.html", text.encode())
     return folder / "index.html"
 

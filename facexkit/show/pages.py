@@ -20,8 +20,8 @@ def templates() -> jinja2.Environment:
     plain = lambda value: legible(value) if type(value) is str else value  # noqa: E731
     pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=plain)
     pages.filters["unbroken"] = lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%")
-    for name in ("style.css", "face_map.js"):
-        pages.globals[name.replace(".", "_")] = Markup((here / name).read_text(encoding="utf-8"))
+    for name in ("style.css", "face_map.js", "widgets/widgets.css", "widgets/widgets.js", "standalone.js"):
+        pages.globals[Path(name).name.replace(".", "_")] = Markup((here / name).read_text(encoding="utf-8"))
     return pages
 
 

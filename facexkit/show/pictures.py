@@ -81,10 +81,20 @@ def seen_faces(found: xr.Dataset, faces: FaceSet, units: np.ndarray) -> Callable
 
 def lit_face(face: Image.Image, activation: np.ndarray, threshold: float) -> Image.Image:
     """Return a face whose active area, where the upsampled map exceeds the threshold, is lit and the rest dimmed."""
-    pixels = np.asarray(face, np.float32)
-    active = cv2.resize(activation.astype(np.float32), face.size, interpolation=cv2.INTER_LINEAR) > threshold
+    pixels, active = np.asarray(face, np.float32), _active(activation, threshold, face.size)
     shown = np.where(active[..., None], pixels, pixels * DIMMED).astype(np.uint8)
     return Image.fromarray(shown).quantize(method=Image.Quantize.FASTOCTREE).convert("RGB")  # which a PDF keeps small
+
+
+def shade(activation: np.ndarray, threshold: float, side: int = UNIT_SIDE) -> str:
+    """Return what dims a face but for the active area, see `lit_face`, as the data URI of a picture of few bytes."""
+    cover = Image.fromarray(_active(activation, threshold, (side, side)).astype(np.uint8), "P")
+    cover.putpalette([*VEIL, 0, 0, 0])
+    return data_uri(encoded(cover, "png", bits=1, transparency=1), "image/png")
+
+
+def _active(activation: np.ndarray, threshold: float, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(activation.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > threshold
 
 
 class Album:

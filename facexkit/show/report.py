@@ -49,7 +49,7 @@ def write_region_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceS
         "names": dict(enumerate(short_titles([subject.results[0] for subject in people]))),
         "maps": [[live(scores) for scores in subject.results] for subject in people],
         "compared": {key: _compared(people, key, limit) for key, limit in limits.items()},
-        "methods": {method_key(s): _title(s) for s in every},
+        "methods": {method_key(s): result_title(s) for s in every},
         "explanations": {method_key(s): method_of(s).explanation for s in every},
         "findings": told,
         "headline": "" if isinstance(first, NotMeasured) else first,
@@ -58,7 +58,7 @@ def write_region_report(results: xr.Dataset | Iterable[xr.Dataset], faces: FaceS
         "records": [_record(subject, scores) for subject in people for scores in subject.results],
         "today": date.today().isoformat(),
         "key": method_key,
-        "title": _title,
+        "title": result_title,
     }
     for patches, examples in ((20, 4), (10, 4), (6, 2), (3, 1), (0, 0)):
         album.clear()
@@ -89,7 +89,8 @@ def method_key(scores: xr.Dataset) -> str:
     return " ".join(str(scores.attrs[k]) for k in ("method", "layer") if scores.attrs.get(k))
 
 
-def _title(scores: xr.Dataset) -> str:
+def result_title(scores: xr.Dataset) -> str:
+    """Return what tells the results on a class apart in words: the method, its layer, and the faces where it matters."""
     layer = scores.attrs.get("layer")
     on = {"all": " · all faces", "class": " · faces of the class"}.get(scores.attrs.get("explain_on"), "")
     return f"{method_of(scores).title}{f' · {layer}' if layer else ''}{on}"

@@ -14,7 +14,7 @@ from facexkit.errors import FacexkitError, StageDoesNotApply, Stopped
 from facexkit.faces.cache import writing
 from facexkit.faces.cores import cores
 from facexkit.parameters import PASSES, WITHOUT, Parameters, applies, check
-from facexkit.stages.run_folder import headlines, save_findings, take_conclusion, versions, write_manifest
+from facexkit.stages.run_folder import headlines, save_findings, take_conclusion, versions, write_explorer, write_manifest
 
 if TYPE_CHECKING:
     from facexkit.stages.notebooks import Kernels, Stage
@@ -81,6 +81,7 @@ def run_stages(
             chosen, environment = wanted.model_dump(include={*given, "out"}), _environment(folder, trust, jobs)
             try:
                 _run_all(stages, chosen, folder, manifest, say, jobs, environment)
+                write_explorer(folder, manifest, environment, say)
             except KeyboardInterrupt:
                 raise Stopped(f"stopped; the same command with --resume goes on from here, see {folder}") from None
     return manifest

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -99,6 +101,24 @@ def headlines(manifest: Mapping, most: int = 3) -> list[str]:
 
     measured = [stage for stage in manifest["stages"] if stage.get("findings") and stage.get("measured", 1)]
     return [stage["findings"][0] for stage in sorted(measured, key=place)[:most]]
+
+
+def write_explorer(folder: Path, manifest: dict, environment: Mapping[str, str], say: Callable[[str], object]) -> None:
+    """Write `explore.html` of a run that measured something to explore, and its index page, which leads there.
+
+    Parameters
+    ----------
+    environment : that of the notebooks' kernels, with the run's cache; the page is written by a Python of its own.
+    """
+    from facexkit.show.index import write_index
+
+    if not any(any(folder.glob(place)) for place in ("regions/*.zarr", "*/dissection.zarr", "audit/groups.parquet")):
+        return
+    command = [sys.executable, "-m", "facexkit.show.standalone", str(folder.resolve())]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        say(f"      explore.html was not written: {done.stderr.strip().rpartition(chr(10))[2]}")
+    write_index(folder, manifest)
 
 
 def versions() -> dict[str, str]:

@@ -41,6 +41,7 @@ def test_the_index_tells_findings_pictures_and_every_file(manifest, make_scores,
     assert 'alt="Face map of &lt;female&gt;"' in text and 'src="data:image/svg+xml;base64,' in text
     assert "demo &lt;run&gt;" in text and "a &amp; &lt;b&gt;" in text and "&lt;layer4&gt;" in text
     assert "<b>." not in text
+    assert "<dt>eye_g</dt><dd>glasses</dd>" in text
     assert not re.search(r'(src|href)="(https?:)?//', text)
 
 

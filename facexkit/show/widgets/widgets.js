@@ -4,6 +4,8 @@ const set = (model, trait, value) => { model.set(trait, value); model.save_chang
 const on = (model, traits, react) => { for (const trait of traits) model.on(`change:${trait}`, react); react(); };
 const button = (textContent, onclick, more = {}) => element("button", { type: "button", textContent, onclick, ...more });
 const image = (src, alt = "", className = "") => element("img", { src, alt, className });
+const covered = ({ picture, veil }, alt) =>
+  (veil ? element("div", { className: "face" }, image(picture, alt), image(veil, "", "veil")) : image(picture, alt));
 const section = (title, ...inside) =>
   element("div", { className: "part" }, element("h3", { textContent: title }), ...inside);
 
@@ -62,7 +64,7 @@ function cards(model, chosen) {
   on(model, ["cards"], () => {
     list.replaceChildren(...model.get("cards").map((one) => element("li", {}, element("button",
       { type: "button", className: "card", value: String(one.key), onclick: () => set(model, chosen, one.key) },
-      image(one.picture), element("b", { textContent: one.title }), element("span", { textContent: one.text })))));
+      covered(one), element("b", { textContent: one.title }), element("span", { textContent: one.text })))));
     mark();
   });
   model.on(`change:${chosen}`, mark);
@@ -84,12 +86,15 @@ const bars = (rows) => element("table", { className: "bars" }, element("tbody", 
 // A face, large, with its map as a veil, the outlines of its regions, and what is known of it.
 function showFace(panel, one) {
   const slider = element("input", { type: "range", min: 0, max: 100, value: 65 });
-  const lines = element("input", { type: "checkbox", checked: true }), outlines = image(one.outlines, "", "veil outlines");
   slider.addEventListener("input", () => panel.style.setProperty("--veil", slider.value / 100));
-  lines.addEventListener("change", () => { outlines.hidden = !lines.checked; });
-  const face = element("div", { className: "face" }, image(one.face, `face ${one.name}`), image(one.veil, "", "veil"));
-  const controls = [element("label", { className: "slider" }, "Dim what the map does not mark", slider)];
+  const face = element("div", { className: "face" }, image(one.face, `face ${one.name}`)), controls = [];
+  if (one.veil) {
+    face.append(image(one.veil, "", "veil"));
+    controls.push(element("label", { className: "slider" }, "Dim what the map does not mark", slider));
+  }
   if (one.outlines) {
+    const lines = element("input", { type: "checkbox", checked: true }), outlines = image(one.outlines, "", "veil outlines");
+    lines.addEventListener("change", () => { outlines.hidden = !lines.checked; });
     face.append(outlines);
     controls.push(element("label", { className: "slider" }, lines, "Outlines of the regions"));
   }
@@ -139,15 +144,17 @@ function layers(model, body) {
 
 function map(model, body) {
   const holder = element("div", { className: "view" }), readout = element("p", { className: "readout" });
+  const numbers = element("ol", { className: "numbers-below", ariaLabel: "The numbers, the largest first" });
   let mounted;
   on(model, ["svg"], () => {
     if (!model.get("svg")) return;
     mounted = mount(holder, { svg: model.get("svg"), readout }, (region) => set(model, "region", region));
     mounted.select(model.get("region"));
+    numbers.replaceChildren(...mounted.numbers.map(([name, text]) => element("li", {}, element("span", {}, name), element("b", {}, text))));
   });
   model.on("change:region", () => mounted?.select(model.get("region")));
   readout.textContent = "Point at a region, or reach it with Tab, for its number; click, Enter or Space selects it.";
-  body.append(readout, holder);
+  body.append(readout, holder, numbers);
 }
 
 function classes(model, body) {
@@ -172,6 +179,7 @@ function gallery(model, body) {
     showRegion(panel, region, uris);
     for (const [list, rows] of [[".examples", region.examples], [".patches", region.patches]]) {
       panel.querySelectorAll(`${list} figure`).forEach((figure, k) => {
+        if (model.get("openable")?.has(rows[k].name) === false) return;
         const told = { className: "opener", ariaLabel: `open ${rows[k].name} large` };
         const opener = button("", () => open(rows[k].name), told);
         figure.prepend(opener);
@@ -205,10 +213,10 @@ function units(model, body) {
     const one = model.get("detail");
     if (!one.title) return detail.replaceChildren();
     const tops = one.tops.map((top) => element("li", {}, element("figure", {},
-      image(top.picture, `active area of ${one.title} lit on ${top.name}`),
+      covered(top, `active area of ${one.title} lit on ${top.name}`),
       element("figcaption", {}, element("b", { textContent: top.text }), element("span", { textContent: top.after })))));
     detail.replaceChildren(element("h3", { textContent: one.title }), element("p", { textContent: one.said }),
-      element("ul", { className: "examples" }, ...tops), off, effect,
+      element("ul", { className: "examples" }, ...tops), ...(one.fixed ? [] : [off, effect]),
       element("div", { className: "tables" }, ...one.tables.map(([title, rows]) => section(title, bars(rows)))));
   });
   on(model, ["ablated", "effect"], () => {
@@ -243,7 +251,7 @@ function faces(model, body) {
   body.append(element("div", { className: "controls" },
     field(model, "search", "Name"), choice(model, "group", "Faces", "groups"),
     button("A face at random", () => set(model, "random", model.get("random") + 1)),
-    element("label", { className: "control" }, "Your own picture", file)),
+    ...(model.get("largest") ? [element("label", { className: "control" }, "Your own picture", file)] : [])),
   element("div", { className: "split" }, element("div", {}, list, pager), detail));
   model.on("change:detail", () => detail.scrollIntoView({ block: "nearest" }));
 }
