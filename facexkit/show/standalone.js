@@ -129,7 +129,7 @@ const facesOf = ({ faces: { cards: all, of }, regions }) => (model, body) => {
   const look = () => {
     const one = all.find((card) => card.key === model.get("path")), found = one && row && one.scores[row.place];
     model.set("detail", one ? {
-      name: one.key, face: one.picture, said: [found?.said, one.labels.join(", ")].filter(Boolean).join(" "),
+      name: one.key, face: one.picture, said: [row && (found?.said ?? "It is none of the faces of this result."), one.labels.join(", ")].filter(Boolean).join(" "),
       tables: found ? [[`${row.method} of its regions, ${row.model} · ${row.class}`, found.rows]] : [],
     } : {});
   };
