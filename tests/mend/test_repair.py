@@ -98,7 +98,9 @@ def test_a_killed_repair_goes_on_to_the_same_numbers(stop, tiny_model, tiny_face
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *given: (steps.append(1), step(*given))[1])
     found = fx.repair(tiny_model, tiny_faces, "lips", out=tmp_path, **HOW)
     assert found.result.equals(better.result) and len(steps) <= 90 + 9
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.md", "model.safetensors", "result.zarr"]
+    shares = {f"share_{state}.zarr": scores for state, scores in better.shares.items()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["card.md", "model.safetensors", "result.zarr", *shares])
+    assert all(fx.read_result(tmp_path / name).score.equals(scores.score) for name, scores in shares.items())
 
 
 METHODS = {
