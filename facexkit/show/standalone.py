@@ -16,14 +16,25 @@ from PIL import Image
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import MOST_VALUES, FaceSet
 from facexkit.faces.geometry import Geometry
+from facexkit.faces.regions import TITLES
 from facexkit.measure.groups import as_labels
 from facexkit.measure.saved import read_result
 from facexkit.show.exchanges import exchanges_told
-from facexkit.show.face_map import face_map
+from facexkit.show.face_map import face_map, scale_limit
 from facexkit.show.index import read_manifest, shown_pictures
 from facexkit.show.pages import templates
 from facexkit.show.pictures import Album, face_as_seen, picture_uri, shade
-from facexkit.show.readings import METHODS, Subject, method_of, names_of, percent, ranked, read_regions, subjects
+from facexkit.show.readings import (
+    METHODS,
+    Subject,
+    each_class,
+    method_of,
+    names_of,
+    percent,
+    ranked,
+    read_regions,
+    subjects,
+)  # fmt: skip
 from facexkit.show.regions import region_findings
 from facexkit.show.report import LARGEST, behind, result_title
 from facexkit.show.run import Run
@@ -79,7 +90,7 @@ def _told(folder: Path, manifest: dict, faces: FaceSet, patches: int, examples: 
     repaired = [one.assign_attrs(model=told[one.attrs["model"]]) for one in kept(*(f"repair/share_{state}.zarr" for state in told))]
     scores, album = [*kept("regions/*.zarr"), *repaired], Album(faces)
     people = subjects(scores) if scores else []
-    regions = [row for place, subject in enumerate(people) for row in _of_regions(subject, place, faces)]
+    regions = [row for place, subject in enumerate(people) for row in _of_regions(subject, place, faces, each_class(scores))]
     biases = {(one.attrs["model_fingerprint"], one.attrs["layer"]): one for one in kept("*/bias.zarr")}
     dissected = kept("*/dissection.zarr", "*/*/dissection.zarr")
     stages = {stage["name"]: stage for stage in manifest.get("stages", ())}
@@ -104,17 +115,17 @@ def _results(folder: Path, faces: FaceSet, *places: str) -> list[xr.Dataset]:
     return [one for one in ours if "image" not in one.coords or known >= {*one.image.values}]
 
 
-def _of_regions(subject: Subject, place: int, faces: FaceSet) -> list[dict]:
-    """Return of each result on a class its map, its numbers, what it says, and its exchanges."""
+def _of_regions(subject: Subject, place: int, faces: FaceSet, every: list[xr.Dataset]) -> list[dict]:
+    """Return of each result on a class its map, in the colours of `every` one, its numbers, words and exchanges."""
     rows = []
     for scores in subject.results:
         turned = "turned_output" in scores and faces.masks is not None
-        readings = read_regions(scores)
+        limit = scale_limit(*(other for other in every if method_of(other) == method_of(scores)))
         rows.append({
             "model": subject.model, "class": subject.class_name, "method": result_title(scores), "behind": place,
-            "explanation": method_of(scores).explanation, "svg": str(face_map(scores, title="", interactive=True)),
+            "explanation": method_of(scores).explanation, "svg": str(face_map(scores, title="", interactive=True, limit=limit)),
             "said": region_findings(scores), "exchanges": exchanges_told(scores, faces) if turned else None,
-            "numbers": {name: [one.value if one.known else 0, one.text] for name, one in readings.items()},
+            "numbers": {name: [one.value if one.known else 0, one.text] for name, one in read_regions(scores).items()},
         })  # fmt: skip
     return rows
 
@@ -202,7 +213,7 @@ def _of_face(scores: xr.Dataset, path: str) -> dict | None:
     one, say = scores.sel(image=path), method_of(scores).say
     largest = one.per_image.to_series().dropna().nlargest(BARS)
     said = "What {1} gives “{0}”: ".format(*names_of(scores)) + f"{float(one.output):.2f}.".replace("-", "−")
-    return {"said": said, "rows": [[title_of(region), float(v), say(v), False] for region, v in largest.items()]}
+    return {"said": said, "rows": [[TITLES[region], float(v), say(v), False] for region, v in largest.items()]}
 
 
 def _of_stage(folder: Path, stage: dict) -> dict:
