@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 if TYPE_CHECKING:
     from facexkit.models.face_model import FaceModel
@@ -57,11 +57,11 @@ class Form:
         return self._in_a_row(output)[:, :, self.lead :].unflatten(2, self.grid)
 
     def back(self, maps: Tensor, output: Tensor) -> Tensor:
-        """Return a copy of maps in the form of `output`, whose leading tokens are kept."""
+        """Return a copy of maps in the form of `output`, as it lies in memory; its leading tokens are kept."""
         tokens = maps.flatten(2)
-        leading = self._in_a_row(output)[:, :, : self.lead]
-        tokens = torch.cat([leading, tokens], 2) if self.lead else tokens.clone()
-        return tokens.movedim(1, self.axis).reshape(output.shape)
+        if self.lead:
+            tokens = torch.cat([self._in_a_row(output)[:, :, : self.lead], tokens], 2)
+        return torch.empty_like(output).copy_(tokens.movedim(1, self.axis).reshape(output.shape))
 
     def _in_a_row(self, output: Tensor) -> Tensor:
         """Return the output as (B, U, T), all places in a row."""
@@ -86,27 +86,23 @@ class Chain:
     """
 
     def __init__(self) -> None:
-        self.known: dict[int, tuple[weakref.ref, Form]] = {}
+        self.known: MutableMapping[Tensor, Form] = WeakTensorKeyDictionary()
         self.seen: list[tuple[int, tuple[int, int]]] = []
         self.tokens: set[int] = set()
 
     def form(self, module: nn.Module, inputs: tuple, output: Tensor) -> Form | None:
         """Return the form of a module's output; None where it is no maps."""
         same = (each for each in inputs if isinstance(each, Tensor) and each.shape == output.shape)
-        known = (found for each in (output, *same) if (found := self._known(each)))
-        if (form := next(known, None)) is None:
+        form = next((self.known[each] for each in (output, *same) if each in self.known), None)
+        if form is None:
             units_last = type(module) in UNITS_LAST if isinstance(module, (*UNITS_FIRST, *UNITS_LAST)) else None
             form = {2: lambda *_: Form(), 3: self._of_tokens, 4: self._of_maps}[output.ndim](output, units_last)
         if form is not None:
-            self.known[id(output)] = weakref.ref(output), form
+            self.known[output] = form
             if output.ndim == 4 and math.prod(form.grid) > 1:
                 self.seen.insert(0, (form.maps(output).shape[1], form.grid))
             self.tokens |= {output.shape[1]} if output.ndim == 3 and form.axis == -1 else set()
         return form
-
-    def _known(self, tensor: Tensor) -> Form | None:
-        of, form = self.known.get(id(tensor), (lambda: None, None))
-        return form if of() is tensor else None
 
     def _of_maps(self, output: Tensor, units_last: bool | None) -> Form | None:
         first, second, third = output.shape[1:]
