@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError
+from facexkit.errors import FacexkitError, check_known
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Attribution
 from facexkit.probe.hooks import capture
 from facexkit.registry import Registry
 
-ATTRIBUTIONS: Registry[Attribution | str] = Registry("attribution", "facexkit.attributions")
-"""Attributions by name: functions, or the names of Captum's."""
-ATTRIBUTIONS.register("gradcam")("LayerGradCam")
-ATTRIBUTIONS.register("gradient_x_activation")("LayerGradientXActivation")
+ATTRIBUTIONS: Registry[Attribution] = Registry("attribution", "facexkit.attributions")
+"""Attributions by name, beside Captum's; each is a region method too."""
+CAPTUM = {"gradcam": "LayerGradCam", "gradient_x_activation": "LayerGradientXActivation"}
 
 
 def attribute(
@@ -36,8 +35,10 @@ def attribute(
     maps : for each target float32 (B, h, w).
     outputs : (B, classes).
     """
-    if isinstance(attribution, str):
-        attribution = ATTRIBUTIONS.find(attribution, "Or pass a function (model, layer, images, target) → maps.")
+    if isinstance(attribution, str) and attribution not in CAPTUM:
+        advice = "Or pass a function (model, layer, images, target) → maps."
+        check_known("attribution", [attribution], {**CAPTUM, **ATTRIBUTIONS}, advice)
+        attribution = ATTRIBUTIONS[attribution]
     if callable(attribution):
         with torch.enable_grad():
             found = {t: _checked(attribution(model, layer, inputs, t), inputs) for t in targets}
@@ -50,7 +51,7 @@ def attribute(
     from captum import attr  # here, as it takes a second
 
     replay = _Replay(maps[layer], outputs)
-    method = getattr(attr, attribution)(replay, replay.layer)
+    method = getattr(attr, CAPTUM[attribution])(replay, replay.layer)
     every = {target: method.attribute(inputs, target, grad_kwargs={"retain_graph": True}) for target in targets}
     return {target: parts.sum(1).relu().detach().float() for target, parts in every.items()}, outputs.detach()
 
