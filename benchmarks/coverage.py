@@ -73,7 +73,7 @@ def verification(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers
 
 def unit_effects(model: FaceModel, faces: FaceSet, all_of_them: bool) -> Numbers:
     """What switching twelve of the 16 units of layer1 off does to accuracy, and to the gap between lipstick and none."""
-    found = fx.unit_effects(model, faces, "layer1", by="lipstick", units={"twelve": range(12)}, **QUIET).isel(unit=0)
+    found = fx.unit_effects(model, faces, "layer1", protected="lipstick", units={"twelve": range(12)}, **QUIET).isel(unit=0)
     return {name: tuple(found[f"{name}{end}"].item() for end in ("", "_low", "_high")) for name in ("accuracy_change", "gap_change")}
 
 

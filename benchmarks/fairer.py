@@ -25,7 +25,7 @@ SETTING = {"backbone": "demo", "weights": None, "widths": (32, 64, 32), "image_s
            "epochs": 6, "rates": (0.02, 0.02), "device": "cpu"}  # fmt: skip
 FACES, GROUPS, QUIET, UNITS = 1600, ["background", "skin_tone"], {"progress": False}, 5
 CROSSED = " × ".join(GROUPS)
-REPAIRS = {"exchange": {"epochs": 5}, "last_layer": {}, "erase": {"by": "warm_background"}, "ablate": {}}
+REPAIRS = {"exchange": {"epochs": 5}, "last_layer": {}, "erase": {"protected": "warm_background"}, "ablate": {}}
 WITH_LABELS = ("last_layer", "erase", "ablate")
 
 
@@ -41,10 +41,10 @@ def answers(seed: int, out: Path) -> dict[str, tuple[pd.DataFrame, dict[str, flo
         return fx.train_fineface(faces, out=folder / name, plain=name == "plain", seed=seed, **SETTING)
 
     def repaired(method: str) -> dict[str, FaceModel]:
-        plain, given = train("plain"), {"by": "background", **QUIET, **REPAIRS[method]}
+        plain, given = train("plain"), {"protected": "background", **QUIET, **REPAIRS[method]}
         if method == "ablate":  # the units without which the gap is narrowest, as an audit finds them
             pupils = faces[faces.table.split == "train"]
-            given["layers"] = {"layer4": fx.unit_effects(plain, pupils, "layer4", by="background", **QUIET).unit.to_numpy()[:UNITS]}
+            given["layers"] = {"layer4": fx.unit_effects(plain, pupils, "layer4", protected="background", **QUIET).unit.to_numpy()[:UNITS]}
         better = fx.repair(plain, faces, "background", method, seed=seed, **given)
         return {f"{method}: control": better.control, method: better.model}
 

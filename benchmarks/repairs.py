@@ -43,7 +43,7 @@ def planting(region: str, seed: int) -> dict[str, list[float]]:
     kept = test | agrees | (np.random.default_rng(seed).random(len(faces)) > STRENGTH)
     lesson, part = kept & ~test, next(part for part, own in PARTS.items() if region in (*own, part))
     model = taught(faces[lesson], male[lesson], seed)
-    found = fx.repair(model, faces[kept], part, by="agrees", seed=seed, **{**QUIET, "batch_size": 32}).result
+    found = fx.repair(model, faces[kept], part, protected="agrees", seed=seed, **{**QUIET, "batch_size": 32}).result
     numbers = {"worst": found.worst, "all": found.accuracy, "share": found.share.sel(part=part)}
     gap = found.value.sel(metric="accuracy", model="before").diff("group").item()
     return {name: own.to_numpy().tolist() for name, own in numbers.items()} | {"learned": abs(gap)}
@@ -82,7 +82,7 @@ def photographs(folder: str, seed: int) -> dict[str, list[float]]:
     faces.images = Tinted(faces, dict(zip(faces.table.path, male == agrees, strict=True)))
     batches = [batch.images for batch in faces[~test].batches(64, 64, workers=0)]
     model = taught_of(torch.cat(batches), male[~test], seed, epochs=12)
-    found = fx.repair(model, faces, "hair", by="agrees", seed=seed, epochs=12, **{**QUIET, "batch_size": 16}).result
+    found = fx.repair(model, faces, "hair", protected="agrees", seed=seed, epochs=12, **{**QUIET, "batch_size": 16}).result
     names = {"worst": "worst", "all": "accuracy"}
     told = {name: [found[f"{own}{end}"].to_numpy().tolist() for end in ("", "_low", "_high")] for name, own in names.items()}
     ends = ("", "_low", "_high")

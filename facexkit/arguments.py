@@ -7,6 +7,7 @@ import inspect
 import operator
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -127,6 +128,16 @@ OPTIONS = {name: kind for names in ARGUMENTS.values() for name, kind in names.it
 """Of the arguments that a function hands on without naming them."""
 
 
+def renamed(**keywords: str) -> Callable[[Callable], Callable]:
+    """Mark a public function whose arguments OLD="NEW" got new names: at the door the old ones work in this version."""
+
+    def mark(function: Callable) -> Callable:
+        function.renamed = keywords
+        return function
+
+    return mark
+
+
 @functools.lru_cache(None)
 def checked(function: Callable) -> Callable:
     """Return a public function behind a door: a wrong argument or an unknown keyword is a `FacexkitError`."""
@@ -138,6 +149,11 @@ def checked(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def door(*args: object, **named: object) -> object:
+        for old, new in getattr(function, "renamed", {}).items():
+            if old in named and new not in named:
+                named[new] = named.pop(old)
+                told = f"{name}: {old}= is called {new}= now; the old name works in this version and goes with the next"
+                warnings.warn(told, DeprecationWarning, stacklevel=2)
         check_known(f"argument of {name}", () if more else named, known)
         try:
             call = signature.bind(*args, **named)

@@ -121,6 +121,15 @@ def test_a_name_of_before_still_works_and_says_what_it_is_called_now(old, new):
     assert old not in facexkit.__all__ and function.__name__ in (old, new)
 
 
+def test_an_argument_that_was_renamed_works_once_more_and_says_so():
+    said = {"similarity": [0.2, 0.9], "same": [0, 1]}
+    with pytest.warns(DeprecationWarning, match="groups= is called protected= now"):
+        found = facexkit.error_rates(**said, groups={"group": ["a", "b"]})
+    assert found.equals(facexkit.error_rates(**said, protected={"group": ["a", "b"]}))
+    with pytest.raises(facexkit.FacexkitError, match="groups"):
+        facexkit.error_rates(**said, protected=None, groups=None)
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A folder with what the set-up needs, and a PATH on which fake programs can stand in front."""

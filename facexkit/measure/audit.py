@@ -33,17 +33,9 @@ GIVEN = ("path", "truth", "prediction", "confidence")
 
 
 def audit(
-    models: object,
-    faces: FaceSet | None = None,
-    target: str | None = None,
-    protected: Sequence[str] = (),
-    *,
-    positive: str | None = None,
-    min_images: int = 30,
-    seed: int = 0,
-    replicates: int = REPLICATES,
-    **how: object,
-) -> xr.Dataset:
+    models: object, faces: FaceSet | None = None, target: str | None = None, protected: Sequence[str] = (), *,
+    positive: str | None = None, min_images: int = 30, replicates: int = REPLICATES, seed: int = 0, **how: object,
+) -> xr.Dataset:  # fmt: skip
     """Compare how a model treats groups, and several models with each other.
 
     accuracy; balanced accuracy, the mean of the classes' recalls; of the positive class selection rate, true and false
@@ -68,7 +60,7 @@ def audit(
         intersections, as in "female × dark", are groups too.
     positive : the class that is "selected"; the second one of two by default, none of more.
     min_images : smaller groups are shown, and do not count in gaps.
-    seed, replicates : of the bootstrap over images and the shuffling, the same images for all models.
+    replicates, seed : of the bootstrap over images and the shuffling, the same images for all models.
     how : options of the pass, see `PassOptions`.
 
     Returns

@@ -34,9 +34,9 @@ LEAST, QUICK = 128, 96
 
 
 def decision_shares(
-    model: FaceModel, faces: FaceSet, layer: str | None, targets: list[int], *, seed: int = 0, images: int = 1024,
-    partners: int = 4, walks: int = 1024, half_width: float = 0.02, quick: bool = False, seam: int = 0,
-    interactions: int = 0, **how: object,
+    model: FaceModel, faces: FaceSet, layer: str | None, targets: list[int], *, images: int = 1024, partners: int = 4,
+    walks: int = 1024, half_width: float = 0.02, quick: bool = False, seam: int = 0, interactions: int = 0,
+    seed: int = 0, **how: object,
 ) -> list[xr.Dataset]:  # fmt: skip
     """Measure how much of the decision each region carries, by exchanging faces region by region.
 

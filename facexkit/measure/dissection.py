@@ -26,22 +26,10 @@ CROPS = (None, "mtcnn")
 
 
 def dissect(
-    model: FaceModel,
-    faces: FaceSet,
-    layer: str,
-    quantile: float = 0.005,
-    mask_size: int = 112,
-    *,
-    concepts: Sequence[str] | None = None,
-    union: str = "labelled",
-    top_images: int = 4,
-    crop: str | None = None,
-    margin: float = 0.2,
-    memory: int = 4 << 30,
-    seed: int = 0,
-    saved: str | Path | None = None,
-    **how: object,
-) -> xr.Dataset:
+    model: FaceModel, faces: FaceSet, layer: str, quantile: float = 0.005, mask_size: int = 112, *,
+    concepts: Sequence[str] | None = None, union: str = "labelled", top_images: int = 4, crop: str | None = None,
+    margin: float = 0.2, memory: int = 4 << 30, saved: str | Path | None = None, seed: int = 0, **how: object,
+) -> xr.Dataset:  # fmt: skip
     """Find which units of a layer detect which concepts (Face Dissect, stage 1).
 
     A unit's threshold T is the exact upper `quantile` of its activations over all images and places; its active area

@@ -127,16 +127,9 @@ class HighImpactPatches(Accumulator):
 
 
 def facex_scores(
-    model: FaceModel,
-    faces: FaceSet,
-    layer: str,
-    targets: list[int],
-    *,
-    attribution: str | Attribution = "gradcam",
-    explain_on: str = "all",
-    seed: int = 0,
-    **how: object,
-) -> list[xr.Dataset]:
+    model: FaceModel, faces: FaceSet, layer: str, targets: list[int], *, attribution: str | Attribution = "gradcam",
+    explain_on: str = "all", seed: int = 0, **how: object,
+) -> list[xr.Dataset]:  # fmt: skip
     """Score regions and find patches for all target classes in one pass; see `score_regions`."""
     if isinstance(attribution, str):
         _check_reaches(model, faces, layer, targets)

@@ -42,17 +42,9 @@ class UnitRange(UnitSummary):
 
 
 def global_bias(
-    model: FaceModel,
-    faces: FaceSet,
-    layer: str,
-    attributes: Sequence[str] = (),
-    permutations: int | None = None,
-    seed: int = 0,
-    alpha: float = 0.05,
-    *,
-    found: xr.Dataset | None = None,
-    **how: object,
-) -> xr.Dataset:
+    model: FaceModel, faces: FaceSet, layer: str, attributes: Sequence[str] = (), permutations: int | None = None, *,
+    alpha: float = 0.05, found: xr.Dataset | None = None, seed: int = 0, **how: object,
+) -> xr.Dataset:  # fmt: skip
     """Find the units of a layer that lean to a group of an image-level attribute (Face Dissect, stage 3).
 
     With r·s of `ranked_strength` over the images labelled with the attribute: strength(g) = mean of r·s over group g,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from facexkit.arguments import renamed
 from facexkit.errors import FacexkitError, check_known, listed
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import wilson_interval
@@ -131,13 +132,14 @@ def matched(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+@renamed(columns="protected")
+def accuracy_by(predictions: pd.DataFrame, protected: Sequence[str]) -> pd.DataFrame:
     """Return the share of right predictions in each group.
 
     Parameters
     ----------
     predictions : what `predict` returned.
-    columns : label or group columns.
+    protected : label or group columns.
 
     Returns
     -------
@@ -146,8 +148,8 @@ def accuracy_by(predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     if "correct" not in predictions:
         why = predictions.attrs.get("unread") or "the faces have no target"
         raise FacexkitError(f"whether a prediction is correct is not known: {why}")
-    check_known("label column", columns, predictions.columns)
-    parts = {c: predictions.groupby(c, observed=True).correct.agg(["count", "mean"]) for c in columns}
+    check_known("label column", protected, predictions.columns)
+    parts = {c: predictions.groupby(c, observed=True).correct.agg(["count", "mean"]) for c in protected}
     table = pd.concat(parts, names=["column", "value"]).rename(columns={"count": "faces", "mean": "accuracy"})
     low, high = wilson_interval(table.accuracy * table.faces, table.faces)
     return table.assign(low=low, high=high)

@@ -30,7 +30,7 @@ DEPTHS = (0.33, 0.67, 1.0)
 
 def randomized_scores(
     model: FaceModel, faces: FaceSet, layer: str | None = None, target_class: int | str = 1, method: str = "share", *,
-    draws: int = 3, images: int = 200, seed: int = 0, progress: Progress = True, **options: object,
+    draws: int = 3, images: int = 200, progress: Progress = True, seed: int = 0, **options: object,
 ) -> xr.Dataset:  # fmt: skip
     """Score regions again with the model's weights made random from the top layer down (Adebayo et al. 2018).
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from facexkit.arguments import renamed
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.bootstrap import REPLICATES, percentile_interval, with_interval
@@ -55,23 +56,18 @@ class UnitEffects(Accumulator):
         return self.right.value.reshape(len(self.right.value), -1, 2, 2)
 
 
+@renamed(by="protected")
 def unit_effects(
-    model: FaceModel,
-    faces: FaceSet,
-    layer: str,
-    by: str,
-    units: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
-    value: float | str = 0,
-    seed: int = 0,
-    **how: object,
-) -> xr.Dataset:
+    model: FaceModel, faces: FaceSet, layer: str, protected: str,
+    units: Sequence[int] | Mapping[str, Sequence[int]] | None = None, value: float | str = 0, seed: int = 0, **how: object,
+) -> xr.Dataset:  # fmt: skip
     """Switch units of a layer off, and see what it does to accuracy and to the gap between groups.
 
     What lies below the layer runs once an image, what lies above it once more for each unit; see `run_changes`.
 
     Parameters
     ----------
-    by : label column whose groups are compared; gap = the best group's accuracy − the worst's.
+    protected : label column whose groups are compared; gap = the best group's accuracy − the worst's.
     units : which, one at a time; or {name: units} for sets switched off together; None for every unit of the layer.
     value : what the units' maps hold instead: a number, or "mean" for each map's own mean.
     seed : of the bootstrap over images.
@@ -90,19 +86,19 @@ def unit_effects(
     """
     every = range(int(model.layers.units.get(layer, 0))) if units is None else units
     sets = dict(every) if isinstance(every, Mapping) else {unit: [unit] for unit in every}
-    (model, truth), labels = answering_of(model, faces), group_labels(faces.table, by)
+    (model, truth), labels = answering_of(model, faces), group_labels(faces.table, protected)
     if not sets:
         model.layer(layer)
         raise FacexkitError("unit_effects needs units: numbers, {name: numbers}, or None for all of the layer")
     groups = np.unique(labels[(truth >= 0) & (labels != "")].astype(str))
     if len(groups) < 2:
-        raise FacexkitError(f"column {by!r} has one group on the images with a label; a gap needs two")
+        raise FacexkitError(f"column {protected!r} has one group on the images with a label; a gap needs two")
     changes = [ablation(model, layer, units, value) for units in sets.values()]
     effects = UnitEffects(layer, changes, truth, pd.Index(groups).get_indexer(labels), model.meaning)
     skipped = run(model, faces, [effects], PassOptions(**how))
     found = _effects(effects.result(), seed).assign_coords(unit=list(sets), group=groups.astype(object))
     found = found.isel(unit=np.argsort(found.gap_change.to_numpy(), kind="stable"))
-    made_by = provenance(model, faces, layer=layer, by=by, value=value, seed=seed, skipped=skipped)
+    made_by = provenance(model, faces, layer=layer, by=protected, value=value, seed=seed, skipped=skipped)
     made_by["left_out"] = int(effects.images.value - effects.result()[0].sum())
     return found.assign_attrs(made_by, sets={str(name): [int(unit) for unit in own] for name, own in sets.items()})
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor
 
+from facexkit.arguments import renamed
 from facexkit.errors import FacexkitError, check_known, unknown
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.pairs import references
@@ -66,13 +67,9 @@ def embed(model: FaceModel, faces: FaceSet, **how: object) -> xr.DataArray:
 
 
 def explain_verification(
-    model: FaceModel,
-    pairs: FaceSet,
-    layer: str | None = None,
-    target: str | Sequence[str] = "similarity",
-    method: str = "facex",
-    **options: object,
-) -> xr.Dataset:
+    model: FaceModel, pairs: FaceSet, layer: str | None = None, target: str | Sequence[str] = "similarity",
+    method: str = "facex", **options: object,
+) -> xr.Dataset:  # fmt: skip
     """Score how much each region of the probes drives their similarity to the references, or the difference.
 
     With c = cosine of the two embeddings: "similarity" explains y = c (class 1), "difference" y = 1 − c (class 0).
@@ -125,37 +122,36 @@ def _bind(model: FaceModel, pairs: FaceSet, **how: object) -> tuple[FaceModel, F
     return bound, pairs[place >= 0], embedded.attrs["skipped"]
 
 
-def split_scores(scores: xr.Dataset, by: str) -> dict[object, xr.Dataset]:
+@renamed(by="protected")
+def split_scores(scores: xr.Dataset, protected: str) -> dict[object, xr.Dataset]:
     """Return a result of "facex" for each value of a coordinate of its images, such as `same` or a group."""
-    if by not in scores.coords or scores[by].dims != ("image",):
-        raise unknown("column of the images", by, [n for n, c in scores.coords.items() if c.dims == ("image",)])
+    if protected not in scores.coords or scores[protected].dims != ("image",):
+        raise unknown("column of the images", protected, [n for n, c in scores.coords.items() if c.dims == ("image",)])
     if scores.attrs["method"] == "share":
         raise FacexkitError("decision shares of groups are no means over images; call fx.explain_verification on each group's pairs")
     parts = {}
-    for value in pd.unique(scores[by].to_series().dropna()):
-        part = scores[["per_image", "output"]].isel(image=np.flatnonzero(scores[by].values == value))
+    for value in pd.unique(scores[protected].to_series().dropna()):
+        part = scores[["per_image", "output"]].isel(image=np.flatnonzero(scores[protected].values == value))
         by_face = part.per_image.transpose("image", *(dims := ("target_class", "region"))).to_numpy()
         part = part.assign(mean_scores(by_face, dims, scores.attrs["seed"]))
-        names = ("target_class", [f"{name}, {by} {value}" for name in part.class_name.values])
+        names = ("target_class", [f"{name}, {protected} {value}" for name in part.class_name.values])
         parts[value] = part.assign_coords(class_name=names).assign_attrs(scores.attrs)
     return parts
 
 
-def group_scores(scores: xr.Dataset, by: Sequence[str]) -> pd.DataFrame:
+@renamed(by="protected")
+def group_scores(scores: xr.Dataset, protected: Sequence[str]) -> pd.DataFrame:
     """Return region scores by group: a row a column, value, class and region, with score, its 95 % interval and images."""
-    parts = {(column, value): part for column in by for value, part in split_scores(scores, column).items()}
+    parts = {(column, value): part for column in protected for value, part in split_scores(scores, column).items()}
     columns = ["score", "score_low", "score_high", "images"]
     return pd.concat({k: s[columns].to_dataframe()[columns] for k, s in parts.items()}, names=["column", "value"])
 
 
+@renamed(groups="protected")
 def error_rates(
-    similarity: Sequence[float],
-    same: Sequence[int],
-    groups: pd.DataFrame | pd.Series | None = None,
-    threshold: float | None = None,
-    seed: int = 0,
-    false_match_rate: float | None = None,
-) -> pd.DataFrame:
+    similarity: Sequence[float], same: Sequence[int], protected: pd.DataFrame | pd.Series | None = None,
+    threshold: float | None = None, false_match_rate: float | None = None, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Return how often pairs are matched wrongly, overall and in every group.
 
     A pair is accepted if similarity ≥ t. FMR (false matches) = accepted different pairs / different pairs; FNMR (false
@@ -163,7 +159,7 @@ def error_rates(
 
     Parameters
     ----------
-    similarity, same : (N,), of the pairs; `same` is 1 or 0. groups : N rows, a column an attribute.
+    similarity, same : (N,), of the pairs; `same` is 1 or 0. protected : N rows, a column an attribute.
     threshold : t; None for that of `false_match_rate`, or else of the equal error rate: the similarity at which
         |FMR − FNMR| over all pairs is least.
     false_match_rate : t is the least that accepts no larger share of all different pairs.
@@ -172,11 +168,11 @@ def error_rates(
     -------
     table indexed by `column` and `value` ("all" first): numbers of pairs different, same; fmr, fmr_low, fmr_high, fnmr,
     fnmr_low, fnmr_high (95 % by Wilson 1927, t fixed); NaN where there are fewer than two such pairs. attrs: threshold,
-    false_match_rate, version, and what made the similarities where these, or `groups`, are of `similarities`.
+    false_match_rate, version, and what made the similarities where these, or `protected`, are of `similarities`.
     """
-    attrs = {**getattr(similarity, "attrs", {}), **getattr(groups, "attrs", {})}
+    attrs = {**getattr(similarity, "attrs", {}), **getattr(protected, "attrs", {})}
     similarity, same = np.asarray(similarity, float), np.asarray(same)
-    groups = pd.DataFrame(groups, index=range(len(same)) if groups is None else None)
+    groups = pd.DataFrame(protected, index=range(len(same)) if protected is None else None)
     fits = len(similarity) == len(same) == len(groups) and np.isfinite(similarity).all()
     if not fits or set(np.unique(same)) != {0, 1}:
         raise FacexkitError("error rates need per pair a finite similarity, 1 or 0, groups; and both kinds of pairs")

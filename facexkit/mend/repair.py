@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
+from facexkit.arguments import renamed
 from facexkit.errors import FacexkitError, check_known, told, unknown
 from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
@@ -78,23 +79,13 @@ class Repair:
         return card | {"classes": ", ".join(self.model.class_names), "input": f"{self.model.image_size} pixels"}
 
 
+@renamed(by="protected")
 def repair(
-    model: FaceModel,
-    faces: FaceSet,
-    regions: str | Sequence[str] | xr.Dataset,
-    method: str = "exchange",
-    layers: Sequence[str] | Mapping[str, Sequence[int]] | None = None,
-    epochs: int = 3,
-    rate: float = 1e-3,
-    held_out: float = 0.3,
-    seed: int = 0,
-    out: str | Path | None = None,
-    *,
-    by: str | Sequence[str] | None = None,
-    target_class: int | str = 1,
-    rounds: int = 1,
-    **how: object,
-) -> Repair:
+    model: FaceModel, faces: FaceSet, regions: str | Sequence[str] | xr.Dataset, method: str = "exchange",
+    layers: Sequence[str] | Mapping[str, Sequence[int]] | None = None, epochs: int = 3, rate: float = 1e-3,
+    held_out: float = 0.3, out: str | Path | None = None, *, protected: str | Sequence[str] | None = None,
+    target_class: int | str = 1, rounds: int = 1, seed: int = 0, **how: object,
+) -> Repair:  # fmt: skip
     """Make regions useless to a model, and measure on held-out faces what that does, beside a control.
 
         better = fx.repair(model, faces, regions="lips")
@@ -110,7 +101,7 @@ def repair(
     held_out : share of the faces, with `identity` of the persons, on which all is measured; a set with a split "test" or
         "val" is measured there.
     out : folder for the model and its card; the same call goes on there after a kill.
-    by : label columns to compare, the protected ones or else the classes by default; the first is that of "last_layer" and
+    protected : label columns to compare, the protected ones or else the classes by default; the first is that of "last_layer" and
         "erase". target_class : of the decision shares.
     rounds : up to three: another region that took the place is exchanged too, from the start.
     how : options of the pass, see `PassOptions`.
@@ -130,7 +121,7 @@ def repair(
     if rate <= 0 or not 1 <= rounds <= ROUNDS:
         raise FacexkitError(f"repair takes a rate above 0 and 1 to {ROUNDS} rounds, not rate={rate:g}, rounds={rounds}")
     maker, options, names = REPAIRS.find(method)(), PassOptions(**how), _named(regions)
-    groups = [by] if isinstance(by, str) else list(by or faces.protected)
+    groups = [protected] if isinstance(protected, str) else list(protected or faces.protected)
     model = answering_of(model, faces)[0]
     pupils, examinees, classes = _sides(model, faces, held_out, seed)
     given, folder = [layers] if isinstance(layers, str) else layers, None if out is None else Path(out)
@@ -236,7 +227,7 @@ def _check(task: Task, maker: RepairMethod, method: str, examinees: FaceSet) -> 
             raise FacexkitError(f"no face of {side.name!r} has {' or '.join(task.regions)}; name a region that its masks have")
     if "groups" in maker.wants:
         if not task.by:
-            raise FacexkitError(f"{method!r} needs a column of groups: by=COLUMN, or a face set loaded with protected=")
+            raise FacexkitError(f"{method!r} needs a column of groups: protected=COLUMN, or a face set loaded with protected=")
         if task.by not in examinees.table:
             raise unknown("label column", task.by, examinees.table.columns.drop("path"))
         group_labels(task.faces.table, task.by)

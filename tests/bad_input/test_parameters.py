@@ -221,7 +221,7 @@ CALLS = [
     ("record", {"layers": ["conv"], "batch_size": 0}, ONE),
     ("record", {"layers": 5}, "layers cannot be 5: it must be a valid list"),
     ("global_bias", {"layer": "conv", "attributes": ["gender"], "seed": -1}, "seed cannot be -1"),
-    ("unit_effects", {"layer": "conv", "by": "gender", "batch_size": 0}, ONE),
+    ("unit_effects", {"layer": "conv", "protected": "gender", "batch_size": 0}, ONE),
     ("audit", {"replicates": 0}, ONE),
     ("score_regions", {"layer": "conv", "autocast": "half"}, "autocast cannot be 'half': it must be torch.float16 or"),
     ("list_layers", {"faces": None}, "unknown argument of fx.list_layers 'faces'; known: model"),

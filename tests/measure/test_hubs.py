@@ -67,7 +67,7 @@ def goes_through_everything(model, faces):
     assert fx.record(model, faces, [layer], **how)[layer].sizes["unit"] == units
     found = fx.dissect(model, faces, layer, quantile=0.05, mask_size=16, **how)
     assert found.sizes["unit"] == units and found.iou.notnull().any()
-    effects = fx.unit_effects(model, faces, layer, by="side", units=[0], **how)
+    effects = fx.unit_effects(model, faces, layer, protected="side", units=[0], **how)
     assert np.isfinite(effects.accuracy_before)
 
 

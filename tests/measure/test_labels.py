@@ -140,7 +140,7 @@ def test_a_threshold_of_ones_own_moves_the_decision(faces):
     said = fx.predict(own, faces, progress=False)
     assert (said.predicted == np.where(chances > np.quantile(chances, 0.3), "smiling", "not smiling")).all()
     assert {*said.predicted} == {"smiling", "not smiling"}
-    effects = fx.unit_effects(own, faces, "fc", by="side", units=[0], progress=False)
+    effects = fx.unit_effects(own, faces, "fc", protected="side", units=[0], progress=False)
     assert effects.accuracy_before == pytest.approx(said.correct.mean())
 
 

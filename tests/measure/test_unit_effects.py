@@ -39,7 +39,7 @@ def slow_accuracies(model, faces, ablated):
 
 def test_effects_are_those_of_a_loop_through_the_whole_network(small_model, labelled):
     sets = {"one": [0], "two": [3, 5], "most": [0, 1, 2, 3, 4, 5, 6]}
-    found = fx.unit_effects(small_model, labelled, "conv2", by="side", units=sets, batch_size=7, progress=False)
+    found = fx.unit_effects(small_model, labelled, "conv2", protected="side", units=sets, batch_size=7, progress=False)
     before = slow_accuracies(small_model, labelled, [])
     assert found.accuracy_before == pytest.approx(before[""])
     gap = {}
@@ -59,8 +59,8 @@ def test_effects_are_those_of_a_loop_through_the_whole_network(small_model, labe
 
 
 def test_without_a_choice_every_unit_is_switched_off_alone(small_model, labelled):
-    found = fx.unit_effects(small_model, labelled, "conv2", by="side", progress=False)
-    alone = fx.unit_effects(small_model, labelled, "conv2", by="side", units=[6], progress=False)
+    found = fx.unit_effects(small_model, labelled, "conv2", protected="side", progress=False)
+    alone = fx.unit_effects(small_model, labelled, "conv2", protected="side", units=[6], progress=False)
     assert sorted(found.unit.to_numpy()) == list(range(8))
     for name in ("accuracy_change", "gap_change"):
         assert found.sel(unit=6)[name] == alone.sel(unit=6)[name]
@@ -85,15 +85,15 @@ def test_the_intervals_are_those_of_a_bootstrap_over_images():
 
 def test_what_cannot_be_compared_is_refused(small_model, labelled):
     with pytest.raises(FacexkitError, match="units \\[8\\]"):
-        fx.unit_effects(small_model, labelled, "conv2", by="side", units=[8])
+        fx.unit_effects(small_model, labelled, "conv2", protected="side", units=[8])
     with pytest.raises(FacexkitError, match="unknown label column 'sides'; did you mean 'side'"):
-        fx.unit_effects(small_model, labelled, "conv2", by="sides")
+        fx.unit_effects(small_model, labelled, "conv2", protected="sides")
     with pytest.raises(FacexkitError, match="unknown layer 'conv9'"):
-        fx.unit_effects(small_model, labelled, "conv9", by="side")
+        fx.unit_effects(small_model, labelled, "conv9", protected="side")
     other = labelled[:]
     other.target = "side"
     with pytest.raises(FacexkitError, match="neither the classes of 'small net'"):
-        fx.unit_effects(small_model, other, "conv2", by="side")
+        fx.unit_effects(small_model, other, "conv2", protected="side")
     other.target = None
     with pytest.raises(FacexkitError, match="has no target"):
-        fx.unit_effects(small_model, other, "conv2", by="side")
+        fx.unit_effects(small_model, other, "conv2", protected="side")

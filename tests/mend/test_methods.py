@@ -74,7 +74,7 @@ def probe(units, groups, asked):
 
 
 def test_after_erase_a_linear_probe_finds_the_group_no_better_than_the_commonest(tiny_model, tiny_faces):
-    found = fx.repair(tiny_model, tiny_faces, "lips", "erase", by="look", progress=False)
+    found = fx.repair(tiny_model, tiny_faces, "lips", "erase", protected="look", progress=False)
     sides = [tiny_faces[tiny_faces.table.split == name] for name in ("train", "test")]
     sides[0] = sides[0].balanced(["kind", "look"])
     groups = [(side.table["look"] == "red").to_numpy() for side in sides]
@@ -87,7 +87,7 @@ def test_after_erase_a_linear_probe_finds_the_group_no_better_than_the_commonest
 
 
 def test_a_refitted_last_layer_alone_changes_and_the_worst_group_gains(tiny_model, tiny_faces):
-    found = fx.repair(tiny_model, tiny_faces, "lips", "last_layer", by="agrees", progress=False)
+    found = fx.repair(tiny_model, tiny_faces, "lips", "last_layer", protected="agrees", progress=False)
     before, after = tiny_model.network.state_dict(), found.model.network.state_dict()
     name = head_of(tiny_model)[0]
     assert {key for key in before if not torch.equal(before[key], after[key])} == {f"{name}.weight", f"{name}.bias"}

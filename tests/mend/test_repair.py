@@ -16,7 +16,7 @@ from facexkit.models.face_model import FaceModel
 from facexkit.models.weights import load_weights
 from tests.mend.conftest import CLASSES, SIDE, faces_of, network, taught
 
-HOW = {"epochs": 5, "rate": 1e-2, "by": ["agrees"], "progress": False}
+HOW = {"epochs": 5, "rate": 1e-2, "protected": ["agrees"], "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_killed_repair_goes_on_to_the_same_numbers(stop, tiny_model, tiny_face
 
 
 METHODS = {
-    "exchange": {}, "last_layer": {}, "erase": {"by": "look"}, "erase at a layer": {"by": "look", "layers": ["1"]},
+    "exchange": {}, "last_layer": {}, "erase": {"protected": "look"}, "erase at a layer": {"protected": "look", "layers": ["1"]},
     "ablate": {"layers": {"0": [1, 2], "1.2": [3]}},
 }  # fmt: skip
 
@@ -151,8 +151,8 @@ REFUSED = {
     "neither the classes of 'tiny'": {"target": "look"},
     "has no masks, by which 'exchange'": {"masks": None},
     "leaves 300 faces of 2 classes to train on and 10 to measure on; a repair takes 20": {"rows": np.arange(310)},
-    "'last_layer' needs a column of groups": {"method": "last_layer", "by": None},
-    "unknown label column 'looks'; did you mean 'look'": {"method": "erase", "by": "looks"},
+    "'last_layer' needs a column of groups": {"method": "last_layer", "protected": None},
+    "unknown label column 'looks'; did you mean 'look'": {"method": "erase", "protected": "looks"},
     "unknown layer '9'": {"layers": ["9"]},
     "ablate needs layers=": {"method": "ablate"},
     "units \\[99\\]": {"method": "ablate", "layers": {"0": [99]}},

@@ -5,7 +5,7 @@ import pytest
 
 import facexkit as fx
 
-HOW = {"epochs": 5, "rate": 1e-2, "by": ["agrees"], "progress": False}
+HOW = {"epochs": 5, "rate": 1e-2, "protected": ["agrees"], "progress": False}
 
 
 @pytest.fixture(scope="module")
