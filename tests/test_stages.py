@@ -81,6 +81,8 @@ def test_a_run_leaves_notebooks_pages_manifest_and_index(two_stages, tmp_path):
 def test_a_stage_that_heads_the_page_comes_before_others():
     stages = [{"findings": []}, {"findings": ["b"]}, {"findings": ["a"], "headline": True}, {"findings": ["c", "d"], "pictures": ["p"]}]
     assert headlines({"stages": stages}) == ["a", "c", "b"] and headlines({"stages": stages}, most=1) == ["a"]
+    ranks = [{"findings": [name], "headline": rank, "pictures": ["p"]} for name, rank in (("model", 3), ("regions", 4), ("bias", None))]
+    assert headlines({"stages": ranks}) == ["regions", "model"]
 
 
 def test_a_stage_that_ran_with_other_parameters_is_marked_and_its_finding_comes_last(tmp_path):

@@ -25,7 +25,7 @@ NOTHING = ("0 points", "0.0 points")
 def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
     """Say of each attribute, the widest gap first, whom each model treats worst and best, and how models differ.
 
-    A gap with q ≥ 0.05 may be chance. Intersections come last; groups too small to be compared are named at the end.
+    A gap with q ≥ 0.05 is said to be perhaps chance. Intersections come last; groups too small to be compared are named at the end.
 
     Parameters
     ----------
@@ -46,10 +46,6 @@ def audit_findings(found: xr.Dataset, metric: str = "accuracy") -> list[str]:
         said.append(f"{training:,} of the faces are training faces (split “train”): of new faces this says little.")
     every = filter(None, [*said, *_on_small(found), *_on_left_out(found)])
     return sorted(every, key=lambda sentence: isinstance(sentence, NotMeasured))
-
-
-def _q(value: float) -> str:
-    return "q < 0.001" if value < 0.001 else f"q {value:.3f}"
 
 
 def _on_small(found: xr.Dataset) -> list[NotMeasured]:
@@ -92,7 +88,7 @@ def _on_attribute(one: xr.Dataset, name: str, attribute: str, metric: str) -> st
     worst, best = (_with_images(own.isel(group=at(own.value.to_numpy())), attribute) for at in (np.argmin, np.argmax))
     return (
         f"{title}: {what} is lowest for {worst} and highest for {best}, a gap of "
-        f"{points(gap.gap_size)} ({_interval(gap, 'gap_size')}, {_q(gap.q_value)}){chance}."
+        f"{points(gap.gap_size)} ({_interval(gap, 'gap_size')}){chance}."
     )
 
 
@@ -107,7 +103,7 @@ def _on_change(one: xr.Dataset, name: str, found: xr.Dataset, attribute: str, me
         return f"{headed(attribute)}: the gap of {model_name(name)} is as wide as that of {first}."
     return (
         f"{headed(attribute)}: the gap of {model_name(name)} is {points(abs(change))} {wider} than that of {first} "
-        f"(difference: {_interval(gap, 'gap_size_change')}, {_q(gap.q_change)}){sure}."
+        f"(difference: {_interval(gap, 'gap_size_change')}){sure}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from textwrap import shorten
 
@@ -15,6 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from facexkit.faces.faceset import FaceSet
+from facexkit.faces.regions import TITLES
 from facexkit.measure.hierarchy import count_units, rank_concepts
 from facexkit.measure.iou_tally import INTERPRETABLE
 from facexkit.measure.mask_exchange import ALPHA
@@ -24,12 +26,17 @@ from facexkit.registry import Registry
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.figures import MARKS, Picture, drawn, subplots
 from facexkit.show.pictures import lit_face, of_best, seen_faces
+from facexkit.show.readings import percent
 from facexkit.show.words import group_title, headed, model_name, model_of, title_of, words
 
 PAIRS = ("intersection", "union", "iou", "position_iou", "gain", "gain_low", "gain_high", "q_value", "could_be_best")
 BAR_WIDTH = 0.6
 BAR, PALE = MARKS[0][0], "#a9b4c2"
 ROW, WIDTH = 1.2, 8.27  # inches
+RULE = (
+    f"To detect is to overlap its masks with an IoU above {INTERPRETABLE:g}, and by more than the unit's place alone explains "
+    f"(q < {ALPHA:g})."
+)
 
 
 EXPORTS: Registry = Registry("export", "facexkit.exports", "facexkit.systems.face_dissect_files")
@@ -46,24 +53,32 @@ def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str]
     """
     said = []
     for name, result in found.items():
-        known, best = (result.interpretable & result.supported).to_numpy(), result.best_concept.to_numpy()
+        known, best = detectors(result), result.best_concept.to_numpy()
         unsure = int((result.interpretable & ~result.supported).sum())
         of = f" of {model_name(name)}" if name else ""
-        detect = "detects" if known.sum() == 1 else "detect"
-        units = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of}"
-        sentence = f"{units} {detect} a concept (IoU above {INTERPRETABLE:g}, and more than by place alone, q < {ALPHA:g})"
+        verb = "detects" if known.sum() == 1 else "detect"
         values, counts = np.unique(best[known].astype(str), return_counts=True)
         most = [f"{title_of(values[k])} ({counts[k]})" for k in np.argsort(-counts, kind="stable")[:4]]
-        said.append(sentence + (f": {', '.join(most)}." if most else "."))
-        if unsure:
-            have = "has" if unsure == 1 else "have"
-            said[-1] += f" {unsure} more {have} such an IoU, but may know a place only: not supported."
+        sentence = f"{known.sum()} of {len(known)} units of {result.attrs['layer']}{of} {verb} {one_of_concepts(result)}"
+        sentence += f": {', '.join(most)}" if most else ""
+        said.append(f"{sentence}; {unsure} more may know a place only." if unsure else f"{sentence}.")
         if concepts:
             own = np.flatnonzero(known & np.isin(best, concepts))
             listed = ", ".join(map(str, result.unit.to_numpy()[own][:12])) + (", …" if len(own) > 12 else "")
             what = " or ".join(title_of(concept) for concept in concepts)
             said.append(f"Units{of} that detect {what}: {len(own)}" + (f" (unit {listed})." if len(own) else "."))
-    return said
+    return [*said, RULE]
+
+
+def detectors(found: xr.Dataset) -> np.ndarray:
+    """Return which units detect a concept, bool (unit): interpretable, and their label supported."""
+    return (found.interpretable & found.supported).to_numpy()
+
+
+def one_of_concepts(found: xr.Dataset) -> str:
+    """Return in words what was looked for: "one of 22 face regions", "one of 24 concepts"."""
+    kind = "face regions" if {*found.concept.to_numpy()} <= TITLES.keys() else "concepts"
+    return f"one of {found.sizes['concept']} {kind}"
 
 
 def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
@@ -74,26 +89,27 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
     biases : what `global_bias` gave, by the model's name; "" where there is one only.
     """
     said = []
-    for attribute in dict.fromkeys(str(a) for bias in biases.values() for a in bias.attribute.to_numpy()):
-        for name, bias in biases.items():
-            part = bias.sel(attribute=attribute)
-            leans, effect = part.leans_to.to_numpy(), part.effect.to_numpy()
-            groups = [g for g, n in zip(part.group.to_numpy(), part.images.to_numpy(), strict=True) if n]
-            titles = {group: group_title(attribute, group) for group in groups}
-            images = ", ".join(f"{int(part.images.sel(group=g)):,} {titles[g]}" for g in groups)
-            own = {group: (leans == group).sum() for group in groups}
-            to = ", ".join(f"{count} to {titles[group]}" for group, count in own.items() if count)
-            sentence = f"{headed(attribute)}: {(leans != '').sum()} of {len(leans)} units"
-            sentence += f"{f' of {model_name(name)}' if name else ''} lean to a group"
-            if to:
-                first = int(np.argmax(np.where(leans != "", effect, -1)))
-                unit, probability = part.unit.to_numpy()[first], float(part.probability[first].max())
-                sentence += (
-                    f" ({to}); the strongest is unit {unit}, to {titles[leans[first]]}: probability {probability:.2f}, "
-                    f"and {effect[first]:.0%} of the variance of its response"
-                )
-            said.append(f"{sentence} (q < {bias.attrs['alpha']:g}; {images} images).")
+    for attribute, (name, bias) in product(_attributes(biases), biases.items()):
+        part = bias.sel(attribute=attribute)
+        leans, effect = part.leans_to.to_numpy(), part.effect.to_numpy()
+        titles = {g: group_title(attribute, g) for g in part.group.to_numpy()[part.images.to_numpy() > 0]}
+        images = ", ".join(f"{int(part.images.sel(group=group)):,} {title}" for group, title in titles.items())
+        to = ", ".join(f"{own} to {title}" for group, title in titles.items() if (own := (leans == group).sum()))
+        sentence = f"{headed(attribute)}: {(leans != '').sum()} of {len(leans)} units{f' of {model_name(name)}' if name else ''} "
+        sentence += "lean to a group, answering to it more strongly than chance explains"
+        if to:
+            first = int(np.argmax(np.where(leans != "", effect, -1)))
+            unit, probability = part.unit.to_numpy()[first], float(part.probability[first].max())
+            sentence += (
+                f" ({to}); the strongest is unit {unit}, to {titles[leans[first]]}: probability {probability:.2f}, "
+                f"and {percent(effect[first])} of the variance of its response"
+            )
+        said.append(f"{sentence} ({images} images).")
     return said
+
+
+def _attributes(biases: Mapping[str, xr.Dataset]) -> list[str]:
+    return [*dict.fromkeys(str(attribute) for bias in biases.values() for attribute in bias.attribute.to_numpy())]
 
 
 @drawn
@@ -117,10 +133,10 @@ def plot_units(
     seen = seen_faces(found, faces, order)
     best = found.isel(unit=order[0])
     figure.suptitle(
-        f"{model_of(found)}, {found.attrs['layer']}: unit {best.unit.item()} "
-        f"{'detects' if best.interpretable & best.supported else 'is no detector; it meets'} "
+        f"{model_of(found)}, {found.attrs['layer']}, on {found.sizes['image']:,} faces: unit {best.unit.item()} "
+        f"{'detects' if detectors(best) else 'is no detector; it meets'} "
         f"{title_of(best.best_concept.item())} best ({_iou_of(ranked.isel(unit=order[0]))})",
-        color=INK, fontsize=11, y=1 - 0.12 / figure.get_figheight(),
+        color=INK, fontsize=10, y=1 - 0.12 / figure.get_figheight(),
     )  # fmt: skip
     draw_units(page_axes(figure), found, ranked, seen, order, top=figure.get_figheight() - 0.5)
     return figure
@@ -167,7 +183,7 @@ def draw_units(
 
 
 def _draw_words(ax: Axes, unit: xr.Dataset, y: float) -> None:
-    known = bool(unit.interpretable & unit.supported)
+    known = bool(detectors(unit))
     ax.text(0.3, y - 0.02, f"unit {unit.unit.item()}", va="top", fontweight="bold", fontsize=10, color=INK)
     said = [shorten(title_of(unit.best_concept.item()), 26, placeholder="…"), _iou_of(unit)]
     said += [f"area: {unit.area.item() or 'none'}"]
@@ -194,14 +210,13 @@ def plot_counts(ranked: Mapping[str, xr.Dataset]) -> Figure:
     ----------
     ranked : what `rank_concepts` gave, by the name in the legend.
     """
-    known = {name: int((r.interpretable & r.supported).sum()) for name, r in ranked.items()}
-    counts = [f"{known[name]} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
+    counts = [f"{detectors(r).sum()} of {r.sizes['unit']} ({model_name(name)})" for name, r in ranked.items()]
     figure = Picture(figsize=(10.5, 1.3 + 0.3 * max(3, len(count_units(ranked)[:15]))), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     draw_counts(axes, ranked, most=15)
     if len(ranked) > 1 and axes[0].patches:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ranked))
-    figure.suptitle(f"Units that detect a concept: {', '.join(counts)}", color=INK)
+    figure.suptitle(f"Units that detect {one_of_concepts(next(iter(ranked.values())))}: {', '.join(counts)}", color=INK)
     return figure
 
 
@@ -224,36 +239,45 @@ def draw_counts(axes: Sequence[Axes], ranked: Mapping[str, xr.Dataset], most: in
 
 
 @drawn
-def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str) -> Figure:
+def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str | Sequence[str] | None = None) -> Figure:
     """Plot every unit's effect size against the probability of the group that it leans to, models side by side.
 
     Parameters
     ----------
     biases : what `global_bias` gave, by the title of its panel.
+    attribute : one, or several, a row each; None for those to whose groups units lean, or the first where none leans.
     """
-    size = (1 + 4.4 * len(biases), 4.2)
-    figure, axes = subplots(1, len(biases), figsize=size, sharex=True, sharey=True, squeeze=False)
-    said = []
-    for ax, (name, bias) in zip(axes[0], biases.items(), strict=True):
-        part = bias.sel(attribute=attribute)
-        part = part.isel(group=np.flatnonzero(part.images > 0))
-        best, highest = part.probability.to_numpy().argmax(1), part.probability.to_numpy().max(1)
-        effect, leans = part.effect.to_numpy(), part.leans_to.to_numpy() != ""
-        ax.plot(highest[~leans], effect[~leans], ".", color=PALE, markersize=7, label=f"no group ({(~leans).sum()})")
-        for place, group in enumerate(part.group.to_numpy()):
-            own = leans & (best == place)
-            colour, mark = MARKS[place % 4]
-            ax.plot(highest[own], effect[own], mark, color=colour, markersize=6, alpha=0.8,
-                    fillstyle="full" if place < 4 else "none",
-                    label=f"{group_title(attribute, group)} ({own.sum()})")  # fmt: skip
-        ax.axvline(1 / part.sizes["group"], color=SOFT, linewidth=0.8, linestyle=":")
-        ax.set(title=model_name(name), xlabel="probability of the group\n(dotted: all groups alike)")
-        ax.legend(title="leans to (units)")
-        said.append(f"{leans.sum()} of {part.sizes['unit']} units of {model_name(name)}")
-    axes[0, 0].set_ylabel("effect size η²")
-    title = f"{' and '.join(said)} lean to a group of {words(attribute)}"
+    every = _attributes(biases)
+    leaning = [name for name in every if any((bias.leans_to.sel(attribute=name) != "").any() for bias in biases.values())]
+    asked = [attribute] if isinstance(attribute, str) else list(attribute or leaning or every[:1])
+    size = (1 + 4.4 * len(biases), 0.5 + 3.7 * len(asked))
+    figure, axes = subplots(len(asked), len(biases), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for ax, (name, (model, bias)) in zip(axes.flat, product(asked, biases.items()), strict=True):
+        _draw_bias(ax, bias, name, model_name(model))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("effect size η²")
+    for ax in axes[-1]:
+        ax.set_xlabel("probability of the group\n(dotted: all groups alike)")
+    told = " or ".join(words(name) for name in asked if name in leaning)
+    title = f"Units that lean to a group of {told}" if told else f"No unit leans to a group of {' or '.join(map(words, asked))}"
     figure.suptitle(title, color=INK, wrap=True)
     return figure
+
+
+def _draw_bias(ax: Axes, bias: xr.Dataset, attribute: str, model: str) -> None:
+    part = bias.sel(attribute=attribute)
+    part = part.isel(group=np.flatnonzero(part.images > 0))
+    best, highest = part.probability.to_numpy().argmax(1), part.probability.to_numpy().max(1)
+    effect, leans = part.effect.to_numpy(), part.leans_to.to_numpy() != ""
+    ax.plot(highest[~leans], effect[~leans], ".", color=PALE, markersize=7, label=f"no group ({(~leans).sum()})")
+    for place, group in enumerate(part.group.to_numpy()):
+        own = leans & (best == place)
+        colour, mark = MARKS[place % 4]
+        look = {"markersize": 6, "alpha": 0.8, "fillstyle": "full" if place < 4 else "none"}
+        ax.plot(highest[own], effect[own], mark, color=colour, label=f"{group_title(attribute, group)} ({own.sum()})", **look)
+    ax.axvline(1 / part.sizes["group"], color=SOFT, linewidth=0.8, linestyle=":")
+    ax.set_title(f"{words(attribute)}: {leans.sum()} of {len(leans)} units of {model}")
+    ax.legend(title="leans to (units)")
 
 
 def write_dissection(

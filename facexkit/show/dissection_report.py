@@ -27,7 +27,7 @@ HEIGHT, UNITS_A_PAGE = 11.69, 9
 def write_dissection_report(
     found: xr.Dataset, faces: FaceSet, path: str | Path, ranked: xr.Dataset | None = None
 ) -> Path:
-    """Write a PDF: counts and histograms, then the units, supported ones first, with their best images and concepts.
+    """Write a PDF: what was found, counts, then the units, supported ones first, with their best images and concepts.
 
     Parameters
     ----------
@@ -64,19 +64,18 @@ def _first_page(found: xr.Dataset, ranked: xr.Dataset) -> Figure:
     told = found.attrs
     figure = Picture(figsize=(WIDTH, HEIGHT))
     page = page_axes(figure)
-    title = f"Which unit of {told['layer']} detects which concept"
-    page.text(0.5, HEIGHT - 0.8, title, fontsize=17, fontweight="bold", color=INK)
-    rows = [
-        ("model", f"{model_of(found)} ({told['model_fingerprint']})"),
-        ("faces", f"{told['faces']}, {found.sizes['image']:,} images ({told['faces_fingerprint']})"),
-        ("thresholds", f"upper {100 * told['quantile']:g} % of each unit's values; masks of {told['mask_size']} pixels a side"),
-        ("skipped", f"{len(told['skipped'])} images could not be decoded"),
-    ]
-    for row, (name, text) in enumerate(rows):
-        page.text(0.5, HEIGHT - 1.25 - 0.24 * row, name, color=SOFT, fontsize=9)
-        page.text(1.4, HEIGHT - 1.25 - 0.24 * row, text, color=INK, fontsize=9)
-    for row, sentence in enumerate(dissection_findings({"": found})):
-        page.text(0.5, HEIGHT - 2.5 - 0.5 * row, sentence, color=INK, fontsize=10.5, wrap=True, va="top")
+    first, *more = dissection_findings({told["model"]: found})
+    page.text(0.5, HEIGHT - 0.6, first, fontsize=14, fontweight="bold", color=INK, wrap=True, va="top")
+    page.text(0.5, HEIGHT - 1.55, " ".join(more), fontsize=10.5, color=INK, wrap=True, va="top")
+    rows = {
+        "model": f"{model_of(found)} ({told['model_fingerprint']})",
+        "faces": f"{told['faces']}, {found.sizes['image']:,} images ({told['faces_fingerprint']})",
+        "thresholds": f"upper {100 * told['quantile']:g} % of each unit's values; masks of {told['mask_size']} pixels a side",
+        "skipped": f"{len(told['skipped'])} images could not be decoded",
+    }
+    for row, (name, text) in enumerate(rows.items()):
+        page.text(0.5, HEIGHT - 2.35 - 0.24 * row, name, color=SOFT, fontsize=9)
+        page.text(1.4, HEIGHT - 2.35 - 0.24 * row, text, color=INK, fontsize=9)
     places = ((0.26, 0.34, 0.66, 0.36), (0.26, 0.07, 0.26, 0.17), (0.66, 0.07, 0.26, 0.17))
     draw_counts([figure.add_axes(place) for place in places], {"units": ranked}, most=20)
     return figure

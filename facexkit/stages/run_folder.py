@@ -34,7 +34,7 @@ def save_findings(
     files: Sequence[tuple[str | Path, str]] = (),
     faces: object = None,
     model: object = None,
-    headline: bool = False,
+    headline: int | bool | None = 0,
 ) -> Conclusion:
     """Hand a stage's findings to the run: its index page and manifest tell them.
 
@@ -46,7 +46,7 @@ def save_findings(
     pictures : (path, alternative text) of picture files inside `out`; one alone is shown in the page's width.
     files : (path, what it is) of other files inside `out`.
     faces, model : the face set and the model, whose names and fingerprints are recorded.
-    headline : whether the first finding stands at the head of the run's page, before those of other stages.
+    headline : how high the first finding ranks at the head of the run's page; 0 among those of other stages, None never.
     """
     from facexkit.show.words import NotMeasured, legible
 
@@ -90,17 +90,18 @@ def write_manifest(folder: Path, manifest: dict) -> None:
 
 
 def headlines(manifest: Mapping, most: int = 3) -> list[str]:
-    """Return the first finding of the stages that head a page, in their order, then of others, those with pictures first.
+    """Return the first finding of the stages that head a page, by their rank, then of others, those with pictures first.
 
     Stages that ran earlier with other parameters come after all others; one that could measure nothing heads no page.
     """
     from facexkit.show.index import other_parameters
 
-    def place(stage: Mapping) -> tuple[bool, bool, bool]:
-        return bool(other_parameters(stage, manifest)), not stage.get("headline"), not stage.get("pictures")
+    def place(stage: Mapping) -> tuple[bool, int, bool]:
+        return bool(other_parameters(stage, manifest)), -stage.get("headline", 0), not stage.get("pictures")
 
     measured = [stage for stage in manifest["stages"] if stage.get("findings") and stage.get("measured", 1)]
-    return [stage["findings"][0] for stage in sorted(measured, key=place)[:most]]
+    heads = [stage for stage in measured if stage.get("headline", 0) is not None]
+    return [stage["findings"][0] for stage in sorted(heads, key=place)[:most]]
 
 
 def write_explorer(folder: Path, manifest: dict, environment: Mapping[str, str], say: Callable[[str], object]) -> None:

@@ -70,10 +70,10 @@ def test_replicates_that_are_all_one_number_give_no_interval():
 @pytest.mark.parametrize(
     ("reading", "words"),
     [
-        (Reading("nose", 0.5, np.nan, np.nan, 1, METHODS["facex"]), "0.50 (no interval, 1 image)"),
-        (Reading("nose", 0.0, np.nan, np.nan, 30, METHODS["share"]), "0 % (no interval, 30 images)"),
-        (Reading("nose", 0.5, 0.4, 0.6, 30, METHODS["facex"]), "0.50 (95 % interval 0.40–0.60, 30 images)"),
-        (Reading("nose", np.nan, np.nan, np.nan, 0, METHODS["facex"]), "no data: no image has this region"),
+        (Reading("nose", "nose", ("nose",), 0.5, np.nan, np.nan, 1, METHODS["facex"]), "0.50 (no interval, 1 image)"),
+        (Reading("nose", "nose", ("nose",), 0.0, np.nan, np.nan, 30, METHODS["share"]), "0 % (no interval, 30 images)"),
+        (Reading("nose", "nose", ("nose",), 0.5, 0.4, 0.6, 30, METHODS["facex"]), "0.50 (95 % interval 0.40–0.60, 30 images)"),
+        (Reading("nose", "nose", ("nose",), np.nan, np.nan, np.nan, 0, METHODS["facex"]), "no data: no image has this region"),
     ],
 )
 def test_a_number_says_that_it_has_no_interval(reading, words):

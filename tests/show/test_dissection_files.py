@@ -110,6 +110,8 @@ def test_the_report_names_every_unit_that_meets_a_concept(results, faces, tmp_pa
         named = {int(unit) for unit in re.findall(r"^unit (\d+)$", text, re.MULTILINE)}
         assert named == set(np.flatnonzero(results["found"].best_iou > 0))
         assert "untaught" in text and "folder/" not in text
+        said = dissection_findings({"untaught": results["found"]})
+        assert " ".join(text.split()).startswith(" ".join(said))
 
 
 def test_the_active_area_is_lit_and_the_rest_dimmed(faces):
@@ -132,16 +134,30 @@ def test_figures_say_their_finding(results, faces):
     assert f"{int(found.supported.sum())} of 32 (one)" in counted
     none = plot_counts({"one": ranked.assign(supported=unmet.interpretable)})
     assert [[text.get_text() for text in ax.texts] for ax in none.axes] == [["none"]] * 3
-    assert "lean to a group of age" in plot_bias({"one": bias}, "age").get_suptitle()
+    assert plot_counts({"one": ranked}).get_suptitle().startswith("Units that detect one of 22 face regions: ")
+
+
+def test_bias_is_drawn_for_the_attributes_that_have_leaning_units_and_all_on_request(results):
+    bias = results["bias"]
+    titles = lambda figure: [ax.get_title() for ax in figure.axes]  # noqa: E731
+    lean = xr.where(bias.attribute == "age", "", xr.where(bias.unit == 3, bias.group[0], ""))
+    figure = plot_bias({"one": bias.assign(leans_to=lean.transpose(*bias.leans_to.dims))})
+    assert titles(figure) == ["gender: 1 of 32 units of one", "lipstick: 1 of 32 units of one"]
+    assert figure.get_suptitle() == "Units that lean to a group of gender or lipstick"
+    every = plot_bias({"one": bias, "two": bias}, ["gender", "age", "lipstick"])
+    assert len(every.axes) == 6 and titles(every)[2].startswith("age: ")
+    none = plot_bias({"one": bias.assign(leans_to=xr.full_like(bias.leans_to, ""))}, "age")
+    assert none.get_suptitle() == "No unit leans to a group of age"
 
 
 def test_findings_count_units_and_images(results):
     found, _, bias = results.values()
     detectors = ((found.best_concept == "nose") & found.supported).sum().item()
     said = dissection_findings({"one": found}, ["nose"])
-    assert f"{int(found.supported.sum())} of 32 units of layer2 of one detect" in said[0]
+    assert f"{int(found.supported.sum())} of 32 units of layer2 of one detect one of 22 face regions: " in said[0]
     unsure = int((found.interpretable & ~found.supported).sum())
-    assert unsure and f" {unsure} more ha" in said[0] and said[0].endswith("a place only: not supported.")
+    assert unsure and said[0].endswith(f"; {unsure} more may know a place only.")
+    assert "q <" not in said[0] and said[-1].startswith("To detect is to overlap its masks with an IoU above 0.04")
     assert said[1].startswith(f"Units of one that detect nose: {detectors}")
     said = bias_findings({"": bias})
     assert len(said) == 3
