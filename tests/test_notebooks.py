@@ -14,7 +14,6 @@ from PIL import Image
 from facexkit.errors import FacexkitError
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.parameters import Parameters
-from facexkit.show.explore import explore
 from facexkit.stages import run_stages
 from facexkit.stages.notebooks import Stage, list_stages, notebook_folder, run_notebook
 
@@ -141,11 +140,10 @@ def test_a_set_without_masks_is_told_so_and_the_first_two_stages_go_on(tmp_path)
     assert (tmp_path / "run/index.html").is_file() and (tmp_path / "run/03_regions.failed.ipynb").is_file()
 
 
-def test_an_executed_explorer_is_readable_without_a_kernel(tmp_path, demo_models):
+def test_an_executed_explorer_keeps_its_picture_though_nothing_was_measured_before(tmp_path, demo_models):
     run = tmp_path / "run"
     run.mkdir()
     (run / "params.yaml").write_text("limit: 60\nlayer: layer2\n")
-    explore(run=run).wait()
     run_notebook(Stage("", "explore", notebook_folder() / "explore.ipynb"), {"run": str(run)}, tmp_path)
     page = (tmp_path / "explore.html").read_text()
     assert 'class="face-map"' in page and "Units of layer2" in page and "“male” of demo:biased" in page

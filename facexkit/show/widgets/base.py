@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import anywidget
 import ipywidgets
 import traitlets as t
+from IPython import get_ipython
 from ipywidgets.widgets.trait_types import InstanceDict
 from ipywidgets.widgets.widget import _put_buffers
 
@@ -206,8 +207,17 @@ class Widget(Guarded, anywidget.AnyWidget):
 
 
 def settle(widgets: Sequence[Widget]) -> None:
-    """Wait until there is something to see, unless it must be measured first; a page of Voilà needs no still picture."""
-    while "VOILA_BASE_URL" not in os.environ and not any(widget.measures for widget in widgets):
+    """Wait until there is something to see, and for what must be measured first where nobody watches it.
+
+    A page of Voilà needs no still picture.
+    """
+    if "VOILA_BASE_URL" in os.environ:
+        return
+    kernel = getattr(get_ipython(), "kernel", None)
+    if kernel is not None and not kernel._allow_stdin:  # a notebook that is run without a screen: nobody can be asked
+        for widget in widgets:
+            widget.wait()
+    while not any(widget.measures for widget in widgets):
         if not any(widget.job and not widget.job.done() and not getattr(widget, widget.shows) for widget in widgets):
             break
         time.sleep(0.02)
