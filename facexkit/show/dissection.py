@@ -34,8 +34,8 @@ BAR_WIDTH = 0.6
 BAR, PALE = MARKS[0][0], "#a9b4c2"
 ROW, WIDTH = 1.2, 8.27  # inches
 RULE = (
-    f"To detect is to overlap its masks with an IoU above {INTERPRETABLE:g}, and by more than the unit's place alone explains "
-    f"(q < {ALPHA:g})."
+    f"To detect a concept is to overlap its masks with an IoU above {INTERPRETABLE:g}, and by more than the unit's place "
+    f"alone explains (q < {ALPHA:g})."
 )
 
 

@@ -157,7 +157,7 @@ def test_findings_count_units_and_images(results):
     assert f"{int(found.supported.sum())} of 32 units of layer2 of one detect one of 22 face regions: " in said[0]
     unsure = int((found.interpretable & ~found.supported).sum())
     assert unsure and said[0].endswith(f"; {unsure} more may know a place only.")
-    assert "q <" not in said[0] and said[-1].startswith("To detect is to overlap its masks with an IoU above 0.04")
+    assert "q <" not in said[0] and said[-1].startswith("To detect a concept is to overlap its masks with an IoU above 0.04")
     assert said[1].startswith(f"Units of one that detect nose: {detectors}")
     said = bias_findings({"": bias})
     assert len(said) == 3
