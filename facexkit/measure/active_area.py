@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -58,16 +59,15 @@ class ActiveArea:
         padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
         above = padded > thresholds[:, None, None]
         counts = torch.zeros(len(maps), 1 + masks.shape[1], device=maps.device)
-        for row in self.rows:
-            for column in self.columns:
-                near = (slice(None), row.places, column.places)
-                hit = above[near].flatten(1).any(1).nonzero()[:, 0]
-                if len(hit):
-                    weight = torch.kron(row.weight, column.weight).to(maps.device)
-                    lit = padded[near][hit].flatten(1) @ weight
-                    torch.gt(lit, thresholds[hit, None], out=lit)
-                    tiles = masks[:, :, row.pixels, column.pixels].flatten(2).float()
-                    counts[hit] += _overlaps(lit, image[hit], F.pad(tiles, (0, 0, 1, 0), value=1))
+        for row, column in product(self.rows, self.columns):
+            near = (slice(None), row.places, column.places)
+            hit = above[near].flatten(1).any(1).nonzero()[:, 0]
+            if len(hit):
+                weight = torch.kron(row.weight, column.weight).to(maps.device)
+                lit = padded[near][hit].flatten(1) @ weight
+                torch.gt(lit, thresholds[hit, None], out=lit)
+                tiles = masks[:, :, row.pixels, column.pixels].flatten(2).float()
+                counts[hit] += _overlaps(lit, image[hit], F.pad(tiles, (0, 0, 1, 0), value=1))
         return counts[:, 0].long(), counts[:, 1:].long()
 
 

@@ -9,15 +9,15 @@ import xarray as xr
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.facex import scaled
+from facexkit.measure.per_image import PerImage
 from facexkit.measure.records import provenance
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.accumulator import Accumulator, Attributed, Attribution, ProbedBatch
+from facexkit.probe.accumulator import Attributed, Attribution, ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
-from facexkit.probe.state import Rows
 
 
-class AttributionMaps(Accumulator):
+class AttributionMaps(PerImage):
     """The maps of one class, one row an image, float32 (N, h, w), each from 0 to 1.
 
     Parameters
@@ -26,15 +26,11 @@ class AttributionMaps(Accumulator):
     """
 
     def __init__(self, key: Attributed) -> None:
+        super().__init__()
         self.key, self.attributions = key, (key,)
-        self.kept = Rows()
 
     def update(self, batch: ProbedBatch) -> None:
         self.kept.take(batch.rows, maps=scaled(batch.attributions[self.key]).float().cpu().numpy())
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows, ascending, and their maps."""
-        return self.kept.by_row("rows", "maps")
 
 
 def attribution_maps(

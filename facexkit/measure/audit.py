@@ -101,7 +101,7 @@ def _labelled(
     classes: Sequence[str],
 ) -> xr.Dataset:  # fmt: skip
     """Return what was measured as labelled arrays, with the confusions and the most confident mistakes."""
-    arrays = _mistakes(tables, groups.member)
+    arrays, of = _mistakes(tables, groups.member), zip(groups.attribute_of, groups.labels, strict=True)
     for change, (values, gaps) in found.items():
         sizes = [each[..., :-2].reshape(*each.shape[:-1], len(METRICS), len(GAPS)) for each in gaps]
         arrays |= with_interval(f"value{change}", ("model", "group", "metric"), values)
@@ -109,9 +109,9 @@ def _labelled(
         arrays |= with_interval(f"criterion{change}", OF_RULE, [each[..., -2:] for each in gaps])
     return xr.Dataset(arrays).assign(
         confusion=(("model", "group", "truth", "prediction"), [tally.confusion() for tally in tallies]),
-        images=("group", groups.images), ranked=("group", groups.ranked),
+        images=("group", groups.member.sum(0)), ranked=("group", groups.ranked),
     ).assign_coords(
-        model=list(tables), group=groups.names, attribute=groups.attributes, metric=list(METRICS), gap=list(GAPS),
+        model=list(tables), group=[f"{name}: {label}" for name, label in of], attribute=groups.attributes, metric=list(METRICS), gap=list(GAPS),
         rule=list(CRITERIA), truth=classes, prediction=classes,
         attribute_of=("group", groups.attribute_of), label=("group", groups.labels),
     )  # fmt: skip

@@ -25,6 +25,7 @@ from facexkit.probe.work import check_skipped
 
 BOX = ["left", "top", "right", "bottom"]
 POINTS = [f"{axis}{point}" for point in range(1, 6) for axis in "xy"]
+FOUND = ["confidence", *BOX, *POINTS]
 PART = 128
 """Pictures whose faces are written down at a time."""
 
@@ -86,7 +87,7 @@ def _find(
     def keep(part: Arrays) -> None:
         sizes = np.array([upright_size(faces.images, faces.table.path[row]) for row in part["rows"]])
         values = part["values"] * np.where(np.arange(VALUES), sizes.max(1)[:, None] / model.image_size, 1)
-        table = pd.DataFrame(values, columns=["confidence", *BOX, *POINTS]).assign(face=part["face"])
+        table = pd.DataFrame(values, columns=FOUND).assign(face=part["face"])
         table = table.assign(width=sizes[:, 0], height=sizes[:, 1], digest=digests[part["rows"]].to_numpy())
         table.to_parquet(content := io.BytesIO(), index=False)
         name = hashlib.sha256("".join(table.digest).encode()).hexdigest()[:16]
@@ -104,7 +105,7 @@ def _known(folder: Path) -> pd.DataFrame:
     for file in sorted(folder.glob("*.parquet")):
         with told(f"{file} cannot be read", "remove it and run again"):
             parts.append(pd.read_parquet(file))
-    columns = ["confidence", *BOX, *POINTS, "face", "width", "height", "digest"]
+    columns = [*FOUND, "face", "width", "height", "digest"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 

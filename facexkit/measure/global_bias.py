@@ -78,7 +78,10 @@ def global_bias(
     if (permutations is not None and permutations < 1) or not 0 < alpha < 1:
         raise FacexkitError(f"permutations {permutations} must be at least 1, and alpha {alpha} between 0 and 1")
     how = PassOptions(**how)
-    every_label = _every_label(faces, [attributes] if isinstance(attributes, str) else attributes or faces.protected)
+    asked = [attributes] if isinstance(attributes, str) else attributes or faces.protected
+    if not asked:
+        raise FacexkitError("global_bias needs attributes=['gender'], or a face set that was loaded with protected=")
+    every_label = {name: group_labels(faces.table, name) for name in asked}
     if found is None:
         skipped = run(model, faces, [ranges := UnitRange(layer, faces.table)], how)
         found = ranges.result().assign_attrs(skipped=skipped)
@@ -98,12 +101,6 @@ def global_bias(
     names = pd.Index(every_label, dtype=object, name="attribute")
     joined = xr.concat(parts, names, join="outer", fill_value={"images": 0})
     return joined.assign_coords(unit=found.unit.to_numpy()).assign_attrs(made_by)
-
-
-def _every_label(faces: FaceSet, attributes: Sequence[str]) -> dict[str, np.ndarray]:
-    if not attributes:
-        raise FacexkitError("global_bias needs attributes=['gender'], or a face set that was loaded with protected=")
-    return {name: group_labels(faces.table, name) for name in attributes}
 
 
 def _check_found(found: xr.Dataset, model: FaceModel, layer: str, faces: FaceSet) -> None:

@@ -44,14 +44,6 @@ class Groups:
         member = np.stack([every[name] == label for name, label in found], 1)
         return cls(list(every), *map(list, zip(*found, strict=True)), member, member.sum(0) >= min_images, unlabelled)
 
-    @property
-    def names(self) -> list[str]:
-        return [f"{name}: {label}" for name, label in zip(self.attribute_of, self.labels, strict=True)]
-
-    @property
-    def images(self) -> np.ndarray:
-        return self.member.sum(0)
-
     def _compared(self) -> dict[int, np.ndarray]:
         """Return of each attribute, by its place, where its groups that are compared stand, if two or more are."""
         own = [np.flatnonzero((np.array(self.attribute_of) == name) & self.ranked) for name in self.attributes]

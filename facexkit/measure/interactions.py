@@ -15,7 +15,7 @@ from facexkit.faces.regions import REGIONS
 from facexkit.measure.bootstrap import with_interval
 from facexkit.measure.groups import CROSS
 from facexkit.measure.per_image import PerImage
-from facexkit.measure.share_interval import PARTS, share_interval
+from facexkit.measure.share_interval import PARTS, by_part, share_interval
 from facexkit.probe.accumulator import ProbedBatch
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ class Exchanged(PerImage):
 
 def largest_parts(found: xr.Dataset, most: int) -> list[str]:
     """Return the parts with the largest shares: regions, and unions, such as the lips, in the place of theirs."""
-    shares = {**found.score.to_series(), **found.union_score.to_series()}
-    known = {part: shares[part] for part in PARTS if np.isfinite(shares[part])}
-    return sorted(known, key=known.__getitem__, reverse=True)[:most]
+    return by_part(found, "score").dropna().sort_values(ascending=False, kind="stable").index[:most].tolist()
 
 
 def interactions_of(parts: list[str], sample: Sample, pairs: np.ndarray, place: int) -> xr.Dataset:

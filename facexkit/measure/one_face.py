@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import xarray as xr
 
 from facexkit.errors import FacexkitError
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS
-from facexkit.measure.facex import RegionScores, scaled
+from facexkit.measure.attribution_maps import AttributionMaps
+from facexkit.measure.facex import RegionScores
+from facexkit.measure.global_bias import UnitRange
+from facexkit.measure.per_image import Outputs
 from facexkit.models.face_model import FaceModel
 from facexkit.probe.accumulator import Attributed
-from facexkit.probe.attribution import attribute
-from facexkit.probe.hooks import capture
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 
@@ -35,21 +37,20 @@ def measure_face(
     ------
     FacexkitError for a face that is not in the set, or cannot be decoded.
     """
-    one = faces[(faces.table.path == path).to_numpy()]
-    batch = next(one.batches(model.preprocess, 1)) if len(one) else None
-    if batch is None or batch.skipped:
-        raise FacexkitError(f"{path}: {batch.skipped[0][2] if batch else f'there is no such face in {faces.name}'}")
-    with capture(model, [layer]) as taken:
-        maps, outputs = attribute(model, layer, model.prepare(batch.images), [target])
-    peaks = taken[layer].detach().float().amax((2, 3))[0].cpu().numpy()
+    rows, key = np.flatnonzero(faces.table.path == path)[:1], Attributed(layer, target)
+    if not len(rows):
+        raise FacexkitError(f"{path}: there is no such face in {faces.name}")
+    maps, units, said = AttributionMaps(key), UnitRange(layer, faces.table), Outputs()
+    masked = faces.masks is not None and REGIONS[1] in faces.masks.read(path)
+    scores = [RegionScores(key, faces.table.path.to_numpy(object), model.image_size)] if masked else []
+    run(model, faces, [maps, units, said, *scores], PassOptions(progress=False, workers=0), rows=rows)
+    peaks = units.result().maximum.to_numpy()[0]
     low, high = (found.minimum.to_numpy(), found.maximum.to_numpy().max(0)) if found is not None else (0, peaks.max())
     seen = xr.Dataset({
-        "probability": ("class", model.meaning.probabilities(outputs.double())[0].cpu().numpy()),
-        "attribution": (("y", "x"), scaled(maps[target])[0].cpu().numpy()),
+        "probability": ("class", model.meaning.probabilities(torch.from_numpy(said.result()[1]))[0].numpy()),
+        "attribution": (("y", "x"), maps.result()[1][0]),
         "answer": ("unit", (peaks - low) / np.where(high > low, high - low, np.inf)),
     })  # fmt: skip
-    if one.masks is not None and REGIONS[1] in one.masks.read(path):
-        scores = RegionScores(Attributed(layer, target), one.table.path.to_numpy(object), model.image_size)
-        run(model, one, [scores], PassOptions(progress=False, workers=0))
-        seen["score"] = scores.result().per_image[0].drop_vars(["image", "row"])
+    for own in scores:
+        seen["score"] = own.result().per_image[0].drop_vars(["image", "row"])
     return seen

@@ -15,6 +15,7 @@ import xarray as xr
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.activation_store import DTYPES, LayerMaps, activation_store
+from facexkit.measure.groups import as_labels
 from facexkit.measure.records import provenance
 from facexkit.measure.saved import write_table
 from facexkit.models.face_model import FaceModel
@@ -27,15 +28,9 @@ from facexkit.probe.state import Rows
 
 
 def record(
-    model: FaceModel,
-    faces: FaceSet,
-    layers: str | Sequence[str],
-    *,
-    store: str | Path | None = None,
-    dtype: str = "float16",
-    chunk: int | None = None,
-    **how: object,
-) -> dict[str, xr.Dataset]:
+    model: FaceModel, faces: FaceSet, layers: str | Sequence[str], *, store: str | Path | None = None,
+    dtype: str = "float16", chunk: int | None = None, **how: object,
+) -> dict[str, xr.Dataset]:  # fmt: skip
     """Record the activations of layers of any rank, (B, U), (B, U, h, w) or (B, T, D), in one pass.
 
         recorded = fx.record(model, faces, layers=["layer3", "avgpool"], store="maps.zarr")
@@ -176,10 +171,8 @@ def image_coordinates(table: pd.DataFrame) -> dict[str, object]:
     """
     coordinates: dict[str, object] = {"image": table.path.to_numpy(object)}
     for name, column in table.drop(columns="path").items():
-        if column.dtype.kind in "iuf" or column.dtype == bool:
-            values = column.to_numpy()
-        else:
-            values = column.astype(object).where(column.notna(), "").astype(str).to_numpy(object)
+        numbers = column.dtype.kind in "iuf" or column.dtype == bool
+        values = column.to_numpy() if numbers else as_labels(column)
         name = re.sub(r"[\s/]+", "_", str(name))
         taken = name in ("image", "unit", "y", "x", "maximum", "mean", "activation")
         coordinates[f"{name}_label" if taken else name] = ("image", values)
@@ -194,9 +187,6 @@ def write_activations(recorded: dict[str, xr.Dataset], folder: str | Path) -> li
     files = []
     for layer, result in recorded.items():
         labels = {name: result[name].to_numpy() for name in result.coords if result[name].dims == ("image",)}
-        parts = [pd.DataFrame(labels)]
-        for name in ("maximum", "mean"):
-            columns = [f"{name}_{unit}" for unit in result.unit.to_numpy()]
-            parts.append(pd.DataFrame(result[name].to_numpy(), columns=columns))
-        files += write_table(pd.concat(parts, axis=1), Path(folder, layer, "activations"))
+        units = [result[n].to_pandas().add_prefix(f"{n}_").reset_index(drop=True) for n in ("maximum", "mean")]
+        files += write_table(pd.concat([pd.DataFrame(labels), *units], axis=1), Path(folder, layer, "activations"))
     return files

@@ -58,15 +58,9 @@ def register_region_method(name: str, method: RegionMethod | Callable[..., list[
 
 
 def score_regions(
-    model: FaceModel,
-    faces: FaceSet,
-    layer: str | None = None,
-    target_class: int | str | Sequence[int | str] = 1,
-    method: str = "facex",
-    *,
-    seed: int = 0,
-    **options: object,
-) -> xr.Dataset:
+    model: FaceModel, faces: FaceSet, layer: str | None = None, target_class: int | str | Sequence[int | str] = 1,
+    method: str = "facex", *, seed: int = 0, **options: object,
+) -> xr.Dataset:  # fmt: skip
     """Score how much each of the 19 face regions drives a class of a model.
 
     Parameters
@@ -119,8 +113,7 @@ def score_regions(
 
 
 def _left_out(scores: xr.Dataset, faces: FaceSet) -> dict[str, object]:
-    listed = [line.removesuffix(NO_MASK) for line in scores.attrs.get("skipped", ()) if line.endswith(NO_MASK)]
-    bare = listed
+    bare = [line.removesuffix(NO_MASK) for line in scores.attrs.get("skipped", ()) if line.endswith(NO_MASK)]
     if "per_image" in scores:
         counted = scores.counts.to_numpy() if "counts" in scores else True
         bare += scores.image.to_numpy()[np.isnan(scores.per_image.to_numpy()).all(1) & counted].tolist()

@@ -32,17 +32,18 @@ def accused(scores: xr.Dataset) -> list[str]:
     ----------
     scores : what `score_regions` gave for one class by the method "share".
     """
-    scores = one_class(scores)
-    ends = {}
-    for end in ("score", "score_low", "images"):
-        of = scores[end].to_series()
-        ends[end] = pd.concat([of, scores[f"union_{end}"].to_series()]).reindex([*PARTS]) if "union" in scores.dims else of
-    score, low, images = ends.values()
+    score, low, images = (by_part(one_class(scores), name) for name in ("score", "score_low", "images"))
     low = low.fillna(score.where(images >= CERTAIN))
     normal = NormalDist()
     wider = normal.inv_cdf(1 - (1 - LEVEL) / max(score.count(), 1)) / normal.inv_cdf((1 + LEVEL) / 2)
     clear = score[score - wider * (score - low) > CARRIES]
     return clear.sort_values(ascending=False, kind="stable").index.tolist()
+
+
+def by_part(scores: xr.Dataset, name: str) -> pd.Series:
+    """Return a number of one class by part: of the regions, and of unions, if it has some, in the place of theirs."""
+    own = scores[name].to_series()
+    return pd.concat([own, scores[f"union_{name}"].to_series()]).reindex([*PARTS]) if "union" in scores.dims else own
 
 
 def share_interval(pairs: np.ndarray, toward: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

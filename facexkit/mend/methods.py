@@ -78,8 +78,7 @@ class Task:
         bare.network, bare._class_names = deepcopy(model.network), None
         parent, _, own = name.rpartition(".")
         setattr(bare.network.get_submodule(parent), own, getattr(head, "map_in", nn.Identity()))
-        outputs = Outputs()
-        run(bare, self.faces, [outputs], self.how)
+        run(bare, self.faces, [outputs := Outputs()], self.how)
         return outputs.result()[1]
 
 

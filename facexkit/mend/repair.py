@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,13 @@ from facexkit.faces.cache import write_whole
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import REGIONS, UNIONS
 from facexkit.measure.audit import audit
-from facexkit.measure.bootstrap import wilson_interval
+from facexkit.measure.bootstrap import ENDS, wilson_interval, with_interval
 from facexkit.measure.groups import group_labels
 from facexkit.measure.predictions import answering_of, predictions_of
 from facexkit.measure.records import provenance
 from facexkit.measure.region_scores import score_regions
 from facexkit.measure.saved import save_result
-from facexkit.measure.share_interval import PARTS, accused
+from facexkit.measure.share_interval import PARTS, accused, by_part
 from facexkit.mend.lessons import decoded
 from facexkit.mend.methods import REPAIRS, RepairMethod, Task
 from facexkit.models.face_model import FaceModel
@@ -131,7 +132,8 @@ def repair(
     task = replace(task, faces=pupils, classes=answering_of(model, pupils)[1], how=replace(options, workers=0, client=None))
     if options.client is None:
         examinees, options = decoded(examinees, model.image_size, options), task.how
-    found = _proven(task, maker, names, rounds, _Bench(examinees, target_class, seed, options), groups or [examinees.target])
+    measured = partial(_measured, faces=examinees, target_class=target_class, seed=seed, how=options)
+    found = _proven(task, maker, names, rounds, measured, groups or [examinees.target])
     asked = {"method": method, "epochs": epochs, "rate": rate, "seed": seed, "layers": str(given or "")}
     made = provenance(model, faces, **asked, trained_on=len(pupils), held_out=len(examinees))
     found = replace(found, result=found.result.assign_attrs(made))
@@ -143,40 +145,34 @@ def repair(
 
 
 def _proven(
-    task: Task, maker: RepairMethod, names: list[str], rounds: int, bench: _Bench, groups: Sequence[str]
-) -> Repair:
+    task: Task, maker: RepairMethod, names: list[str], rounds: int,
+    measured: Callable[[FaceModel], tuple[pd.DataFrame, xr.Dataset | None]], groups: Sequence[str],
+) -> Repair:  # fmt: skip
     """Repair in rounds, repeat without what the method rests on, and measure all three."""
-    said, names = {"before": bench(task.model)}, list(names)
+    said, names = {"before": measured(task.model)}, list(names)
     for place in range(1, rounds + 1):
         mended = maker(replace(task, regions=_parts(names)), control=False)
-        said["after"] = bench(mended)
+        said["after"] = measured(mended)
         moved = _moved(said["before"][1], said["after"][1], names)
         if not moved or place == rounds:
             break
         names += moved
     control = maker(task, control=True)
-    said["control"] = bench(control)
+    said["control"] = measured(control)
     mended.name, control.name = f"{task.model.name}, repaired ({', '.join(names)})", f"{task.model.name}, control"
     result = _result(said, groups, task.seed).assign_attrs(regions=names, rounds=place, taken_over=moved)
     shares = {state: scores.assign_attrs(model=state) for state in STATES if (scores := said[state][1]) is not None}
     return Repair(mended, control, result, shares)
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """Where models are measured: what each says of the held-out faces, and the shares of its decision."""
-
-    faces: FaceSet
-    target_class: int | str
-    seed: int
-    how: PassOptions
-
-    def __call__(self, model: FaceModel) -> tuple[pd.DataFrame, xr.Dataset | None]:
-        said, scores = predictions_of(model, self.faces, **vars(self.how)), None
-        if self.faces.masks is not None:
-            asked = self.target_class, "share"
-            scores = score_regions(model, self.faces, None, *asked, seed=self.seed, **SAMPLE, **vars(self.how))
-        return said, scores
+def _measured(
+    model: FaceModel, faces: FaceSet, target_class: int | str, seed: int, how: PassOptions
+) -> tuple[pd.DataFrame, xr.Dataset | None]:
+    """Return what a model says of the held-out faces, and the shares of its decision."""
+    said, scores = predictions_of(model, faces, **vars(how)), None
+    if faces.masks is not None:
+        scores = score_regions(model, faces, None, target_class, "share", seed=seed, **SAMPLE, **vars(how))
+    return said, scores
 
 
 def _named(regions: str | Sequence[str] | xr.Dataset) -> list[str]:
@@ -245,15 +241,8 @@ def _moved(before: xr.Dataset | None, after: xr.Dataset | None, names: Sequence[
     """Return the parts that are accused now and whose share rose by more than both intervals allow."""
     if before is None:
         return []
-    (_, _, high), (_, low, _) = _shares(before), _shares(after)
+    high, low = by_part(before.isel(target_class=0), "score_high"), by_part(after.isel(target_class=0), "score_low")
     return [part for part in accused(after) if not {*_parts([part])} & {*_parts(names)} and low[part] > high[part]]
-
-
-def _shares(scores: xr.Dataset) -> list[pd.Series]:
-    """Return share, low and high of regions, and of unions in the place of their pairs."""
-    one = scores.isel(target_class=0)
-    every = [(one[f"score{end}"], one[f"union_score{end}"]) for end in ("", "_low", "_high")]
-    return [pd.concat([own.to_series() for own in both]).reindex([*PARTS]) for both in every]
 
 
 def _result(said: Mapping[str, tuple[pd.DataFrame, xr.Dataset | None]], groups: Sequence[str], seed: int) -> xr.Dataset:
@@ -261,16 +250,16 @@ def _result(said: Mapping[str, tuple[pd.DataFrame, xr.Dataset | None]], groups: 
     found = audit(tables, protected=groups, seed=seed)
     right = np.array([(table.truth == table.prediction).sum() for table in tables.values()])
     low, high = wilson_interval(right, images := len(said["before"][0]))
-    values = {"accuracy": ("model", right / images), "accuracy_low": ("model", low), "accuracy_high": ("model", high)}
+    values = with_interval("accuracy", "model", (right / images, low, high))
     ranked = found.sel(metric="accuracy").isel(group=np.flatnonzero(found.ranked if found.ranked.any() else ~found.ranked))
     least = ranked.value.argmin("group")
-    for name, source in (("worst", "value"), ("worst_low", "value_low"), ("worst_high", "value_high")):
-        values[name] = ranked[source].isel(group=least).drop_vars(["group", "metric", "attribute_of", "label"])
+    for end in ENDS:
+        values[f"worst{end}"] = ranked[f"value{end}"].isel(group=least).drop_vars(["group", "metric", "attribute_of", "label"])
     values["worst_group"] = ("model", ranked.group.to_numpy()[least.to_numpy()])
     if said["before"][1] is not None:
-        numbers = [_shares(said[state][1]) for state in STATES]
-        for place, end in enumerate(("", "_low", "_high")):
-            values[f"share{end}"] = (("model", "part"), np.stack([own[place].to_numpy() for own in numbers]))
-        found = found.assign_coords(part=numbers[0][0].index.to_numpy(object))
+        every = [said[state][1].isel(target_class=0) for state in STATES]
+        shares = (np.stack([by_part(own, f"score{end}").to_numpy() for own in every]) for end in ENDS)
+        values |= with_interval("share", ("model", "part"), shares)
+        found = found.assign_coords(part=np.array([*PARTS], object))
     commonest = tables["before"].truth.value_counts(normalize=True).max()
     return found.assign(values).assign_attrs(nothing_else=bool(low[-1] <= commonest))
