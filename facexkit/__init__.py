@@ -51,6 +51,7 @@ _NAMES = {
     "show.exchanges": "show_exchanges",
     "show.repair": "repair_findings plot_repair",
     "show.trust": "plot_randomized plot_curves trust_findings",
+    "show.standalone": "write_explorer",
     "show.report": "show_examples write_region_report",
     "show.face_map": "face_map face_maps",
     "show.dissection": "plot_units plot_counts plot_bias dissection_findings bias_findings unit_table write_dissection",
