@@ -86,7 +86,7 @@ class Explorer(Box):
         self.patches = PatchGallery(None, faces, model)
         self.units = UnitBrowser(None, faces, model, target_class=target_class, how=how)
         self.face = FacePicker(model, faces, self.layers.layer, target_class)
-        columns = {self.summary: "wide", self.layers: "right", self.classes: "left", self.patches: "right"}
+        columns = {self.summary: "wide", self.layers: "wide", self.classes: "left", self.patches: "right"}
         columns |= dict.fromkeys((self.units, self.face), "wide")
         for child, column in columns.items():
             child.add_class(f"fx-{column}")

@@ -85,13 +85,10 @@ def write_index(folder: str | Path, manifest: Mapping) -> Path:
         {**stage, "shown": shown_pictures(folder, stage.get("pictures", ())), "other": other_parameters(stage, manifest)}
         for stage in manifest.get("stages", ())
     ]
-    tellers = {stage["findings"][0]: stage for stage in reversed(stages) if stage.get("findings")}
-    page = {
-        "headline": list(manifest.get("headline") or [manifest["title"]]), "tellers": tellers, "legend": TITLES, "link": _link,
-        "facts": {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)},
-        "explore": (folder / "explore.html").is_file(),
-    }  # fmt: skip
-    text = templates().get_template("index.html").render(page, manifest=manifest, stages=stages)
+    headline = list(manifest.get("headline") or [manifest["title"]])
+    facts = {k: manifest[k] for k in ("model", "faces", "created") if manifest.get(k)}
+    page = {"headline": headline, "facts": facts, "explore": (folder / "explore.html").is_file(), "legend": TITLES}
+    text = templates().get_template("index.html").render(page, manifest=manifest, stages=stages, link=_link)
     write_whole(folder / "index.html", text.encode())
     return folder / "index.html"
 
