@@ -167,6 +167,13 @@ def test_a_click_on_a_region_shows_what_lies_behind_it(lab):
     expect(part(lab, "Which regions").locator(".readout")).to_contain_text("nose: ")
 
 
+def test_the_numbers_stay_beside_the_map_at_every_width(lab):
+    regions = part(lab, "Which regions")
+    for width in (390, 700, 1100, 1440):
+        lab.set_viewport_size({"width": width, "height": 900})
+        expect(regions.locator(".view .labels:visible, .numbers-below:visible")).to_have_count(1)
+
+
 def test_an_example_opens_large_with_map_outlines_and_prediction(lab):
     gallery = part(lab, "What lies behind")
     gallery.locator(".examples .opener").first.click()
