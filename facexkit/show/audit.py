@@ -165,15 +165,13 @@ def plot_audit(found: xr.Dataset, metric: str = "accuracy", title: str | None = 
     for ax, part, by in zip(axes[:, 0], parts, map(str, found.attribute.to_numpy()), strict=True):
         own, ranked = part.sel(metric=metric), part.ranked.to_numpy()
         numbers = ((one.value, one.value_low, one.value_high) for one in (own.sel(model=m) for m in own.model))
-        draw_dots(ax, [(name, *map(np.asarray, each)) for name, each in zip(names, numbers, strict=True)], ranked, 0.6)
         counts = zip(part.label.to_numpy(), part.images.to_numpy(), ranked, strict=True)
-        labels = [f"{label_of(by, label)} ({n:,}{'' if ranked else ', not ranked'})" for label, n, ranked in counts]
-        ax.set_yticks(range(len(labels)), labels)
-        ax.set_ylim(len(labels) - 0.4, -0.6)
+        labels = [f"{label_of(by, label)} ({n:,}{'' if large else ', not ranked'})" for label, n, large in counts]
+        series = [(name, *map(np.asarray, each)) for name, each in zip(names, numbers, strict=True)]
+        draw_dots(ax, series, labels, percent=True, ranked=ranked, within=0.6)
         ax.set_title(words(by), loc="left", fontsize=9, color=SOFT)
         ax.grid(axis="x")
     axes[-1, 0].set_xlabel(f"{words(metric)}, with 95 % interval")
-    axes[-1, 0].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if found.sizes["model"] > 1:
         axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     said = (audit_findings(found, metric) or [metric])[0].split(" (95 %")[0].split(" (no int")[0] if title is None else title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -72,28 +73,25 @@ def _between(one: xr.Dataset, name: str) -> str:
 
 def _of_groups(found: xr.Dataset) -> tuple[str, list[str], list[list[str]]]:
     metrics, rows = [str(metric) for metric in found.metric.values], []
-    for model in found.model.values:
-        for place, (attribute, label) in enumerate(zip(found.attribute_of.values, found.label.values, strict=True)):
-            one = found.sel(model=model).isel(group=place)
-            size = f"{int(one.images):,}" + ("" if one.ranked else ", too small")
-            name = f"{words(attribute)}: {label_of(attribute, label)}"
-            rows.append([name, model_name(model), size, *(_between(one.sel(metric=metric), "value") for metric in metrics)])
+    for model, place in product(found.model.values, range(found.sizes["group"])):
+        one = found.sel(model=model).isel(group=place)
+        attribute, size = one.attribute_of.item(), f"{int(one.images):,}" + ("" if one.ranked else ", too small")
+        name = f"{words(attribute)}: {label_of(attribute, one.label.item())}"
+        rows.append([name, model_name(model), size, *(_between(one.sel(metric=metric), "value") for metric in metrics)])
     return "Every group, with 95 % intervals", ["group", "model", "images", *map(words, metrics)], rows
 
 
 def _of_gaps(found: xr.Dataset) -> tuple[str, list[str], list[list[str]]]:
     rows = []
-    for model in found.model.values:
-        for attribute in found.attribute.values:
-            for metric in found.metric.values:
-                one = found.sel(model=model, attribute=attribute, metric=metric)
-                if np.isfinite(one.q_value):
-                    sizes = [*(_between(one.sel(gap=gap), "gap_size") for gap in COLUMNS), f"{one.by_chance:.3f}"]
-                    rows.append([f"{words(attribute)}: {words(metric)}", model_name(model), *sizes, f"{one.q_value:.3f}"])
-            for rule in found.rule.values:
-                one = found.sel(model=model, attribute=attribute, rule=rule)
-                if np.isfinite(one.q_criterion):
-                    sizes = [_between(one, "criterion"), *[""] * 4]
-                    rows.append([f"{words(attribute)}: {words(rule)}", model_name(model), *sizes, f"{one.q_criterion:.3f}"])
+    for model, attribute in product(found.model.values, found.attribute.values):
+        one = found.sel(model=model, attribute=attribute)
+        for metric in one.metric.values:
+            gap = one.sel(metric=metric)
+            sizes = [*(_between(gap.sel(gap=name), "gap_size") for name in COLUMNS), f"{gap.by_chance:.3f}"]
+            rows.append((f"{words(attribute)}: {words(metric)}", model_name(model), *sizes, gap.q_value))
+        for rule in one.rule.values:
+            gap = one.sel(rule=rule)
+            sizes = [_between(gap, "criterion"), *[""] * len(COLUMNS)]
+            rows.append((f"{words(attribute)}: {words(rule)}", model_name(model), *sizes, gap.q_criterion))
     head = ["gap", "model", "max − min", "max / min", "degree of bias", "max / geometric mean", "of alike groups", "q"]
-    return "Every gap, with 95 % intervals", head, rows
+    return "Every gap, with 95 % intervals", head, [[*row, f"{q:.3f}"] for *row, q in rows if np.isfinite(q)]

@@ -12,7 +12,7 @@ from matplotlib import font_manager, get_data_path, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, PercentFormatter
 
 from facexkit.show.face_map import INK, SOFT
 from facexkit.show.words import by_number, legible
@@ -93,14 +93,16 @@ def _has(file: str, letter: str) -> bool:
 
 
 def draw_dots(
-    ax: Axes, series: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], ranked: np.ndarray | None = None,
-    within: float = 0.5,
+    ax: Axes, series: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], names: Sequence[str] | None = None, *,
+    percent: bool = False, ranked: np.ndarray | None = None, within: float = 0.5,
 ) -> None:  # fmt: skip
     """Draw a dot with its interval in each row, of several series beside each other, told apart by colour and mark.
 
     Parameters
     ----------
     series : name, value, low and high, each a number a row.
+    names : of the rows, from the top; None leaves them to the caller.
+    percent : whether the numbers are shares, told in percent.
     ranked : where dots are full, and hollow elsewhere.
     within : the height of a row that they share.
     """
@@ -114,3 +116,8 @@ def draw_dots(
     ax.grid(axis="y")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
+    if names is not None:
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+    if percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

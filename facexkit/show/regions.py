@@ -21,6 +21,7 @@ from facexkit.show.figures import draw_dots, drawn, subplots
 from facexkit.show.readings import (
     ELSE,
     METHODS,
+    Reading,
     Subject,
     each_class,
     method_of,
@@ -200,13 +201,10 @@ def plot_interactions(scores: xr.Dataset) -> Figure:
         raise FacexkitError('interactions are measured by score_regions(..., method="share", interactions=4)')
     scores = scores.sortby("interaction", ascending=False)
     figure, ax = subplots(figsize=(7, 1.4 + 0.4 * scores.sizes["together"]))
-    draw_dots(ax, [("", *(scores[f"interaction{end}"].to_numpy() for end in ("", "_low", "_high")))])
     parts = read_parts(scores)
-    pairs = [[parts[part].label for part in str(name).split(CROSS)] for name in scores.together.values]
-    ax.set_yticks(range(len(pairs)), [CROSS.join(two) for two in pairs])
-    ax.invert_yaxis()
+    names = [CROSS.join(parts[part].label for part in str(two).split(CROSS)) for two in scores.together.values]
+    draw_dots(ax, [("", *(scores[f"interaction{end}"].to_numpy() for end in ("", "_low", "_high")))], names, percent=True)
     ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     ax.set_xlabel("what two do only together, beside the way from one face's decision to another's")
     figure.suptitle(_on_pairs(scores)[0].partition(":")[0].rstrip("."), color=INK, fontsize=12)
     return figure
@@ -228,27 +226,24 @@ def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | Non
     order = ranked(panels[0][0], missing=True)
     figure, axes = subplots(1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
-        _draw_panel(ax, panel, [reading.region for reading in order])
-    axes[0, 0].set_yticks(range(len(order)), [reading.label for reading in order])
-    axes[0, 0].invert_yaxis()
+        _draw_panel(ax, panel, order)
     best = order[0]
     figure.suptitle(f"{best.title.capitalize()} first: {best.text}" if title is None else title, color=INK, fontsize=12)
     return figure
 
 
-def _draw_panel(ax: Axes, panel: list[xr.Dataset], order: list[str]) -> None:
+def _draw_panel(ax: Axes, panel: list[xr.Dataset], order: list[Reading]) -> None:
     method, readings = method_of(panel[0]), [read_regions(scores) for scores in panel]
     ends = ("value", "low", "high")
-    numbers = [[np.array([getattr(own.get(r), k, np.nan) for r in order]) for k in ends] for own in readings]
-    draw_dots(ax, [(name, *own) for name, own in zip(short_titles(panel), numbers, strict=True)])
+    numbers = [[np.array([getattr(own.get(one.region), k, np.nan) for one in order]) for k in ends] for own in readings]
+    series, names = zip(short_titles(panel), numbers, strict=True), [one.label for one in order]
+    draw_dots(ax, [(name, *own) for name, own in series], names, percent=method.percent)
     for y in np.flatnonzero(np.isnan([own[0] for own in numbers]).all(0)):
         beside = ax.get_yaxis_transform()  # at the right edge, where no axis is
         ax.text(1, y, "no data", transform=beside, ha="right", va="center", fontsize=8, color=SOFT, style="italic")
     ax.axvline(0, color=SOFT, linewidth=0.8)
     ax.set_title(method.title, fontsize=11)
     ax.set_xlabel(method.unit.replace(" (", "\n("))
-    if method.percent:
-        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     if len(panel) > 1:
         ax.legend()
 
@@ -259,20 +254,18 @@ def write_score_tables(results: xr.Dataset | Iterable[xr.Dataset], folder: str |
     Parameters
     ----------
     results : what `fx.score_regions` gave. `scores.csv` has a row a model, method, class and region, or union of regions:
-        score, its 95 % interval, number of images; `per_image.csv` a row a model, method, class and image: the model's
+        score, its 95 % interval, number of images, and what people read for it; `per_image.csv` a row a model, method, class and image: the model's
         output at the class, and a column a region, empty where the image lacks it. What a method does not give is empty.
     """
     results = each_class(results)
-    scores = [_labelled(s, _numbers(s, of)) for s in results for of in ("", "union_") if f"{of}score" in s]
-    tables = {"scores.csv": scores, "per_image.csv": [_labelled(s, _per_image(s)) for s in results]}
-    return [write_csv(pd.concat(parts), Path(folder, name)) for name, parts in tables.items()]
+    tables = {"scores.csv": _numbers, "per_image.csv": _per_image}
+    return [write_csv(pd.concat(_labelled(s, of(s)) for s in results), Path(folder, name)) for name, of in tables.items()]
 
 
-def _numbers(scores: xr.Dataset, of: str) -> pd.DataFrame:
-    """Return score, interval and images of the regions ("") or of their unions ("union_")."""
-    names = {f"{of}{name}": name for name in ("score", "score_low", "score_high", "images")}
-    table = scores[[name for name in names if name in scores]].to_dataframe().rename(columns=names)
-    return table.reindex(columns=[*names.values()]).rename_axis("region")
+def _numbers(scores: xr.Dataset) -> pd.DataFrame:
+    rows = {name: (one.value, one.low, one.high, one.images, one.title) for name, one in read_regions(scores).items()}
+    columns = ["score", "score_low", "score_high", "images", "title"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("region")
 
 
 def _per_image(scores: xr.Dataset) -> pd.DataFrame:

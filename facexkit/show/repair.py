@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from facexkit.faces.regions import TITLES
 from facexkit.show.face_map import INK, SOFT
@@ -94,13 +93,11 @@ def plot_repair(found: xr.Dataset, title: str | None = None) -> Figure:
         own = [found[f"share{end}"].sel(part=parts).to_numpy() for end in ("", "_low", "_high")]
         panels.append((axes[0, 1], own, [TITLES[name] for name in parts], None, "share of the decision, with 95 % interval"))
     for ax, numbers, labels, ranked, told in panels:
-        draw_dots(ax, [(state, *own) for state, *own in zip(states, *numbers, strict=True)], ranked, 0.6)
-        ax.set_yticks(range(len(labels)), labels)
-        ax.set_ylim(len(labels) - 0.4, -0.6)
+        series = [(state, *own) for state, *own in zip(states, *numbers, strict=True)]
+        draw_dots(ax, series, labels, percent=True, ranked=ranked, within=0.6)
         ax.set_xlabel(told)
         ax.grid(axis="x")
         ax.axvline(0, color=SOFT, linewidth=0.8) if told.startswith("share") else ax.set_xlim(0, 1.02)
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[0, -1].legend(loc="lower right")
     said = repair_findings(found)[0].replace(" %", "\N{NO-BREAK SPACE}%") if title is None else title
     figure.suptitle(said, color=INK, wrap=True)

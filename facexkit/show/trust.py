@@ -28,14 +28,10 @@ def plot_randomized(scores: xr.Dataset, random: xr.Dataset) -> Figure:
     band = [random[end].reindex(region=names).to_numpy() for end in ("low", "high")]
     ax.barh(range(len(names)), band[1] - band[0], left=band[0], height=0.7, color="#d5dbe2", label="random weights")
     own = [np.array([getattr(reading, end) for reading in order]) for end in ("value", "low", "high")]
-    draw_dots(ax, [(names_of(one_class(scores))[1], *own)])
-    ax.set_yticks(range(len(names)), [reading.label for reading in order])
-    ax.invert_yaxis()
+    method, labels = method_of(one_class(scores)), [reading.label for reading in order]
+    draw_dots(ax, [(names_of(one_class(scores))[1], *own)], labels, percent=method.percent)
     ax.axvline(0, color=SOFT, linewidth=0.8)
-    method = method_of(one_class(scores))
     ax.set_xlabel(method.unit)
-    if method.percent:
-        ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     ax.legend(loc="lower right")
     beyond = [reading.label for reading in order if reading.region in beyond_random(scores, random)[:2]]
     named = " and ".join(beyond) or "No region"
