@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple
 from functools import lru_cache, wraps
 
 import numpy as np
@@ -117,9 +116,8 @@ def synthetic_faces(
     ------
     FacexkitError : an unknown shortcut, split or target; a number out of range; a shortcut that is the target itself.
     """
-    recipe = Recipe(size, seed, shortcut, strength, target, test_share)
-    if cue is not None:
-        recipe = CueRecipe(*astuple(recipe), cue)
+    asked = size, seed, shortcut, strength, target, test_share
+    recipe = Recipe(*asked) if cue is None else CueRecipe(*asked, cue)
     count = count if identities is None else identities * pictures_per_identity
     _check(recipe, count, split, pictures_per_identity)
     people = -(-count // pictures_per_identity)

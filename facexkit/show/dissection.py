@@ -238,6 +238,12 @@ def draw_counts(axes: Sequence[Axes], ranked: Mapping[str, xr.Dataset], most: in
             ax.text(0.5, 0.5, "none", transform=ax.transAxes, ha="center", va="center", color=SOFT)
 
 
+def of_attribute(bias: xr.Dataset, attribute: str) -> xr.Dataset:
+    """Return the part of a result of `global_bias` that is about an attribute, with the groups that have images."""
+    part = bias.sel(attribute=attribute)
+    return part.isel(group=np.flatnonzero(part.images > 0))
+
+
 @drawn
 def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str | Sequence[str] | None = None) -> Figure:
     """Plot every unit's effect size against the probability of the group that it leans to, models side by side.
@@ -265,8 +271,7 @@ def plot_bias(biases: Mapping[str, xr.Dataset], attribute: str | Sequence[str] |
 
 
 def _draw_bias(ax: Axes, bias: xr.Dataset, attribute: str, model: str) -> None:
-    part = bias.sel(attribute=attribute)
-    part = part.isel(group=np.flatnonzero(part.images > 0))
+    part = of_attribute(bias, attribute)
     best, highest = part.probability.to_numpy().argmax(1), part.probability.to_numpy().max(1)
     effect, leans = part.effect.to_numpy(), part.leans_to.to_numpy() != ""
     ax.plot(highest[~leans], effect[~leans], ".", color=PALE, markersize=7, label=f"no group ({(~leans).sum()})")

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from facexkit.show.dissection import PALE
+from facexkit.show.dissection import PALE, of_attribute
 from facexkit.show.face_map import INK
 from facexkit.show.figures import drawn, subplots
 from facexkit.show.words import group_title, headed, model_name, model_of, title_of
@@ -34,8 +34,7 @@ def count_concepts(ranked: Mapping[str, xr.Dataset], by: str = "area") -> pd.Dat
         counts = result.is_concept.to_numpy()[known].sum(0)
         rows[name] = {kind: int(counts[kinds == kind].sum()) for kind in dict.fromkeys(kinds)}
         rows[name]["unlocalizable"] = int((~known).sum())
-    table = pd.DataFrame.from_dict(rows, "index").fillna(0).astype(int)
-    return table[[*table.columns.drop("unlocalizable"), "unlocalizable"]]
+    return _counted(rows, "unlocalizable")
 
 
 def count_biased(biases: Mapping[str, xr.Dataset], attribute: str) -> pd.DataFrame:
@@ -47,13 +46,17 @@ def count_biased(biases: Mapping[str, xr.Dataset], attribute: str) -> pd.DataFra
     """
     rows = {}
     for name, bias in biases.items():
-        part = bias.sel(attribute=attribute)
-        part = part.isel(group=np.flatnonzero(part.images > 0))
+        part = of_attribute(bias, attribute)
         high = part.probability.to_numpy() >= BIASED.get(part.sizes["group"], 1.2 / part.sizes["group"])
         rows[name] = dict(zip(map(str, part.group.to_numpy()), high.sum(0).tolist(), strict=True))
         rows[name]["unbiased"] = int((~high.any(1)).sum())
+    return _counted(rows, "unbiased")
+
+
+def _counted(rows: Mapping[str, Mapping[str, int]], last: str) -> pd.DataFrame:
+    """Return counts as a table, one row a model, 0 where a model has none; the column `last` is the last one."""
     table = pd.DataFrame.from_dict(rows, "index").fillna(0).astype(int)
-    return table[[*table.columns.drop("unbiased"), "unbiased"]]
+    return table[[*table.columns.drop(last), last]]
 
 
 @drawn
@@ -89,8 +92,7 @@ def plot_biased_units(biases: Mapping[str, xr.Dataset]) -> Figure:
 @drawn
 def plot_probabilities(bias: xr.Dataset, attribute: str) -> Figure:
     """Draw every unit's probabilities of the groups of an attribute on top of each other, by the first group's."""
-    part = bias.sel(attribute=attribute)
-    part = part.isel(group=np.flatnonzero(part.images > 0))
+    part = of_attribute(bias, attribute)
     shares = part.probability.to_numpy()
     shares = shares[np.argsort(-shares[:, 0], kind="stable")]
     figure, ax = subplots(figsize=(8, 3.4))

@@ -24,7 +24,7 @@ from facexkit.probe.accumulator import Accumulator, ProbedBatch
 from facexkit.probe.options import PassOptions
 from facexkit.probe.run import run
 from facexkit.probe.state import Arrays, Handed
-from facexkit.show.dissection import EXPORTS
+from facexkit.show.dissection import EXPORTS, of_attribute
 from facexkit.show.dissection_report import write_dissection_report
 
 CONCEPTS = tuple(
@@ -147,8 +147,7 @@ def _write_global(bias: xr.Dataset, model: FaceModel, faces: FaceSet, stem: Path
         int(unit): {"age": {}, "gender": {}, "ethnic": {}, "skin": {}} for unit in bias.unit.to_numpy()
     }
     for attribute in bias.attribute.to_numpy():
-        part = bias.sel(attribute=attribute)
-        part = part.isel(group=np.flatnonzero(part.images > 0))
+        part = of_attribute(bias, attribute)
         groups, labels = [*map(str, part.group.to_numpy())], group_labels(faces.table, attribute)
         rows = [np.flatnonzero(labels == group) for group in groups]
         name = attribute if attribute == "skin_tone" else SHORT.get(attribute, attribute)

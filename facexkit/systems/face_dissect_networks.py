@@ -34,7 +34,7 @@ def _from_face_dissect(task: str, wish: Wish) -> Made:
         if task == "smile":
             network.fc = nn.Sequential(nn.Linear(2048, 2))
     file = path / FILES[task] if path.is_dir() else path
-    load_weights(network, file, wish.trust, rename=_as_torchvision if task == "beauty" else None)
+    load_weights(network, file, wish.trust, rename=_as_torchvision if task == "beauty" else str)
     return Made(network, SIZES[task], "unit", outputs="embedding" if task in ("age", "beauty") else None)
 
 

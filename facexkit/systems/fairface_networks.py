@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from facexkit.errors import FacexkitError, check_known
 from facexkit.models.sources import Made, Wish, register_source
@@ -45,9 +46,6 @@ def decode(outputs: np.ndarray, races: str) -> dict[str, np.ndarray]:
 
     For "7" these are `race` (N, 7), `gender` (N, 2) and `age` (N, 9), for "4" `race4` (N, 4).
     """
-    found, start = {}, 0
-    for block, names in BLOCKS[races].items():
-        part = outputs[:, start : start + len(names)]
-        powers = np.exp(part - part.max(1, keepdims=True))
-        found[block], start = powers / powers.sum(1, keepdims=True), start + len(names)
-    return found
+    ends = np.cumsum([len(names) for names in BLOCKS[races].values()])
+    *parts, _unread = np.split(outputs, ends, axis=1)
+    return {block: softmax(part, axis=1) for block, part in zip(BLOCKS[races], parts, strict=True)}

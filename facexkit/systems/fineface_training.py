@@ -28,13 +28,15 @@ from facexkit.models.face_model import FaceModel, pick_device
 from facexkit.models.loading import replace_head
 from facexkit.models.training import Checkpoint, mixed_precision
 from facexkit.models.weights import load_weights, metadata_of, seeded, weights_file
+from facexkit.probe.options import PassOptions
 from facexkit.probe.progress import progress_bar
+from facexkit.probe.work import check_skipped
 from facexkit.systems import fineface
 from facexkit.systems.fineface import PARTS, BothPasses, FineFace, boxes, crop
 
 STEPS = ("expert3", "expert2", "expert1", "crops", "concat")
 RESIZED, PADDING = 460 / 448, 8 / 448
-KEPT, MOST_SKIPPED = 1 << 30, 0.01
+KEPT = 1 << 30
 
 
 def train_fineface(
@@ -266,10 +268,8 @@ class _Training:
         """Yield uint8 pictures (B, 3, R, R), R = `larger` × the image size, and classes (B,), of rows in order."""
         workers, skipped = 0 if isinstance(faces.images, SimpleNamespace) else None, []
         for batch in faces[order].batches(round(larger * self.how.size), self.how.batch, workers=workers):
-            skipped += batch.skipped
-            if len(skipped) > MOST_SKIPPED * len(order):
-                _, path, reason = skipped[0]
-                raise FacexkitError(f"{len(skipped)} or more of {len(order)} images do not decode; {path}: {reason}")
+            skipped += [f"{path}: {reason}" for _, path, reason in batch.skipped]
+            check_skipped(skipped, len(order), PassOptions.max_skipped)
             labels = torch.from_numpy(faces.table[faces.target].to_numpy()[order[batch.rows]])
             yield batch.images.to(self.device), labels.to(self.device)
 

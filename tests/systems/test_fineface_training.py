@@ -269,7 +269,7 @@ def test_images_that_cannot_be_decoded_are_left_out_and_many_are_an_error(faces,
             return path.encode()
 
     broken.images = Some(set(broken.table.path[:20]))
-    with pytest.raises(FacexkitError, match="do not decode.*this is no picture"):
+    with pytest.raises(FacexkitError, match="images cannot be decoded.*this is no picture"):
         train_fineface(broken, out=tmp_path, epochs=1, **QUICK)
 
 
