@@ -31,11 +31,13 @@ PASSES = "passes"
 
 UNTOLD = ("csv", "photos", "celeba", "celebamask_hq", "lfwa", "face_dictionary", "parquet", "pairs", "rfw", "bfw")
 """Formats that have no target of their own."""
+OF_PAIRS = ("pairs", "rfw", "bfw")
 WITHOUT = {
     "global_bias": "No groups to compare: name label columns with protected.",
     "fairface": "FairFace was not asked: it needs its public weights (-p model fairface:7 -p weights FOLDER).",
     "audit": "No groups to compare: name the target, the label that the model predicts, and protected, label columns.",
-    "verification": "Verification compares pairs of faces: run it with data = 'pairs' and a CSV of reference, probe and 1 or 0.",
+    "verification": "Verification compares pairs of faces: run it with data = 'pairs' and a CSV of reference, probe and "
+    "1 or 0, or with 'rfw' or 'bfw'.",
     "fineface": "FineFACE wants a target, 50 faces of the split train to learn it from, and others of the split test.",
     "repair": "No repair: it takes a target, the label that the model predicts, and masks of the regions.",
 }
@@ -153,7 +155,7 @@ def applies(stage: str, asked: Parameters) -> bool:
         "global_bias": untold and not asked.protected,
         "fairface": not asked.model.startswith("fairface:") or asked.weights is None,
         "audit": untold or not asked.protected,
-        "verification": asked.data != "pairs",
+        "verification": asked.data not in OF_PAIRS,
         "fineface": untold,
         "repair": untold,
     }

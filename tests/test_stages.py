@@ -183,6 +183,7 @@ APPLY = {  # what is given → the stages that apply to it, of those that do not
     "both": ({"target": "smiling", "protected": ["age"]}, ["global_bias", "audit", "fineface", "repair"]),
     "a format with a target of its own": ({"data": "utkface"}, ["global_bias", "fineface", "repair"]),
     "pairs": ({"data": "pairs"}, ["verification"]),
+    "published pairs": ({"data": "rfw"}, ["verification"]),
     "FairFace": ({"model": "fairface:7", "weights": "x.pt"}, ["fairface"]),
     "the built-in faces": ({"data": "synthetic"}, [*WITHOUT]),
     "a format of another package": ({"data": "brought"}, ["global_bias", "fineface", "repair"]),
