@@ -35,10 +35,9 @@ def write_whole(path: Path, content: bytes) -> None:
         try:
             beside.write_bytes(content)
             os.replace(beside, path)
-        except BaseException:
+        finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
-            raise
 
 
 def side_file(path: Path) -> Path:

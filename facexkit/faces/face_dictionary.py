@@ -48,11 +48,10 @@ def read_face_dictionary(root: Path) -> Reading:
     """
     files: dict[str, dict[str, str]] = {}
     lacking = [name for name in (*LABEL_FILES, GLOBAL_FOLDER) if not (root / name).exists()]
-    notes = [f"{root} has no {', '.join(lacking)}"] if lacking else []
     for name in [name for name in LABEL_FILES if name not in lacking]:
         _read_labels(root, root / name, files)
     masks = ConceptMasks(root, files, any_shape=True)
-    found = images_in(root, GLOBAL_FOLDER, notes)
+    found, others = images_in(root, GLOBAL_FOLDER)
     paths = [path for path in found if path.count("/") >= 3]
     if not files and not paths:
         raise FacexkitError(f"{root} has none of {', '.join(LABEL_FILES)} and no {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/")
@@ -63,9 +62,10 @@ def read_face_dictionary(root: Path) -> Reading:
     groups = {_plain(path.split("/")[1]) for path in paths}
     if both := groups & {"path", *masks.names} or {"path"}.intersection(masks.names):
         raise FacexkitError(f"{root}: two columns would be called {listed(sorted(both))}; rename the folder or the masks")
+    notes = [f"{root} has no {', '.join(lacking)}"] if lacking else []
     if loose := [path for path in found if path.count("/") < 3]:
         notes.append(left_out(loose, f"images do not lie in {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/"))
-    return Reading(pd.DataFrame(rows.values()), ImageFolder(root), masks if files else None, notes=notes)
+    return Reading(pd.DataFrame(rows.values()), ImageFolder(root), masks if files else None, notes=[*notes, *others])
 
 
 def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> None:

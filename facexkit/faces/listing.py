@@ -15,21 +15,19 @@ from facexkit.faces.images import is_image
 from facexkit.faces.notes import left_out, refuse, rows_named
 
 
-def images_in(root: Place, folder: str = "", notes: list[str] | None = None) -> list[str]:
-    """Return the image files below a folder, sorted, hidden ones left out; `notes` gets a sentence on all else."""
+def images_in(root: Place, folder: str = "") -> tuple[list[str], list[str]]:
+    """Return the image files below a folder, sorted, hidden ones left out; and notes on all else."""
     found, other, links, odd = [], [], [], []
     for file in files_below(root / folder):
         path = posixpath.join(folder, file)
         told = path.encode("utf-8", "backslashreplace").decode()
         kind = links if path.endswith("/") else other if not is_image(path) else found if path == told else odd
         kind.append(told.removesuffix("/"))
-    if notes is not None:
-        kinds = Counter(posixpath.splitext(path)[1].lower() or "no suffix" for path in other)
-        counted = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(8))
-        whys = {f"files are no images ({counted})": other, "folders are links": links}
-        whys["images have a name that is no text in UTF-8"] = odd
-        notes += [left_out(sorted(paths), why) for why, paths in whys.items() if paths]
-    return sorted(found)
+    kinds = Counter(posixpath.splitext(path)[1].lower() or "no suffix" for path in other)
+    counted = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(8))
+    whys = {f"files are no images ({counted})": other, "folders are links": links}
+    whys["images have a name that is no text in UTF-8"] = odd
+    return sorted(found), [left_out(sorted(paths), why) for why, paths in whys.items() if paths]
 
 
 def place_files(paths: pd.Series, root: Place, place: object) -> tuple[pd.Series, list[str]]:
@@ -43,7 +41,7 @@ def place_files(paths: pd.Series, root: Place, place: object) -> tuple[pd.Series
     """
     there, notes = _lying(paths, root), []
     if len(lost := paths[~paths.isin(there.keys()) | paths.map(os.path.isabs)]):
-        files = {_plain(file): file for file in images_in(root)}
+        files = {_plain(file): file for file in images_in(root)[0]}
         mended = lost.map(lambda path: files.get(_plain(_below(path, root)), path))
         if (others := mended != lost).any():
             notes.append(f"{others.sum()} paths are written otherwise than their files, which are taken: "

@@ -50,8 +50,8 @@ def read_photos(root: Path, annotations: Path | None = None) -> Reading:
     """All images below a folder; without a table of labels they have none."""
     if annotations:
         return read_csv(root, annotations)
-    notes: list[str] = []
-    return Reading(pd.DataFrame({"path": images_in(root, notes=notes)}), ImageFolder(root), notes=notes)
+    paths, notes = images_in(root)
+    return Reading(pd.DataFrame({"path": paths}), ImageFolder(root), notes=notes)
 
 
 @register_format("celebamask_hq")
@@ -70,8 +70,8 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
         table = label_table(files[0])
         table["path"] = "images/" + table.path
     else:
-        table = pd.DataFrame({"path": images_in(root, "images", notes)})
-        notes.insert(0, f"no CSV of labels in {root}: the faces have none")
+        paths, others = images_in(root, "images")
+        table, notes = pd.DataFrame({"path": paths}), [f"no CSV of labels in {root}: the faces have none", *others]
     return Reading(table, ImageFolder(root), _masks_in(root / "masks"), file=next(iter(files), None), notes=notes)
 
 
@@ -105,15 +105,12 @@ def _celeba_splits(file: Path) -> dict[str, str]:
 @register_format("image_folder")
 def read_image_folder(root: Path) -> Reading:
     """`SPLIT/CLASS/*.jpg` with splits as of `SPLITS`, in any case; or `CLASS/*.jpg`. The class is the column `label`."""
-    notes: list[str] = []
-    paths = pd.Series(images_in(root, notes=notes), dtype=str)
-    parts = paths.str.split("/").str[0].str.lower().isin(SPLITS)
-    split = f"(?P<split>(?i:{'|'.join(SPLITS)}))/" if parts.any() else ""
-    table = _named(paths, f"^{split}(?P<label>[^/]+)/", notes, "images do not lie in SPLIT/CLASS/ or CLASS/")
-    if not len(table):
-        raise FacexkitError(f"{root} has no image in SPLIT/CLASS/ or CLASS/; for a plain folder take format 'csv'")
-    if split:
-        table["split"] = table.split.str.lower().map(SPLITS)
+    part = f"(?i:{'|'.join(SPLITS)})/"
+    patterns = (f"^(?P<split>{part})(?P<label>[^/]+)/", f"^(?!{part})(?P<label>[^/]+)/")
+    none = "no image in SPLIT/CLASS/ or CLASS/; for a plain folder take format 'csv'"
+    table, notes = _named(root, patterns, "images do not lie in SPLIT/CLASS/ or CLASS/", none)
+    if "split" in table:
+        table["split"] = table.split.str.lower().str.rstrip("/").map(SPLITS)
     return Reading(table, ImageFolder(root), target="label", notes=notes)
 
 
@@ -136,13 +133,11 @@ def read_fairface(root: Path, annotations: Path | None = None) -> Reading:
 @register_format("utkface")
 def read_utkface(root: Path) -> Reading:
     """UTKFace: `AGE_GENDER_RACE_DATETIME.jpg` or `….jpg.chip.jpg`, in the root or folders below it."""
-    notes: list[str] = []
-    paths = pd.Series(images_in(root, notes=notes), dtype=str)
-    table = _named(paths, UTKFACE_NAME, notes, "images lack a field in their name").astype({"age": int})
-    if not len(table):
-        raise FacexkitError(f"{root} has no image named AGE_GENDER_RACE_DATETIME.jpg; is it UTKFace's folder?")
+    none = "no image named AGE_GENDER_RACE_DATETIME.jpg; is it UTKFace's folder?"
+    table, notes = _named(root, (UTKFACE_NAME,), "images lack a field in their name", none)
+    table["age"] = table.age.astype(int)
     for column, values in UTKFACE_VALUES.items():
-        table[column] = [values[int(value)] for value in table[column]]
+        table[column] = table[column].astype(int).map(dict(enumerate(values)))
     return Reading(table, ImageFolder(root), target="gender", notes=notes)
 
 
@@ -174,14 +169,17 @@ def _read_mat(file: Path) -> dict[str, list]:
     return json.loads(done.stdout)
 
 
-def _named(paths: pd.Series, pattern: str, notes: list[str], why: str) -> pd.DataFrame:
-    """Return the paths that a pattern fits and what its groups have there; the first of the notes tells of others."""
-    table = paths.str.extract(pattern)
-    fits = table.notna().all(axis=1)
-    if not fits.all():
-        notes.insert(0, left_out(paths[~fits], why))
-    table.insert(0, "path", paths)
-    return table[fits]
+def _named(root: Place, patterns: Sequence[str], why: str, none: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the images that the first of the patterns to fit any fits, with what its groups have there, and notes on others."""
+    paths, notes = images_in(root)
+    tables = (pd.Series(paths, dtype=str).str.extract(pattern) for pattern in patterns)
+    table = next((table.dropna() for table in tables if table.notna().all(axis=1).any()), None)
+    if table is None:
+        raise FacexkitError(f"{root} has {none}")
+    table.insert(0, "path", [paths[row] for row in table.index])
+    if others := sorted({*paths}.difference(table.path)):
+        notes.insert(0, left_out(others, why))
+    return table, notes
 
 
 def _masks_in(folder: Place, key: Callable[[str], str] | None = None) -> Callable[[Sequence[str]], MaskFiles] | None:

@@ -191,6 +191,6 @@ def _write(file: Path, pixels: object) -> None:
 def _folder(root: Path, out: Path) -> FaceSet:
     if out.resolve().is_relative_to(root.resolve()):
         raise FacexkitError(f"the faces would be saved among the photographs; name an out outside of {root}, not {out}")
-    if not (paths := images_in(root)):
+    if not (paths := images_in(root)[0]):
         raise FacexkitError(f"there is no image in {root}; name a folder of photographs, or give a face set")
     return FaceSet(pd.DataFrame({"path": paths}), ImageFolder(root), name=root.name, source={"root": str(root)})
