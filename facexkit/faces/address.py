@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path, PurePosixPath
 from typing import Union
 
@@ -49,20 +50,14 @@ class Address:
     def resolve(self) -> Address:
         return self
 
-    def relative_to(self, above: Address) -> PurePosixPath:
-        return PurePosixPath(posixpath.relpath(self.below, above.below))
+    def _ask(self, what: str, **how: object) -> object:
+        files, place = fsspec.core.url_to_fs(self.root)
+        return getattr(files, what)(place if self.below == "." else f"{place.rstrip('/')}/{self.below}", **how)
 
-    def exists(self) -> bool:
-        return self._ask("exists")
-
-    def is_dir(self) -> bool:
-        return self._ask("isdir")
-
-    def is_file(self) -> bool:
-        return self._ask("isfile")
-
-    def read_bytes(self) -> bytes:
-        return self._ask("cat_file")
+    exists = partialmethod(_ask, "exists")
+    is_dir = partialmethod(_ask, "isdir")
+    is_file = partialmethod(_ask, "isfile")
+    read_bytes = partialmethod(_ask, "cat_file")
 
     def glob(self, pattern: str) -> list[Address]:
         return [self / self._below(file) for file in (self / pattern)._ask("glob")]
@@ -74,10 +69,6 @@ class Address:
 
     def _below(self, file: str) -> str:
         return posixpath.relpath(file, self._ask("_strip_protocol"))
-
-    def _ask(self, what: str, **how: object) -> object:
-        files, place = fsspec.core.url_to_fs(self.root)
-        return getattr(files, what)(place if self.below == "." else f"{place.rstrip('/')}/{self.below}", **how)
 
 
 Place = Union[Path, Address]

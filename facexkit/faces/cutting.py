@@ -41,6 +41,9 @@ class Square:
         return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
+WHOLE = Square((0, 0, 1, 1))
+
+
 @dataclass(frozen=True)
 class Frame:
     """A square of `size` pixels in which a face's five points lie at `target`, about.
@@ -91,26 +94,21 @@ class CutFaces:
     """
 
     def __init__(self, source: ImageSource | MaskSource, cuts: Mapping[str, tuple[str, Square | Frame]]) -> None:
-        self.source, self.cuts = source, cuts
+        self.source, self.cuts, self.names = source, cuts, getattr(source, "names", ())
         self._last: tuple[str, object] = ("", None)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the masks."""
-        return self.source.names
 
     def read(self, path: str) -> Image.Image | dict[str, np.ndarray]:
         """Return the RGB image of a face, or its masks, bool (H, W) by name."""
-        photograph, cut = self.cuts.get(path, (path, None))
-        if self._last[0] != photograph or cut is None:  # the faces of one photograph follow each other
+        photograph, cut = self.cuts.get(path, (path, WHOLE))
+        if self._last[0] != photograph:  # the faces of one photograph follow each other
             self._last = photograph, self.source.read(photograph)
         whole = self._last[1]
-        if cut is None or isinstance(whole, Image.Image):
-            return whole if cut is None else cut.cut(whole)
+        if isinstance(whole, Image.Image):
+            return cut.cut(whole)
         pictures = {name: Image.fromarray(mask.astype(np.uint8) * 255) for name, mask in whole.items()}
         return {name: np.asarray(cut.cut(picture)) > 127 for name, picture in pictures.items()}
 
     def digest(self, path: str) -> bytes:
         """Return bytes that change with the photograph, its masks or the cut."""
-        photograph, cut = self.cuts.get(path, (path, None))
+        photograph, cut = self.cuts.get(path, (path, WHOLE))
         return self.source.digest(photograph) + repr(cut).encode()

@@ -18,7 +18,7 @@ from facexkit.faces.faceset import FaceSet, ImageSource, MaskSource
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import clean, distinct
 from facexkit.faces.listing import place_files
-from facexkit.faces.masks import SCATTERED, MaskFiles, Parser, compared, mask_folder, order_of, scatter
+from facexkit.faces.masks import SCATTERED, MaskFiles, compared, mask_folder, order_of, scatter
 from facexkit.faces.notes import by_group, refuse, rows_named
 from facexkit.registry import Registry
 
@@ -77,7 +77,7 @@ def load_faces(
     format: str,
     root: str | Path | None = None,
     annotations: str | Path | None = None,
-    masks: str | Path | Parser | MaskSource | None = None,
+    masks: str | Path | MaskSource | object | None = None,
     target: str | None = None,
     protected: str | Sequence[str] = (),
     limit: int | None = None,
@@ -96,7 +96,7 @@ def load_faces(
         knows, such as s3://bucket/faces.
     annotations : file of labels, where the format's own place for it is not meant; relative to here or to `root`.
     masks : None for the format's own, else those in `ROOT-mask-anno` if that folder is there; a folder, "landmarks",
-        `NAME:REST` of a registered kind, or a face parser.
+        `NAME:REST` of a registered kind, or an `fx.FaceParser`.
     target : the label that a model predicts.
     protected : the columns by which groups are compared.
     limit : take only the first so many rows.

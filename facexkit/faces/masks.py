@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -36,24 +35,6 @@ ABOVE = (("hair", "mouth"), ("l_brow", "nose"), ("r_brow", "nose"), ("l_eye", "u
 LOOKED_AT = 24
 SCATTERED = 0.25
 """Where eyes and lips lie further from their middle place (`scatter`), faces are not aligned."""
-
-
-class Parser(Protocol):
-    """Anything that finds the regions in faces.
-
-    Attributes
-    ----------
-    name : what it is called in notes.
-    classes : the region of each class.
-    pixels : the model that gives the class of every pixel, float (B, S·S).
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    pixels: object
-
-    def fingerprint(self) -> str:
-        """Return digits that change when the masks would."""
 
 
 def untold(masks: MaskSource) -> list[str]:
@@ -133,10 +114,10 @@ class MaskFiles:
 
     def digest(self, path: str) -> bytes:
         """Return the bytes of the image's mask files, and what they show."""
-        files = self.files.get(path, {})
+        files = dict(sorted(self.files.get(path, {}).items()))
         with told(f"a mask of {path} cannot be read", "put the file back", OSError):
             content = [regular(self.folder / name).read_bytes() for name in files.values()]
-        return b"".join([repr(([*files], [*self.order])).encode(), *content])
+        return b"".join([repr((*files, *self.order)).encode(), *content])
 
     def take_out_empty(self, paths: Iterable[str]) -> list[str]:
         """Take out the masks that are background alone, and return their images; small files are opened, no others."""

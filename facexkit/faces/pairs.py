@@ -11,45 +11,36 @@ import pandas as pd
 from facexkit.errors import FacexkitError, check_known
 from facexkit.faces.address import is_file
 from facexkit.faces.faceset import FaceSet
-from facexkit.faces.formats import FORMATS, Reading, register_format
+from facexkit.faces.formats import Reading, load_faces, register_format
 from facexkit.faces.images import ImageFolder
 from facexkit.faces.label_files import read_table, read_text, two_valued
 
+IMAGES = ("path", "reference")
+DRAWN = {"identities": 80, "pictures_per_identity": 8, "cue": "brows", "split": "test", "seed": 0}
+"""Of the drawn pairs, where nothing else is asked."""
 COUNTS = re.compile(r"\d+(\s+\d+)?")
 PAIR = re.compile(r"(.+?)\s+(\d+)\s+(?:(.+?)\s+)?(\d+)")
 """The first line of LFW's `pairs.txt`, and its others: NAME i j, or NAME i OTHER j."""
 
 
 @register_format("pairs")
-def read_pairs(
-    root: Path | None = None,
-    annotations: Path | None = None,
-    *,
-    identities: int = 80,
-    pictures_per_identity: int = 8,
-    cue: str = "brows",
-    split: str = "test",
-    seed: int = 0,
-) -> Reading:
+def read_pairs(root: Path | None = None, annotations: Path | None = None, **drawn: object) -> Reading:
     """Pairs of images: a CSV of reference, probe, 1 for the same person or 0, and groups; without a root, drawn ones.
 
     A row a pair: `path`, the probe; `reference`; `same`, 0 or 1; groups. An image may be in several rows. LFW's own
-    `pairs.txt` is read as it is published. The options are those of the drawn pairs, see `synthetic_faces`.
+    `pairs.txt` is read as it is published. The options are those of the drawn pairs, see
+    `synthetic_faces`; `DRAWN` by default.
     """
-    if (root is None) != (annotations is None):
-        raise FacexkitError("format 'pairs' needs root=… and annotations=…; without both it draws its own pairs")
-    if root and annotations:
-        first = read_text(annotations).partition("\n")[0].strip()
-        published = COUNTS.fullmatch(first) or PAIR.fullmatch(first)
-        below = "lfw/" if (root / "lfw").is_dir() else ""
-        table = _published_pairs(annotations, below) if published else _pair_table(annotations)
-        reading = Reading(table, ImageFolder(root), file=annotations)
-    else:
-        how = {"pictures_per_identity": pictures_per_identity, "cue": cue, "split": split, "seed": seed}
-        reading = FORMATS["synthetic"](identities=identities, **how)
-        reading.table, reading.target = _drawn_pairs(reading.table), None
-    reading.image_columns = ("path", "reference")
-    return reading
+    if (root is None) != (annotations is None) or (root and drawn):
+        raise FacexkitError("format 'pairs' needs root=… and annotations=…, no more; without both it draws its own pairs")
+    if root is None:
+        pictures = load_faces("synthetic", **DRAWN | drawn)
+        return Reading(_drawn_pairs(pictures.table), pictures.images, pictures.masks, image_columns=IMAGES)
+    first = read_text(annotations).partition("\n")[0].strip()
+    published = COUNTS.fullmatch(first) or PAIR.fullmatch(first)
+    below = "lfw/" if (root / "lfw").is_dir() else ""
+    table = _published_pairs(annotations, below) if published else _pair_table(annotations)
+    return Reading(table, ImageFolder(root), file=annotations, image_columns=IMAGES)
 
 
 @register_format("rfw")
@@ -62,7 +53,7 @@ def read_rfw(root: Path) -> Reading:
     races = [file.parent.name for file in files]
     tables = [_published_pairs(file, f"{below}data/{race}/").assign(race=race) for file, race in zip(files, races, strict=True)]
     table = pd.concat(tables, ignore_index=True)
-    return Reading(table, ImageFolder(root), file=files[0], image_columns=("path", "reference"))
+    return Reading(table, ImageFolder(root), file=files[0], image_columns=IMAGES)
 
 
 @register_format("bfw")
@@ -79,7 +70,7 @@ def read_bfw(root: Path, annotations: Path | None = None) -> Reading:
     names = {"att2": "group", "g2": "gender", "e2": "ethnicity", "fold": "fold"}
     own = pd.DataFrame({"reference": below + table.p1.astype(str), "path": below + table.p2.astype(str), "same": table.label})
     groups = table[[name for name in names if name in table]].rename(columns=names)
-    return Reading(_checked(own.join(groups), file, "label"), ImageFolder(root), file=file, image_columns=("path", "reference"))
+    return Reading(_checked(own.join(groups), file, "label"), ImageFolder(root), file=file, image_columns=IMAGES)
 
 
 def references(pairs: FaceSet) -> FaceSet:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from facexkit.errors import FacexkitError, check_known, told
+from facexkit.faces.address import files_below
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import as_rgb, opened
 from facexkit.faces.notes import left_out
@@ -68,31 +69,31 @@ def read_parquet(root: Path, *, image_column: str | None = None) -> Reading:
     """
     from pyarrow.parquet import ParquetFile
 
-    files = sorted(root.glob("**/*.parquet"))
-    if not files:
+    names = sorted(name for name in files_below(root) if name.endswith(".parquet"))
+    if not names:
         raise FacexkitError(f"{root} has no .parquet file; give the folder of a data set as the hub stores it")
     tables, dropped, image = [], set(), image_column
-    for file in files:
-        with told(f"{file} cannot be read", "fetch it again"):
-            found = ParquetFile(file)
+    for name in names:
+        with told(f"{root / name} cannot be read", "fetch it again"):
+            found = ParquetFile(root / name)
             schema = found.schema_arrow
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         image = image or next((f.name for f in schema if _holds_images(f, features)), None)
-        check_known("image column", [image or "image"], schema.names, f"(columns of {file})")
+        check_known("image column", [image or "image"], schema.names, f"(columns of {root / name})")
         plain = [f.name for f in schema if f.name != image and str(f.type) in PLAIN]
         dropped |= {*schema.names} - {*plain, image}
         table = found.read(columns=plain).to_pandas()
         for column in plain:
-            if names := (features.get(column) or {}).get("names"):
-                table[column] = table[column].map(dict(enumerate(names)))
+            if classes := (features.get(column) or {}).get("names"):
+                table[column] = table[column].map(dict(enumerate(classes)))
         table = table.rename(columns={"path": "path (label)"})
-        name = file.relative_to(root).as_posix()
         table.insert(0, "path", [f"{name}#{row}" for row in range(len(table))])
-        if "-" in file.stem and "split" not in table:
-            table["split"] = file.stem.partition("-")[0]
+        split, dash, _ = PurePosixPath(name).stem.partition("-")
+        if dash and "split" not in table:
+            table["split"] = split
         tables.append(table)
     notes = [left_out(sorted(dropped), "columns are neither numbers nor text")] if dropped else []
-    return Reading(pd.concat(tables, ignore_index=True), ParquetImages(root, image), file=files[0], notes=notes)
+    return Reading(pd.concat(tables, ignore_index=True), ParquetImages(root, image), file=root / names[0], notes=notes)
 
 
 PLAIN = ("string", "large_string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float", "double")

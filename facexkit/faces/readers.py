@@ -58,7 +58,7 @@ def read_photos(root: Path, annotations: Path | None = None) -> Reading:
 def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
     """CelebAMask-HQ as published, or `images/` and `masks/` with a CSV of labels beside them."""
     if (root / "CelebA-HQ-img").is_dir():
-        file = annotations or _find(root, "CelebAMask-HQ-attribute-anno.txt")
+        file = annotations or root / _find(root, "CelebAMask-HQ-attribute-anno.txt")
         masks = _masks_in(root / "CelebAMask-HQ-mask-anno", lambda path: PurePosixPath(path).stem.zfill(5))
         return Reading(attribute_table(file, "CelebA-HQ-img/"), ImageFolder(root), masks, file=file)
     if not (root / "images").is_dir():
@@ -78,13 +78,12 @@ def read_celebamask_hq(root: Path, annotations: Path | None = None) -> Reading:
 @register_format("celeba")
 def read_celeba(root: Path, annotations: Path | None = None) -> Reading:
     """CelebA as published, its folders `Anno`, `Eval` and `Img` kept or not, or Kaggle's; attributes become 0 and 1."""
-    folder = _find(root, "img_align_celeba")
-    folder = folder / folder.name if (folder / folder.name).is_dir() else folder  # unpacked into itself
-    images = folder.relative_to(root).as_posix()
-    file = annotations or _find(root, "list_attr_celeba.txt", "list_attr_celeba.csv")
+    images = _find(root, "img_align_celeba")
+    images += "/img_align_celeba" if (root / images / "img_align_celeba").is_dir() else ""  # unpacked into itself
+    file = annotations or root / _find(root, "list_attr_celeba.txt", "list_attr_celeba.csv")
     reading = Reading(attribute_table(file, f"{images}/"), ImageFolder(root), file=file)
     if partition := _found(root, "list_eval_partition.txt", "list_eval_partition.csv"):
-        reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(_celeba_splits(partition))
+        reading.table["split"] = reading.table.path.str.removeprefix(f"{images}/").map(_celeba_splits(root / partition))
     else:
         reading.notes = ["no list_eval_partition.txt: the faces have no split"]
     return reading
@@ -144,7 +143,7 @@ def read_utkface(root: Path) -> Reading:
 @register_format("lfwa")
 def read_lfwa(root: Path, annotations: Path | None = None) -> Reading:
     """LFWA: `NAME/NAME_0001.jpg`, in the root or in `lfw/`, with the attributes of `lfw_att_40.mat` as 0 and 1."""
-    file = annotations or _find(root, "lfw_att_40.mat")
+    file = annotations or root / _find(root, "lfw_att_40.mat")
     damaged = f"{file} is not LFWA's lfw_att_40.mat, which holds name, label and AttrName of matching sizes"
     with told(damaged, kinds=(subprocess.SubprocessError, OSError, TypeError, ValueError)):
         content = _read_mat(regular(file))
@@ -186,12 +185,12 @@ def _masks_in(folder: Place, key: Callable[[str], str] | None = None) -> Callabl
     return partial(mask_folder, folder, key=key) if folder.is_dir() else None
 
 
-def _find(root: Place, *names: str) -> Place:
+def _find(root: Place, *names: str) -> str:
     if found := _found(root, *names):
         return found
     raise FacexkitError(f"no {names[0]} in {root}; give the folder that has it as root, or the file as annotations=")
 
 
-def _found(root: Place, *names: str) -> Place | None:
-    places = (root / folder / name for folder in ("", "Anno", "Eval", "Img") for name in names)
-    return next((place for place in places if place.exists()), None)
+def _found(root: Place, *names: str) -> str | None:
+    places = (folder + name for folder in ("", "Anno/", "Eval/", "Img/") for name in names)
+    return next((place for place in places if (root / place).exists()), None)

@@ -14,7 +14,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.formats import MASKS
 from facexkit.faces.images import encoded
 from facexkit.faces.landmarks import LandmarkMasks
-from facexkit.faces.masks import MaskFiles, Parser, class_regions
+from facexkit.faces.masks import MaskFiles, class_regions
 from facexkit.faces.regions import REGIONS
 from facexkit.measure.found_faces import find_faces, points_of
 from facexkit.measure.per_image import PerImage
@@ -40,7 +40,7 @@ def landmark_masks(_: object, faces: FaceSet, **how: object) -> tuple[LandmarkMa
 
 
 @MASKS.register("parser")
-def parsed_masks(parser: Parser, faces: FaceSet, **how: object) -> tuple[MaskFiles, list[str]]:
+def parsed_masks(parser: FaceParser, faces: FaceSet, **how: object) -> tuple[MaskFiles, list[str]]:
     """Let a parser make the masks of the pictures, once: they are kept in the cache, by the picture's content.
 
     A run that is killed goes on after the last 64. Options as of `PassOptions`.
