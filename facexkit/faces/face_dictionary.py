@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from facexkit.errors import FacexkitError, listed
+from facexkit.errors import FacexkitError
 from facexkit.faces.address import is_file, leaves
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.images import ImageFolder
-from facexkit.faces.label_files import label_table
+from facexkit.faces.label_files import distinct, label_table
 from facexkit.faces.listing import images_in
 from facexkit.faces.masks import MaskFiles, inside
 from facexkit.faces.notes import left_out, refuse
@@ -59,9 +59,7 @@ def read_face_dictionary(root: Path) -> Reading:
     for path in paths:
         _, attribute, group, *_ = path.split("/")
         rows[path][_plain(attribute)] = _plain(group)
-    groups = {_plain(path.split("/")[1]) for path in paths}
-    if both := groups & {"path", *masks.names} or {"path"}.intersection(masks.names):
-        raise FacexkitError(f"{root}: two columns would be called {listed(sorted(both))}; rename the folder or the masks")
+    distinct(["path", *masks.names, *{_plain(path.split("/")[1]) for path in paths}], root)
     notes = [f"{root} has no {', '.join(lacking)}"] if lacking else []
     if loose := [path for path in found if path.count("/") < 3]:
         notes.append(left_out(loose, f"images do not lie in {GLOBAL_FOLDER}/ATTRIBUTE/GROUP/"))
@@ -70,9 +68,7 @@ def read_face_dictionary(root: Path) -> Reading:
 
 def _read_labels(root: Path, file: Path, files: dict[str, dict[str, str]]) -> None:
     """Add a label file's masks to `files`, by image and concept."""
-    table = label_table(file, "image", ",")
-    if "labels" not in table:
-        raise FacexkitError(f"{file} has no column 'labels'; a Face Dictionary's columns are image and labels")
+    table = label_table(file, "image", ",", needs=("labels",))
     refuse(table.path[table.path.isna()], f"{file}: rows without an image", "name one or take the row out")
     for row, (image, labels) in enumerate(zip(table.path, table.labels.map(str, "ignore").fillna(""), strict=True), 1):
         concepts = files.setdefault(PurePosixPath(_slashed(image)).as_posix(), {})

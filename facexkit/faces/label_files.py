@@ -30,15 +30,20 @@ NUMBER = r"-?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-][0-9]{1,
 """A plain number; with a leading zero, or more digits than a float keeps, it is a name of digits."""
 
 
-def label_table(file: Path, image_column: str | None = None, sep: str | None = None) -> pd.DataFrame:
+def label_table(
+    file: Path, image_column: str | None = None, sep: str | None = None, needs: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read a CSV with a header; its image column becomes `path`, the first column.
 
     Parameters
     ----------
     image_column : by default the first column with a usual name (img, image, file, path, …), else the first.
     sep : by default whichever of comma, semicolon and tab the header has most of.
+    needs : columns without which the table is not what its format says.
     """
     table = read_table(file, sep)
+    if lacking := [name for name in needs if name not in table]:
+        raise FacexkitError(f"{file} has no column {lacking[0]!r}; its format has {', '.join(needs)} beside the image")
     check_known("image column", [] if image_column is None else [image_column], table.columns, f"(columns of {file})")
     usual = [column for column in table if column.lower() in IMAGE_COLUMNS]
     column = image_column or [*usual, *table.columns][0]

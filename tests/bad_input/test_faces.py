@@ -137,7 +137,7 @@ REFUSED = {
     "dictionary: a concept called path": (
          "face_dictionary",
          DICTIONARY | {"AU/a/path.png": FULL, "Parts.csv": "image,labels\nimages/a.jpg,AU/a/path.png\n"}, {},
-         "two columns would be called path"),
+         "has two columns called 'path'"),
     "dictionary: a mask without end": (
          "face_dictionary", DICTIONARY | {"Parts.csv": f"image,labels\nimages/a.jpg,{'x' * 5000}.png\n"}, {},
          "Parts.csv, row 1 (images/a.jpg): there is no mask"),
