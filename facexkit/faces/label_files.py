@@ -100,14 +100,17 @@ def _table(file: Path, rows: Sequence[tuple[int, Sequence[str]]], advice: str) -
 def _values(cells: np.ndarray) -> pd.Series:
     """Return a column as numbers, as True and False, or as the text that is written; NaN where there is no value."""
     written = pd.Series(cells, dtype=object)
-    stripped = written.str.strip()
+    kinds = pd.Series(written.unique(), dtype=object)
+    stripped = kinds.str.strip()
     there = ~stripped.isin(NO_VALUE)
     given = stripped[there]
     if len(given) and given.str.fullmatch(NUMBER).all():
-        return pd.to_numeric(stripped.where(there))
-    if len(given) and there.all() and given.isin(["True", "False"]).all():
-        return given == "True"
-    return written.where(there).infer_objects()
+        kinds = pd.to_numeric(stripped.where(there))
+    elif len(given) and there.all() and given.isin(["True", "False"]).all():
+        kinds = given == "True"
+    else:
+        kinds = kinds.where(there)
+    return written.map(dict(zip(written.unique(), kinds, strict=True)))
 
 
 def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:

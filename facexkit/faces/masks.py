@@ -218,13 +218,10 @@ def compared(masks: MaskFiles, faces: FaceSet, asked: object) -> list[str]:
     if not notes and (lacking := masks.missing(paths)):
         notes.append(f"{len(lacking)} of {len(paths)} images have no mask in {masks.folder}: {listed(lacking)}")
     if empty := masks.take_out_empty(paths):
-        share = f"{len(empty)} of {len(paths)}"
-        notes.append(f"{share} images have a mask of background alone, taken for none: {listed(empty)}")
+        notes.append(f"{len(empty)} of {len(paths)} images have a mask of background alone, taken for none: {listed(empty)}")
     index = [path for path in paths if "" in masks.files.get(path, {})]
     sample = index[:: -(-len(index) // LOOKED_AT) or 1] if asked is None and type(masks) is MaskFiles else []
-    odd = {}
-    for path in sample:
-        odd |= {path: wrong} if (wrong := _upside_down(masks.read(path))) else {}
+    odd = {path: wrong for path in sample if (wrong := _upside_down(masks.read(path)))}
     if len(odd) > len(sample) / 2:
         path, (upper, lower) = next(iter(odd.items()))
         notes.append(f"in {len(odd)} of {len(sample)} masks that were looked at regions lie where they cannot, in {path} "
@@ -267,13 +264,18 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
     pngs = [file for file in files_below(folder) if file.lower().endswith(".png")]
     for named in [key] if key else [_without_suffix, _stem]:
         images = {named(path): path for path in paths}
-        whole, parts, others = _of_images(_stem if key else named, images, pngs)
-        if (whole or parts) and len(images) == len({*paths}):
-            files, kept = (parts | whole, "former") if len(whole) >= len(parts) else (whole | parts, "latter")
+        found, others = _of_images(_stem if key else named, images, pngs)
+        if found and len(images) == len({*paths}):
+            whole = {image for image, files in found.items() if "" in files}
+            parts = {image for image, files in found.items() if {*files} != {""}}
+            one = len(whole) >= len(parts)
+            for image in whole & parts:
+                found[image] = {region: file for region, file in found[image].items() if (region == "") == one}
             notes = _no_regions(others) if parts and others else []
-            if both := sorted(whole.keys() & parts.keys()):
-                notes.append(f"{len(both)} images have an index mask and masks by region; the {kept} count: {listed(both)}")
-            return MaskFiles(folder, files, notes)
+            if both := sorted(whole & parts):
+                notes.append(f"{len(both)} images have an index mask and masks by region; the {'former' if one else 'latter'} "
+                             f"count: {listed(both)}")  # fmt: skip
+            return MaskFiles(folder, found, notes)
     stem = _stem(paths[0])
     raise FacexkitError(
         f"{folder} has no mask for any of the {len(paths)} images; looked for names like {stem}.png and {stem}_skin.png"
@@ -282,27 +284,22 @@ def mask_folder(folder: Path, paths: Sequence[str], key: Callable[[str], str] | 
 
 def _of_images(
     named: Callable[[str], str], images: Mapping[str, str], pngs: Sequence[str]
-) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]], list[str]]:
-    """Return the index PNG and the PNGs by region of each image, and those that are named after an image and no region.
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return each image's PNG by region, "" for an index PNG; and the PNGs that are named after an image and no region.
 
     By name, an image has only those that one file alone is called.
     """
-    whole, parts, others, twice = {}, {}, [], set()
+    found, others, twice = {}, [], set()
     for file in pngs:
         name = named(file)
         part = REGION_FILE.fullmatch(name)
-        if name in images:
-            found, image, region = whole, images[name], ""
-        elif part and part[1] in images:
-            found, image, region = parts, images[part[1]], part[2]
-        else:
-            others += [file] if any(name[: at.start()] in images for at in re.finditer("_", name)) else []
-            continue
-        if found.setdefault(image, {}).setdefault(region, file) != file:
-            twice.add(image)
-    if named is not _without_suffix:
-        whole, parts = ({image: files for image, files in each.items() if image not in twice} for each in (whole, parts))
-    return whole, parts, others
+        of, region = part.groups() if part and name not in images else (name, "")
+        if of in images:
+            if found.setdefault(images[of], {}).setdefault(region, file) != file:
+                twice.add(images[of])
+        elif any(name[: at.start()] in images for at in re.finditer("_", name)):
+            others.append(file)
+    return {image: files for image, files in found.items() if image not in twice or named is _without_suffix}, others
 
 
 def _no_regions(files: list[str]) -> list[str]:

@@ -131,10 +131,8 @@ def _drawn_pairs(pictures: pd.DataFrame) -> pd.DataFrame:
     people = [group.path.tolist() for _, group in pictures.groupby("identity")]
     if len(people) < 2 or min(map(len, people)) < 2:
         raise FacexkitError("drawn pairs need two persons with two pictures each; ask for more identities or pictures")
-    rows = [
-        (own[k], reference, same)
-        for place, own in enumerate(people)
-        for k in range(1, len(own), 2)
-        for reference, same in ((own[k - 1], 1), (people[(place + 1) % len(people)][k - 1], 0))
-    ]
+    rows = []
+    for own, others in zip(people, [*people[1:], people[0]], strict=True):
+        for reference, probe, stranger in zip(own[::2], own[1::2], others[::2], strict=False):
+            rows += [(probe, reference, 1), (probe, stranger, 0)]
     return pd.DataFrame(rows, columns=["path", "reference", "same"]).merge(pictures, on="path")
