@@ -110,7 +110,7 @@ def _values(cells: np.ndarray) -> pd.Series:
         kinds = given == "True"
     else:
         kinds = kinds.where(there)
-    return written.map(dict(zip(written.unique(), kinds, strict=True)))
+    return written.map(dict(zip(written.unique(), kinds, strict=True))) if len(written) else written
 
 
 def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
