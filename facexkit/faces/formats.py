@@ -133,7 +133,7 @@ def _with_masks(
     faces: FaceSet, reading: Reading, masks: object, find: str | None, margin: float | None, mask_classes: object, how: dict
 ) -> FaceSet:
     """Find the faces if that is asked, give them their masks, and note whose are missing and whether they are aligned."""
-    made = hasattr(masks, "pixels") or (isinstance(masks, str) and masks.partition(":")[0] in MASKS)
+    made = hasattr(masks, "classes") or (isinstance(masks, str) and masks.partition(":")[0] in MASKS)
     if not made:
         faces.masks = _own_masks(masks, reading, faces, order_of(mask_classes))
         faces.notes += compared(faces.masks, faces, mask_classes) if isinstance(faces.masks, MaskFiles) else []

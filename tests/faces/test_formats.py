@@ -116,6 +116,12 @@ def test_csv_finds_masks_beside_the_root(csv_set, tmp_path):
     assert faces.protected == ("group",) and faces.source["annotations"].endswith("labels.csv")
 
 
+def test_every_format_finds_masks_beside_its_root(tmp_path, write_image):
+    write_image(tmp_path / "faces" / "cat" / "a.jpg")
+    write_index(tmp_path / "faces-mask-anno" / "a_skin.png", values=(0, 9))
+    assert set(load_faces("image_folder", root=tmp_path / "faces").masks.read("cat/a.jpg")) == {"background", "skin"}
+
+
 @pytest.mark.parametrize("text, options", [
     ("n,file,label\n1,a.jpg,3\n2,b.jpg,4\n", {}),
     ("label;where\n3;a.jpg\n4;b.jpg\n", {"image_column": "where"}),

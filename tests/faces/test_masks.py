@@ -198,11 +198,19 @@ def test_masks_may_be_a_users_own_source(csv_set):
     assert load_faces("csv", **csv_set("img\na.jpg\n"), masks=Everything()).masks.read("a.jpg")["skin"].all()
 
 
+def test_masks_of_one_set_may_be_those_of_another(csv_set, tmp_path):
+    write(tmp_path / "m" / "a.png", Image.fromarray(INDEX[:, :2].repeat(12, 1).repeat(10, 0)))
+    masks = load_faces("csv", **csv_set("img\na.jpg\nb.jpg\n"), masks=tmp_path / "m").masks
+    again = load_faces("csv", **csv_set("img\na.jpg\n"), masks=masks)
+    assert again.masks.read("a.jpg")["skin"].mean() == 0.25 and not again.notes
+
+
 def test_the_fingerprint_follows_the_mask_files(csv_set, tmp_path):
     places = csv_set("img\na.jpg\nb.jpg\n")
     for name in "ab":
         write(tmp_path / "m" / f"{name}.png", Image.fromarray(INDEX))
     first = load_faces("csv", **places, masks=tmp_path / "m").fingerprint()
+    assert first != load_faces("csv", **places, masks=tmp_path / "m", mask_classes="face_parsing").fingerprint()
     assert first == load_faces("csv", **places, masks=tmp_path / "m").fingerprint()
     write(tmp_path / "m" / "b.png", Image.fromarray(INDEX[:, ::-1].copy()))
     assert first != load_faces("csv", **places, masks=tmp_path / "m").fingerprint()
