@@ -342,12 +342,11 @@ def unit_table(found: xr.Dataset, ranked: xr.Dataset | None = None) -> pd.DataFr
         ", ".join(f"{names[c]} {p[c]:.2f}" for c in (-p).argsort(kind="stable") if own[c])
         for p, own in zip(ranked.probability.to_numpy(), ranked.is_concept.to_numpy(), strict=True)
     ]
-    table = found[["best_concept", "best_iou", "interpretable", "supported", "threshold"]].to_dataframe()
-    table.insert(4, "area", ranked.area.to_numpy())
-    table.insert(5, "concepts", concepts)
-    for place, name in enumerate(("position_iou", "gain_low", "gain_high", "q_value"), 6):
-        table.insert(place, name, of_best(found, name))
-    table.insert(10, "could_be_best", [", ".join(names[own]) for own in found.could_be_best.to_numpy()])
-    for place, name in enumerate(found.strongest_image.to_numpy().T[:4], 1):
-        table[f"strongest_image_{place}"] = name
+    table = found[["best_concept", "best_iou", "interpretable", "supported"]].to_dataframe()
+    table = table.assign(
+        area=ranked.area.to_numpy(), concepts=concepts,
+        **{name: of_best(found, name) for name in ("position_iou", "gain_low", "gain_high", "q_value")},
+        could_be_best=[", ".join(names[own]) for own in found.could_be_best.to_numpy()], threshold=found.threshold.to_numpy(),
+        **{f"strongest_image_{place}": own for place, own in enumerate(found.strongest_image.to_numpy().T[:4], 1)},
+    )  # fmt: skip
     return table.sort_values(["supported", "best_iou"], ascending=False, kind="stable")

@@ -127,24 +127,15 @@ def _behind_all(results: list[xr.Dataset], album: Album, patches: int, examples:
     return {"methods": [method_key(scores) for scores in results], "regions": regions, "first": first}
 
 
-def _table(subject: Subject) -> list[dict]:
-    """Return a row a region, the largest first, and below a union those of its regions: `cells` of the reading by each
-    method, and where 0, value, low and high lie in % of the column's width."""
+def _table(subject: Subject) -> dict:
+    """Return `rows`, the largest first and below a union its regions: the readings by each method, and whether the row is
+    below another; and the least and the greatest number of each column, `ends`."""
     every = [read_regions(scores) for scores in subject.results]
-    numbers = [{name: np.array([0.0, own.value, own.low, own.high]) for name, own in column.items()} for column in every]
-    ends = [(np.nanmin([*column.values()]), np.nanmax([*column.values()])) for column in numbers]
-    rows = []
-    for part in ranked(subject.results[0], missing=True):
-        for name in dict.fromkeys((part.region, *UNIONS.get(part.region, ()))):
-            found = zip(every, numbers, ends, strict=True)
-            cells = [
-                (own[name], (100 * (column[name] - low) / ((high - low) or 1)).round(2).tolist()) if name in own else (None, [])
-                for own, column, (low, high) in found
-            ]
-            shown = [reading for reading, _ in cells if reading]
-            images = " / ".join(dict.fromkeys(str(reading.images) for reading in shown))
-            rows.append({"first": shown[0], "cells": cells, "images": images, "within": name != part.region})
-    return rows
+    parts = ranked(subject.results[0], missing=True)
+    order = [(name, name != part.region) for part in parts for name in (part.region, *UNIONS.get(part.region, ()))]
+    numbers = [[0.0, *(n for own in column.values() for n in (own.value, own.low, own.high))] for column in every]
+    ends = [(np.nanmin(own), np.nanmax(own)) for own in numbers]
+    return {"rows": [([column.get(name) for column in every], within) for name, within in order], "ends": ends}
 
 
 def _record(subject: Subject, scores: xr.Dataset) -> dict:
