@@ -34,13 +34,9 @@ class AttributionMaps(PerImage):
 
 
 def attribution_maps(
-    model: FaceModel,
-    faces: FaceSet,
-    layer: str,
-    target_class: int | str | Sequence[int | str] = 1,
-    attribution: str | Attribution = "gradcam",
-    **how: object,
-) -> xr.Dataset:
+    model: FaceModel, faces: FaceSet, layer: str, target_class: int | str | Sequence[int | str] = 1,
+    attribution: str | Attribution = "gradcam", **how: object,
+) -> xr.Dataset:  # fmt: skip
     """Return every face's attribution map, h·w numbers an image and class; options as of `PassOptions`.
 
     Returns
@@ -56,14 +52,9 @@ def attribution_maps(
     targets = [model.class_index(target) for target in np.atleast_1d(np.asarray(target_class, object))]
     wanted = [AttributionMaps(Attributed(layer, target, attribution)) for target in targets]
     skipped = run(model, faces, wanted, PassOptions(**how))
-    rows = wanted[0].result()[0]
-    return xr.Dataset(
-        {"attribution": (("target_class", "image", "y", "x"), np.stack([each.result()[1] for each in wanted]))},
-        coords={
-            "target_class": targets,
-            "class_name": ("target_class", np.array([model.class_names[target] for target in targets], object)),
-            "image": faces.table.path.to_numpy(object)[rows],
-            "row": ("image", rows),
-        },
-        attrs=provenance(model, faces, layer=layer, attribution=str(attribution), skipped=skipped),
-    )
+    (rows, *_), maps = wanted[0].result(), np.stack([each.result()[1] for each in wanted])
+    found = xr.Dataset({"attribution": (("target_class", "image", "y", "x"), maps)}).assign_coords(
+        target_class=targets, image=faces.table.path.to_numpy(object)[rows], row=("image", rows),
+        class_name=("target_class", np.array([model.class_names[target] for target in targets], object)),
+    )  # fmt: skip
+    return found.assign_attrs(provenance(model, faces, layer=layer, attribution=str(attribution), skipped=skipped))

@@ -143,7 +143,7 @@ def summed_up(kind, folder, shards, write):
         take_states([own], states)
         total.merge(own)
     if isinstance(total, Candidates):
-        tally = IoUTally("layer", total.result().threshold.to_numpy(), VIEW, PATHS, "active", 3, EXCHANGE)
+        tally = IoUTally("layer", total.result().threshold.to_numpy(), VIEW, PATHS, "active", 3, total.exchange())
         total.replay(tally)
         return total.result(), tally.result()
     return total.result()

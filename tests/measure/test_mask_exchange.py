@@ -89,6 +89,15 @@ def test_position_iou_is_that_of_a_loop_over_the_exchanged_masks(faces_of):
         np.testing.assert_allclose(found.position_iou[:, c], both)
 
 
+def test_no_mask_is_read_a_second_time(faces_of, monkeypatch):
+    images, index, _ = parts(12, 0)
+    faces, read = faces_of(images, index), []
+    given = faces.masks.read
+    monkeypatch.setattr(faces.masks, "read", lambda path: read.append(path) or given(path))
+    fx.dissect(model_of(nn.Conv2d(3, 2, 1)), faces, "0", **HOW, workers=0)
+    assert sorted(read) == sorted(faces.table.path)
+
+
 def test_a_concept_of_one_image_is_given_nobodys_mask(faces_of):
     images, index, _ = parts(6, 0)
     index[1:][index[1:] == 2] = 0
