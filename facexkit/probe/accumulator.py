@@ -15,7 +15,7 @@ from torch import Tensor
 from facexkit.faces.faceset import FaceBatch
 from facexkit.faces.mask_view import MaskView
 from facexkit.models.face_model import FaceModel
-from facexkit.probe.state import State
+from facexkit.probe.state import Arrays, State, those_under
 
 Attribution = Callable[[FaceModel, str, Tensor, int], Tensor]
 """`(model, layer, images, target) → maps`: prepared images (B, 3, S, S) in, attribution maps (B, h, w) out."""
@@ -126,6 +126,15 @@ class Accumulator(ABC):
         """Take in what `other`, which saw other rows of the same face set, has kept."""
         for own, theirs in zip(self.states().values(), other.states().values(), strict=True):
             own.merge(theirs)
+
+    def state_dict(self) -> Arrays:
+        """Return what it keeps as arrays by name, to be written down or sent."""
+        return {f"{name}.{part}": array for name, own in self.states().items() for part, array in own.arrays().items()}
+
+    def load_state_dict(self, arrays: Arrays) -> None:
+        """Hold what `state_dict` gave."""
+        for name, own in self.states().items():
+            own.load(those_under(f"{name}.", arrays))
 
     def fingerprint(self) -> str:
         """Return hexadecimal digits that change with the kind of accumulator and with any of its parameters."""

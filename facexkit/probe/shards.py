@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from facexkit.errors import told
 from facexkit.faces.cache import write_whole
 from facexkit.probe.accumulator import Accumulator
-from facexkit.probe.state import Arrays, State
+from facexkit.probe.state import Arrays, those_under
 
 SHARD = 512
 """Rows in a shard, whatever the number of workers."""
@@ -40,20 +40,13 @@ def cut(rows: np.ndarray, batch_size: int, size: int = SHARD) -> list[Shard]:
 
 def states_of(accumulators: Sequence[Accumulator]) -> Arrays:
     """Return the states of accumulators as one set of arrays."""
-    return {start + name: array for start, state in _each(accumulators) for name, array in state.arrays().items()}
+    return {f"{place}.{name}": array for place, own in enumerate(accumulators) for name, array in own.state_dict().items()}
 
 
 def take_states(accumulators: Sequence[Accumulator], arrays: Arrays) -> None:
     """Let accumulators hold what `states_of` gave."""
-    for start, state in _each(accumulators):
-        state.load({name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)})
-
-
-def _each(accumulators: Sequence[Accumulator]) -> Iterator[tuple[str, State]]:
-    """Yield every state with what the names of its arrays begin with."""
-    for place, accumulator in enumerate(accumulators):
-        for name, state in accumulator.states().items():
-            yield f"{place}.{name}.", state
+    for place, own in enumerate(accumulators):
+        own.load_state_dict(those_under(f"{place}.", arrays))
 
 
 class ShardFiles:

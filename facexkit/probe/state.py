@@ -10,6 +10,11 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
+def those_under(start: str, arrays: Arrays) -> Arrays:
+    """Return the arrays whose names begin with `start`, without it."""
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
 class State(ABC):
     """A piece of an accumulator's state.
 
