@@ -89,6 +89,7 @@ class Parameters(BaseModel):
     mask_size: Side = Field(112, description="side of the unit and concept masks in pixels")
     crop: Optional[Text] = Field(None, description="mtcnn cuts the faces out before a dissection")
     export: Optional[Text] = Field(None, description="another program's files too: face_dissect, fairface")
+    without: Optional[EachOnce] = Field(None, description="regions that the repair takes from the model; None for the first accused")
     device: Text = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     batch_size: BatchSize = Field(32, description="images at a time")
     client: Optional[Text] = Field(
@@ -99,7 +100,7 @@ class Parameters(BaseModel):
 
 
 _TEXT = {name for name, field in Parameters.model_fields.items() if field.annotation in (str, Optional[Text])}
-_KEPT = dict.fromkeys((*_TEXT, "protected", "class_names"), (NULL,))
+_KEPT = dict.fromkeys((*_TEXT, "protected", "class_names", "without"), (NULL,))
 _KEPT |= dict.fromkeys(("target_class", "output"), (INT, NULL))
 """What else than text YAML may give a parameter that is text."""
 

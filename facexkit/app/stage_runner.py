@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import traitlets as t
 
+from facexkit.app.form import DRAWN, LOOK
 from facexkit.errors import FacexkitError
 from facexkit.parameters import read_parameter_file
 from facexkit.show.index import read_manifest
@@ -23,8 +24,13 @@ from facexkit.show.widgets.base import Widget, count, rows, script, text, whole
 from facexkit.stages import run_stages
 from facexkit.stages.notebooks import list_stages
 
-OF_THEIR_OWN = ("fairface", "verification", "fineface")
-"""Stages that want data or a model of their own: not chosen at first."""
+OF_THEIR_OWN = ("fairface", "verification", "fineface", "repair", "trust")
+"""Stages that want data or a model of their own, or take long: not chosen at first."""
+SECONDS = {"regions": 97, "dissect": 100, "audit": 53, "hierarchy": 47, "record": 37, "repair": 56, "fineface": 66}
+USUAL = 20
+"""What stages take of the time of a run, measured on the drawn faces, and what the others take."""
+DONE = r"^ +(\w+)(?:, \d+ s\.|: not run)"
+"""How the log says that a stage is done, or does not apply."""
 
 
 def _stages(runner: StageRunner, value: object) -> bool:
@@ -44,19 +50,22 @@ class StageRunner(Widget):
     chosen : the stages that are ticked at first; None for those that any model and faces have.
     """
 
-    _esm = script("stages")
+    _esm, _css = script("stages", DRAWN), LOOK
     stages, chosen, findings, link, written = rows(), rows(fits=_stages), rows(), text(), text()
     start = whole(fits=count)
     process: subprocess.Popen | None = None
 
     def __init__(
-        self, folder: Path, trust: bool = False, served: str = "", chosen: Sequence[str] | None = None
-    ) -> None:
+        self, folder: Path, trust: bool = False, served: str = "", chosen: Sequence[str] | None = None,
+        title: str = "The whole report",
+    ) -> None:  # fmt: skip
         self.folder, self.trust, self.served = folder, trust, served
         stages = [(stage.name, stage.title) for stage in list_stages()]
         chosen = [name for name, _ in stages if name not in OF_THEIR_OWN] if chosen is None else list(chosen)
-        super().__init__(title="4 · Run the notebooks", stages=stages, chosen=chosen)
+        super().__init__(title=title, stages=stages, chosen=chosen)
         self.add_class("fx-wide")
+        if (folder / "index.html").is_file():
+            self._tell()
 
     @t.observe("start")
     def _begin(self, _change: object) -> None:
@@ -77,14 +86,20 @@ class StageRunner(Widget):
         while self.process.poll() is None:
             if self.ended:
                 self.process.terminate()
-            for line, place, stages in re.findall(r"^(\[(\d+)/(\d+)\].*)", log.read_text(), re.MULTILINE)[-1:]:
-                self.busy, self.progress = line, (int(place) - 1) / int(stages)
+            said = log.read_text()
+            done = re.findall(DONE, said, re.MULTILINE)
+            whole = sum(SECONDS.get(name, USUAL) for name in self.chosen)
+            self.busy = (re.findall(r"^\[\d+/\d+\].*", said, re.MULTILINE) or [self.busy])[-1]
+            self.progress = sum(SECONDS.get(name, USUAL) for name in self.chosen if name in done) / whole
             time.sleep(0.3)
         told = log.read_text()
         if self.stop:
             raise FacexkitError(f"Stopped; the stages that were done are kept in {self.folder}.")
         if self.process.returncode:
             raise FacexkitError(told.rpartition("facexkit: ")[2].strip() or f"it ended with {self.process.returncode}")
+        self._tell()
+
+    def _tell(self) -> None:
         page = self.folder / "index.html"
         self.link = self.served + quote(f"{self.folder.name}/{page.name}") if self.served else ""
         self.written, self.findings = f"Written: {page.resolve()}", read_manifest(self.folder)["headline"]

@@ -62,11 +62,13 @@ class Explorer(Box):
     folder : where a report and kept results go; a run's folder gives its results.
     choices : the run's parameters by name, saved with what is kept.
     how : the options of the passes.
+    method : of the regions' numbers that are shown first where none were measured yet.
     """
 
     def __init__(
         self, models: Sequence[FaceModel], faces: FaceSet, layer: str | None, target_class: int | str,
         folder: Path | None = None, choices: Mapping[str, object] | None = None, how: Mapping[str, object] | None = None,
+        method: str = "facex",
     ) -> None:  # fmt: skip
         models = apart(models)
         model = models[0]
@@ -82,7 +84,8 @@ class Explorer(Box):
         title = f"{model.name} on {faces.name}, {len(faces):,} faces"
         self.summary = Summary(title=title, buttons=buttons, audit=audit)
         self.layers = LayerPicker(model, layer)
-        self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, scores=self.scores, others=others)
+        shown = {"scores": self.scores, "others": others, "method": method}
+        self.classes = ClassExplorer(models, faces, self.layers.layer, target_class, **shown)
         self.patches = PatchGallery(None, faces, model)
         self.units = UnitBrowser(None, faces, model, target_class=target_class, how=how)
         self.face = FacePicker(model, faces, self.layers.layer, target_class)

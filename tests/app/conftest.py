@@ -189,13 +189,13 @@ def kernel(server):
 
 @pytest.fixture(scope="module")
 def page(server, kernel):
-    """The open page, driven to its end: faces, model, layer and class, result, stages."""
+    """The open page, driven to its end: photographs, labels, model, what to explain, result, repair, report."""
     driven = Driven(server.connect(kernel))
     driven.look()
-    assert driven.submit("1 · Faces", data="synthetic", limit="60")["error"] == ""
-    assert driven.submit("2 · Model", model="demo:biased")["error"] == ""
-    driven.look()
-    assert driven.submit("3 · Layer", name="mine")["error"] == ""
+    assert driven.submit("1 ·", data="synthetic")["error"] == ""
+    assert driven.submit("2 ·", limit="60")["error"] == ""
+    assert driven.submit("3 ·", model="demo:biased")["error"] == ""
+    assert driven.submit("4 ·", name="mine")["error"] == ""
     driven.look()
     for title in ("Which regions", "Units", "What lies", "One face"):
         driven.settled(title)

@@ -101,7 +101,7 @@ def test_a_page_cannot_run_code_in_its_kernel(server, page, kind, channel):
     code = EVIL.format(str(server.place / "ran"))
     command = {"command": "evaluate", "arguments": {"expression": code}, "type": "request", "seq": 1}
     page.send(kind, {"code": code, "cursor_pos": 1, "detail_level": 0, "value": code, **CODE, **command}, channel)
-    assert page.state("1 · Faces")["done"].startswith("✓ ")
+    assert page.state("1 ·")["done"].startswith("✓ ")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ DEEP = serialize_msg_to_ws_v1([b"[" * 100_000] * 4, "shell")
 def test_messages_that_cannot_be_read_are_left_out(page, message):
     kinds = websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT
     page.socket.send(message, kinds[isinstance(message, str)])
-    assert page.state("1 · Faces")["done"].startswith("✓ ")
+    assert page.state("1 ·")["done"].startswith("✓ ")
 
 
 def test_jupyterlab_keeps_its_own_token_and_checks():
@@ -142,7 +142,7 @@ def test_the_older_protocol_runs_no_code_either(server, kernel, page):
     header = {"msg_id": "1", "msg_type": RUN, "session": "x", "username": "", "version": "5.3", "date": ""}
     message = {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "buffers": []}
     older.send(json.dumps({**message, "content": {"code": EVIL.format(str(server.place / "ran")), **CODE}}))
-    assert page.state("1 · Faces")["done"].startswith("✓ ")
+    assert page.state("1 ·")["done"].startswith("✓ ")
     older.close()
 
 
@@ -154,16 +154,16 @@ def test_a_huge_message_is_cut_off_and_a_huge_request_refused(server, kernel, pa
             pass
     headers = {"Content-Length": "50000000"}
     assert server.ask(f"/voila/api/shutdown/{kernel}", "POST", **headers)[0] in (400, 413)
-    assert page.state("1 · Faces")["done"].startswith("✓ ")
+    assert page.state("1 ·")["done"].startswith("✓ ")
 
 
-NAMES = ["1 · Faces", "2 · Model", "3 · Layer", "4 · Run"]
+NAMES = ["1 ·", "2 ·", "3 ·", "4 ·", "5 ·", "6 ·"]
 NAMES += ["Which regions", "What lies", "Units", "One face", "Layers", "demo:biased"]
-TEXTS = """title error busy done submit key link written svg told note _esm _css _view_module _view_name _model_module
+TEXTS = """title error busy done submit at key link written svg told note _esm _css _view_module _view_name _model_module
 _model_name _anywidget_id tooltip nobody""".split()
 LISTS = """fields stages findings classes methods groups compares compared said cards sorts concepts areas layers
 buttons _dom_classes""".split()
-OTHERS = {"progress": 0.5, "measured": 7, "pages": 9, "largest": 10**9, "tabbable": True, "_view_count": 3}
+OTHERS = {"progress": 0.5, "arrived": 7, "measured": 7, "pages": 9, "largest": 10**9, "tabbable": True, "_view_count": 3}
 OWN = {**dict.fromkeys(TEXTS, "javascript:alert(1)"), **dict.fromkeys(LISTS, [["<script>", "x"]]), **OTHERS}
 OWN |= dict.fromkeys(["shown", "detail", "effect", "audit"], {"x": 1})
 
@@ -179,13 +179,17 @@ def test_what_python_alone_sets_stays_as_it_was(page, title):
 
 
 TRUSTED = ["model", "--trust", "-p", "model=evil.py:Net"]
+LABELS = {"target": "", "protected": "[]", "masks": "", "find": "", "balance": "False", "limit": "60", "mask_classes": ""}
 LAST = {"name": "x", "layer": "layer4", "target_class": "male"}
 BAD = {
-    ("4 · Run", "chosen"): [TRUSTED, ["--trust"], ["-f", "evil.yaml"], ["../01_faces"], "faces", [["faces"]], [None], {}],
-    ("3 · Layer", "values"): [{**LAST, "layer": layer} for layer in ("../..", "{0}", "layer9", "", 4)]
+    ("6 ·", "chosen"): [TRUSTED, ["--trust"], ["-f", "evil.yaml"], ["../01_faces"], "faces", [["faces"]], [None], {}],
+    ("4 ·", "values"): [{**LAST, "layer": layer} for layer in ("../..", "{0}", "layer9", "", 4)]
     + [{"name": "x"}, [], {**LAST, "name": "x\0"}, {**LAST, "more": "x"}],
-    ("1 · Faces", "values"): [{"data": "pairs"}, {"data_root": "/etc"}, "x", None],
-    ("1 · Faces", "submitted"): ["1", True, 2**70],
+    ("1 ·", "values"): [{"data": "pairs"}, {"data_root": "/etc"}, {"data": "x", "data_root": "", "annotations": ""}, "x", None],
+    ("2 ·", "values"): [{**LABELS, "protected": ticked} for ticked in ("age", "[[]]", '["path"]', "[" * 1500, '{"age": 1}')]
+    + [{**LABELS, "target": "path"}, {**LABELS, "find": "every"}, {**LABELS, "balance": ""}, {**LABELS, "limit": "6\n0"}],
+    ("5 ·", "values"): [{"without": region} for region in ("../x", "", "landmarks", None)] + [{"run": "mine"}],
+    ("1 ·", "submitted"): ["1", True, 2**70],
     ("Which regions", "target_class"): ["nobody", 10**9],
     ("Which regions", "method"): ["../facex", ["facex"]],
     ("Which regions", "group"): ["age: {0.__class__}", "path: x"],
@@ -220,11 +224,11 @@ def test_what_was_not_offered_is_not_taken(page, title, trait, value):
 def test_a_file_in_the_data_runs_nothing(server, page):
     evil = server.place / "data" / "evil.py"
     for chosen in (["model", "--trust", "-p", f"model={evil}:Net"], ["-f", "evil.yaml"]):
-        page.set("4 · Run", chosen=chosen, start=page.state("4 · Run")["start"] + 1)
-        page.set("4 · Run", stop=True)
-        page.settled("4 · Run")
+        page.set("6 ·", chosen=chosen, start=page.state("6 ·")["start"] + 1)
+        page.set("6 ·", stop=True)
+        page.settled("6 ·")
     for model in ("evil.py:Net", f"{evil}:Net", "x:evil.py:Net", "onnx:evil.py", "--trust"):
-        assert page.submit("2 · Model", model=model)["error"], model
+        assert page.submit("3 ·", model=model)["error"], model
     assert not (server.place / "ran").exists()
 
 
@@ -235,37 +239,48 @@ ROOTS += ["{0}", "faces\\..\\.."]
 @pytest.mark.parametrize("path", ROOTS)
 @pytest.mark.parametrize("name", ["data_root", "annotations", "masks"])
 def test_paths_that_leave_the_folders_are_refused(page, name, path):
-    given = {"data_root": "faces", "annotations": "labels.csv", "masks": "", name: path}
-    assert "what the app may read" in page.submit("1 · Faces", data="csv", **given)["error"]
+    step, given = "2 ·" if name == "masks" else "1 ·", {name: path}
+    if step == "1 ·":
+        given = {"data": "csv", "data_root": "faces", "annotations": "labels.csv"} | given
+    assert "what the app may read" in page.submit(step, **given)["error"]
+
+
+@pytest.mark.parametrize("path", [*ROOTS, "link.csv"])
+@pytest.mark.parametrize(("step", "name"), [("1 ·", "data_root"), ("1 ·", "annotations"), ("2 ·", "masks"), ("3 ·", "weights")])
+def test_the_picker_lists_the_folders_alone_wherever_it_is_sent(server, page, step, name, path):
+    page.set(step, values={**page.state(step)["values"], name: path})
+    shown = next(field["choices"] for field in page.state(step)["fields"] if field["name"] == name)
+    data = str(server.place / "data")
+    assert all(value in ("", "landmarks", "imagenet") or value.startswith(data) for value, _ in shown)
+    assert not {"secret.csv", "link.csv", "▸ linked/away", "▸ away", "▸ outside"} & {text for _, text in shown}
 
 
 def test_links_and_masks_beside_the_root_are_refused(server, page):
     root = {"data": "csv", "data_root": "faces"}
-    assert "may read" in page.submit("1 · Faces", **root, annotations="link.csv", masks="")["error"]
-    assert "may read" in page.submit("2 · Model", model="torchvision:resnet18", weights="link.csv")["error"]
-    assert page.submit("1 · Faces", **root, annotations="labels.csv", masks="")["error"] == ""
-    assert page.submit("1 · Faces", data="synthetic", data_root="", annotations="", limit="60")["error"] == ""
+    assert "may read" in page.submit("1 ·", **root, annotations="link.csv")["error"]
+    assert "may read" in page.submit("3 ·", model="torchvision:resnet18", weights="./link.csv")["error"]
+    assert page.submit("1 ·", **root, annotations="labels.csv")["error"] == ""
+    assert page.submit("1 ·", data="synthetic", data_root="", annotations="")["error"] == ""
 
 
 @pytest.mark.parametrize("run", ["../outside", "..", "/etc", "linked", "", "good/../away", ".", "cache", "good\0"])
 def test_only_a_run_that_is_offered_is_opened(page, run):
-    page.set("A new variation", values={"run": run}, submitted=page.state("A new variation")["submitted"] + 1)
-    assert page.settled("A new variation")["values"]["run"] in ("away", "good", "mine")
+    page.set("An earlier run", values={"run": run}, submitted=page.state("An earlier run")["submitted"] + 1)
+    assert page.settled("An earlier run")["values"]["run"] in ("away", "good", "mine")
 
 
 def test_the_choices_of_an_earlier_run_are_checked_like_typed_ones(server, page):
-    assert page.submit("A new variation", run="away")["error"] == ""
-    assert "may read" in page.submit("1 · Faces")["error"]
-    assert page.submit("A new variation", run="good")["error"] == ""
-    page.set("1 · Faces", values={}, submitted=page.state("1 · Faces")["submitted"] + 1)
-    assert page.submit("1 · Faces")["error"] == ""
+    assert "may read" in page.submit("An earlier run", run="away")["error"]
+    assert page.submit("An earlier run", run="mine")["error"] == ""
+    page.set("1 ·", values={}, submitted=page.state("1 ·")["submitted"] + 1)
+    assert page.submit("1 ·")["error"] == ""
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "../x", "/tmp/x", "linked", "cache", ".x", "--trust", "a b", "ä" * 61, ""])
 def test_a_name_that_is_no_name_is_told_in_words(server, page, name):
     page.look()
     before = sorted(server.place.glob("runs/*"))
-    told = page.submit("3 · Layer", name=name)
+    told = page.submit("4 ·", name=name)
     assert "cannot be called" in told["error"]
     assert sorted(server.place.glob("runs/*")) == before
 

@@ -2,6 +2,11 @@
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -18,3 +23,55 @@ def browser():
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def served(place):
+    """Start a server on a free port and return its address; stop it in the end."""
+    started = []
+
+    def serve(command):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        own = {
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_CONFIG_DIR": str(place / "config"),
+            "JUPYTER_DATA_DIR": str(place / "data"),
+        }
+        log = (place / f"{port}.log").open("w")
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", *command, f"--port={port}"],
+                env={**os.environ, **own},
+                cwd=place,
+                stdout=log,
+                stderr=log,
+            )
+        )
+        for _ in range(120):
+            try:
+                socket.create_connection(("127.0.0.1", port), 5).close()
+                return f"http://127.0.0.1:{port}", place / f"{port}.log"
+            except OSError:
+                assert started[-1].poll() is None, (place / f"{port}.log").read_text()
+                time.sleep(0.5)
+        pytest.fail((place / f"{port}.log").read_text())
+
+    yield serve
+    for server in started:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(autouse=True)
+def picture(request):
+    """Keep what the browser showed when a test failed, in runs/test-screens."""
+    shown = [request.getfixturevalue(name) for name in {"lab", "page"} & set(request.fixturenames)]
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        folder = Path("runs", "test-screens")
+        folder.mkdir(parents=True, exist_ok=True)
+        for page in shown:
+            page.screenshot(path=folder / f"{request.node.name}.png")

@@ -1,26 +1,13 @@
-"""Explore as people use it: its notebook in JupyterLab, and the app by Voilà, by mouse and keyboard."""
-
-import os
-import re
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""Explore as people use it: its notebook in JupyterLab, by mouse and keyboard."""
 
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
+from in_browser import SECONDS, assert_accessible, opened, part, quiet
 from playwright.sync_api import expect
 
 from facexkit.faces.formats import load_faces
 from facexkit.parameters import Parameters
 from facexkit.stages.notebooks import notebook_folder
-
-SECONDS = 60_000
-expect.set_options(timeout=SECONDS)
-BENIGN = ("favicon", "Unsatisfied version", "No satisfying version")
-"""What the servers' own pages say on their console, which is no concern of the widgets."""
 
 
 @pytest.fixture(scope="module")
@@ -40,60 +27,6 @@ def place(tmp_path_factory, demo_models):
 
 
 @pytest.fixture(scope="module")
-def served(place):
-    """Start a server on a free port and return its address; stop it in the end."""
-    started = []
-
-    def serve(command):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        own = {
-            "JUPYTER_PREFER_ENV_PATH": "1",
-            "JUPYTER_CONFIG_DIR": str(place / "config"),
-            "JUPYTER_DATA_DIR": str(place / "data"),
-        }
-        log = (place / f"{port}.log").open("w")
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", *command, f"--port={port}"],
-                env={**os.environ, **own},
-                cwd=place,
-                stdout=log,
-                stderr=log,
-            )
-        )
-        for _ in range(120):
-            try:
-                socket.create_connection(("127.0.0.1", port), 5).close()
-                return f"http://127.0.0.1:{port}", place / f"{port}.log"
-            except OSError:
-                assert started[-1].poll() is None, (place / f"{port}.log").read_text()
-                time.sleep(0.5)
-        pytest.fail((place / f"{port}.log").read_text())
-
-    yield serve
-    for server in started:
-        server.terminate()
-        server.wait(20)
-
-
-def opened(browser, url, width, name):
-    """Yield a page; keep a screenshot of it if a test failed, and check what it asked for and complained about."""
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.set_default_timeout(SECONDS)
-    trouble, asked = [], []
-    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    yield page
-    assert [text for text in trouble if not any(part in text for part in BENIGN)] == []
-    assert [a for a in asked if not a.startswith((url.split("?")[0][:21], "data:", "blob:"))] == []
-    page.close()
-
-
-@pytest.fixture(scope="module")
 def lab(browser, served, place):
     """JupyterLab with the notebook run to its end."""
     command = [
@@ -104,7 +37,7 @@ def lab(browser, served, place):
         f"--ServerApp.root_dir={place}",
     ]
     address, _ = served([*command, "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"])
-    pages = opened(browser, f"{address}/doc/tree/explore.ipynb", 1440, "lab")
+    pages = opened(browser, f"{address}/doc/tree/explore.ipynb", 1440)
     page = next(pages)
     news = page.get_by_text("Would you like to get notified about official")
     page.add_locator_handler(news, lambda: page.get_by_role("button", name="No", exact=True).click())
@@ -117,47 +50,6 @@ def lab(browser, served, place):
     quiet(page)
     yield page
     next(pages, None)
-
-
-@pytest.fixture(scope="module")
-def app(browser, served, place):
-    """The app on a phone, with the result of the built-in faces and the biased model."""
-    _, log = served(["facexkit.cli", "app", "--data", str(place), "--runs", str(place / "runs"), "--no-browser"])
-    while not (address := re.search(r"http://\S+token=\S+", log.read_text())):
-        time.sleep(0.1)
-    pages = opened(browser, address[0], 390, "app")
-    page = next(pages)
-    page.get_by_label("Data", exact=True).wait_for()
-    yield page
-    next(pages, None)
-
-
-@pytest.fixture(autouse=True)
-def picture(request):
-    """Keep what the browser showed when a test failed, in runs/test-screens."""
-    failed = request.session.testsfailed
-    yield
-    if request.session.testsfailed > failed:
-        folder = Path("runs", "test-screens")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in {"lab", "app"} & set(request.fixturenames):
-            request.getfixturevalue(name).screenshot(path=folder / f"{request.node.name}.png")
-
-
-def quiet(page):
-    """Wait until no widget is at work."""
-    expect(page.locator(".fx .work:not(.idle)")).to_have_count(0)
-
-
-def assert_accessible(page, where):
-    """Assert that axe, the accessibility checker, finds nothing wrong: contrast of 4.5:1, names, roles, keyboard."""
-    found = Axe().run(page, context=where, options={"resultTypes": ["violations"]}).response["violations"]
-    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"][:3]]) for rule in found] == []
-
-
-def part(page, title):
-    """Return the widget with this heading, the first where there are several."""
-    return page.locator(".fx", has=page.get_by_role("heading", name=re.compile(f"^{title}"), level=2)).first
 
 
 def test_a_click_on_a_region_shows_what_lies_behind_it(lab):
@@ -252,45 +144,3 @@ def test_controls_have_names_and_the_map_is_reached_by_keyboard(lab):
 
 def test_the_notebook_is_accessible(lab):
     assert_accessible(lab, ".fx")
-
-
-def test_the_app_goes_from_faces_to_a_result_by_keyboard_on_a_phone(app):
-    app.get_by_label("Data", exact=True).select_option("csv")
-    app.get_by_label("Data root").fill("/etc")
-    app.keyboard.press("Enter")
-    expect(app.get_by_role("alert").filter(has_text="not in what the app may read")).to_be_visible()
-    app.get_by_label("Data", exact=True).select_option("synthetic")
-    app.get_by_label("Data root").fill("")
-    app.get_by_label("Limit").fill("60")
-    app.keyboard.press("Enter")
-    app.get_by_label("Model", exact=True).fill("demo:nobody")
-    app.keyboard.press("Enter")
-    expect(app.get_by_role("alert").filter(has_text="nobody")).to_be_visible()
-    app.get_by_label("Model", exact=True).fill("demo:biased")
-    app.keyboard.press("Enter")
-    app.get_by_role("textbox", name="Name", exact=True).fill("two")
-    app.keyboard.press("Enter")
-    app.locator(".fx .card").first.wait_for()
-    quiet(app)
-    expect(part(app, "Which regions").locator("svg.face-map").first).to_be_visible()
-    assert app.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert_accessible(app, ".fx")
-
-
-def test_the_app_runs_a_stage_and_opens_its_page(app):
-    stages = part(app, "4 · Run the notebooks")
-    for box in stages.get_by_role("checkbox").all():
-        box.uncheck()
-    stages.get_by_role("checkbox", name="The faces").check()
-    stages.get_by_role("button", name="Run the notebooks").click()
-    with app.expect_popup() as opened_page:
-        stages.get_by_role("link", name="Open the whole result").click()
-    expect(opened_page.value.locator("h1")).to_have_text(stages.locator(".findings li").first.text_content())
-    opened_page.value.close()
-
-
-def test_the_app_offers_an_earlier_run_as_a_new_variation(app, place):
-    app.get_by_label("Run", exact=True).select_option("one")
-    app.get_by_role("button", name="Open", exact=True).click()
-    expect(app.get_by_label("Limit")).to_have_value("60")
-    assert (place / "runs" / "one" / "params.yaml").is_file()

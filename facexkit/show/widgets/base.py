@@ -76,9 +76,9 @@ text, number, whole, flag, rows, table = (
 """Synchronized traits of each kind: the first value, and what a browser may set."""
 
 
-def script(draw: str) -> str:
-    """Return the module that draws one kind of widget: the face map's script, the widgets', and which one it is."""
-    parts = (HERE.parent / "face_map.js").read_text("utf-8"), (HERE / "widgets.js").read_text("utf-8")
+def script(draw: str, *more: Path) -> str:
+    """Return the module that draws one kind of widget: the face map's script, the widgets', `more`, and which one it is."""
+    parts = [path.read_text("utf-8") for path in (HERE.parent / "face_map.js", HERE / "widgets.js", *more)]
     return "\n".join([*parts, f"export default widget({draw});\n"])
 
 
@@ -149,6 +149,8 @@ class Widget(Guarded, anywidget.AnyWidget):
 
     _css, layout = look(), laid_out()
     title, error, busy, progress, stop = text(), text(), text(), number(), flag(fits=yes_or_no)
+    arrived = whole()
+    """Counts how often the eye should go here; 0 where it should be no more."""
     job: Future | None = None
     measures = False
     """Whether the work under way measures, which may take long."""

@@ -47,6 +47,7 @@ class ClassExplorer(FaceMap):
     models : the model, or several; the first is explored, the others can be compared with it.
     scores : where numbers come from; measured on the faces if None.
     others : by name, the folders in which the results of an earlier run to compare with are looked for.
+    method : the one that is shown first where no decision share was measured yet.
     """
 
     _esm = script("classes")
@@ -54,11 +55,12 @@ class ClassExplorer(FaceMap):
     layer = text()
     classes, methods, groups, compares = rows(), rows(), rows(), rows()
     compared, said, measured = rows(), rows(), whole()
+    shown: Sequence[xr.Dataset] = ()
 
     def __init__(
         self, models: FaceModel | Sequence[FaceModel], faces: FaceSet, layer: str = "layer4",
         target_class: int | str = 1, *,
-        scores: Scores | None = None, others: Mapping[str, Sequence[Path]] | None = None,
+        scores: Scores | None = None, others: Mapping[str, Sequence[Path]] | None = None, method: str = "facex",
     ) -> None:  # fmt: skip
         self.models = apart([models] if isinstance(models, FaceModel) else models)
         self.scores, self.others = scores or Scores(faces), dict(others or {})
@@ -72,7 +74,7 @@ class ClassExplorer(FaceMap):
             layer=layer,
             classes=[(name, name) for name in names], methods=[(key, method.title) for key, method in METHODS.items()],
             groups=groups, compares=[("", "nothing"), *compares],
-            method="share" if known else "facex",
+            method="share" if known else method,
         )  # fmt: skip
         self.facex: xr.Dataset | None = None
         self.refresh()

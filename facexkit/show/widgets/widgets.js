@@ -9,6 +9,13 @@ const covered = ({ picture, veil }, alt) =>
 const section = (title, ...inside) =>
   element("div", { className: "part" }, element("h3", { textContent: title }), ...inside);
 
+// Words on how long work will take that began at `since` and has come so far; none before that can be said.
+function timeLeft(since, progress) {
+  const seconds = (Date.now() - since) / 1000, left = seconds * (1 / progress - 1);
+  if (progress >= 1 || progress < 0.02 || seconds < 3) return "";
+  return left < 100 ? ` · about ${5 * Math.ceil(left / 5)} s left` : ` · about ${Math.round(left / 60)} min left`;
+}
+
 // Give what anywidget asks for: `draw(model, body)` fills the widget; work under way and errors stand above it.
 const widget = (draw) => ({
   render({ model, el }) {
@@ -17,11 +24,14 @@ const widget = (draw) => ({
       button("Stop", () => set(model, "stop", true)));
     const error = element("p", { className: "error", role: "alert" }), body = element("div", { className: "body" });
     el.classList.add("fx");
-    const head = element("h2");
+    const head = element("h2", { tabIndex: -1 });
+    let since, busy = "";
     el.replaceChildren(head, work, error, body);
     on(model, ["title", "busy", "progress", "error"], () => {
+      if (!busy || model.get("progress") < bar.value) since = Date.now();
+      busy = model.get("busy");
       head.textContent = model.get("title");
-      told.textContent = model.get("busy");
+      told.textContent = busy && busy + timeLeft(since, model.get("progress"));
       bar.value = model.get("progress");
       work.classList.toggle("idle", !model.get("busy"));
       error.textContent = model.get("error") && `⚠ ${model.get("error")}`;
@@ -29,6 +39,13 @@ const widget = (draw) => ({
       body.ariaBusy = String(Boolean(model.get("busy")));
     });
     draw(model, body);
+    const go = () => {
+      if (!model.get("arrived")) return;
+      if (!head.isConnected) return requestAnimationFrame(go);
+      head.focus({ preventScroll: true });
+      el.scrollIntoView({ block: "start" });
+    };
+    on(model, ["arrived"], go);
   },
 });
 
@@ -276,59 +293,4 @@ function summary(model, body) {
     ...pictures.map(([src, alt]) => element("div", { className: "wide", tabIndex: 0 }, image(src, alt))));
   const buttons = model.get("buttons").map(([name, text]) => button(text, press(name)));
   body.append(said, ...(findings.length ? [audit] : []), element("div", { className: "pager" }, ...buttons), note);
-}
-
-// Fields to fill in: {name, label, help, options?, long} in `fields`, their texts in `values`; Enter or the button submits.
-function form(model, body) {
-  const controls = element("div", { className: "controls" });
-  const boxes = () => [...controls.querySelectorAll("input[type=text], select, textarea")];
-  on(model, ["fields"], () => controls.replaceChildren(...model.get("fields").map(({ name, label, help, options, long }) => {
-    const box = options
-      ? element("select", {}, ...options.map(([value, textContent]) => element("option", { value, textContent })))
-      : long ? element("textarea", { rows: 8, spellcheck: false }) : element("input", { type: "text" });
-    const file = element("input", { type: "file", ariaLabel: `${label}, from a file` });
-    file.addEventListener("change", async () => { if (file.files[0]) box.value = await file.files[0].text(); });
-    Object.assign(box, { name, id: `${name}-${model.get("key")}`, value: model.get("values")[name] ?? "" });
-    const told = element("small", { id: `${box.id}-help`, textContent: help });
-    box.setAttribute("aria-describedby", told.id);
-    return element("div", { className: "control" }, element("label", { htmlFor: box.id, textContent: label }), box,
-      ...(long ? [file] : []), told);
-  })));
-  model.on("change:values", () => { for (const box of boxes()) box.value = model.get("values")[box.name] ?? ""; });
-  const take = (event) => {
-    event.preventDefault();
-    model.set("values", Object.fromEntries(boxes().map((box) => [box.name, box.value])));
-    set(model, "submitted", model.get("submitted") + 1);
-  };
-  const done = element("p", { className: "done", role: "status" });
-  on(model, ["done"], () => { done.textContent = model.get("done"); });
-  const submit = element("button", { type: "submit", className: "main", textContent: model.get("submit") });
-  body.append(element("form", { onsubmit: take }, controls, submit), done);
-  model.send({ shown: true });
-}
-
-// Stages to tick, [name, title] pairs in `stages`, those `chosen`, and a button that runs them.
-function stages(model, body) {
-  const ticks = model.get("stages").map(([value, title]) => {
-    const box = element("input", { type: "checkbox", value, checked: model.get("chosen").includes(value) });
-    return element("label", { className: "inline" }, box, title);
-  });
-  const findings = element("ul", { className: "findings" }), whole = element("p", { role: "status" });
-  const start = () => {
-    const ticked = ticks.map((tick) => tick.firstChild).filter((box) => box.checked);
-    model.set("chosen", ticked.map((box) => box.value));
-    set(model, "start", model.get("start") + 1);
-  };
-  const run = button("Run the notebooks", start, { className: "main" });
-  on(model, ["busy"], () => { run.disabled = Boolean(model.get("busy")); });
-  on(model, ["findings"], () => {
-    findings.replaceChildren(...model.get("findings").map((textContent) => element("li", { textContent })));
-  });
-  on(model, ["link", "written"], () => {
-    const link = element("a", { href: model.get("link"), target: "_blank", textContent: "Open the whole result" });
-    whole.replaceChildren(...(model.get("link") ? [link, " · "] : []), model.get("written"));
-  });
-  body.append(element("p", { textContent: "Each ticked notebook is run with the choices above and leaves a page, tables and "
-    + "pictures in the run's folder. It may take minutes; keep this page open until it is done, or press Stop." }),
-  element("fieldset", { className: "stages" }, element("legend", { textContent: "Stages" }), ...ticks), run, findings, whole);
 }
