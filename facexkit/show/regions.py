@@ -62,29 +62,29 @@ def grouped_findings(people: list[Subject]) -> list[list[str]]:
             same = f"{_named(subject)} has the same decision shares as “{twin.class_name}”: "
             groups.append([f"{same}of two classes, one is the other's opposite.", *_on_facex(subject)])
         contrasts += [sentence for other in people[:place] if (sentence := _contrast(other, subject))]
-    return [group for group in (*groups, contrasts, _on_left_out(people), _on_masks(people), _on_scatter(people)) if group]
+    made = [scores.attrs for subject in people for scores in subject.results]
+    return [group for group in (*groups, contrasts, _on_left_out(made), _on_masks(made), _on_scatter(made)) if group]
 
 
-def _on_scatter(people: list[Subject]) -> list[NotMeasured]:
+def _on_scatter(made: list[dict]) -> list[NotMeasured]:
     """Say where faces that are not aligned were exchanged region by region."""
-    found = [scores.attrs["scatter"] for subject in people for scores in subject.results if "scatter" in scores.attrs]
+    found = [attrs["scatter"] for attrs in made if "scatter" in attrs]
     return [NotMeasured(
         f"The faces are not aligned: their eyes and lips scatter by {max(found):.0%} of the way between them, and decision "
         "shares exchange regions in one place. Do not rely on them; find=largest aligns the faces."
     )] if found else []  # fmt: skip
 
 
-def _on_masks(people: list[Subject]) -> list[NotMeasured]:
+def _on_masks(made: list[dict]) -> list[NotMeasured]:
     """Say which regions the masks cannot tell from the background."""
-    untold = next((own for subject in people for s in subject.results if (own := s.attrs.get("untold"))), ())
-    titles = [TITLES[region] for region in untold]
+    titles = dict.fromkeys(TITLES[region] for attrs in made for region in attrs.get("untold", ()))
     told = f"The masks cannot tell {', '.join(titles)}: all of that counts as {ELSE}. Masks by hand or by a face parser can."
     return [NotMeasured(told)] if titles else []
 
 
-def _on_left_out(people: list[Subject]) -> list[NotMeasured]:
+def _on_left_out(made: list[dict]) -> list[NotMeasured]:
     """Say how many images have no face mask, of the result that lacks most, and whose they are."""
-    most = max((scores.attrs for subject in people for scores in subject.results), key=lambda a: len(a.get("unmasked", ())))
+    most = max(made, key=lambda attrs: len(attrs.get("unmasked", ())))
     if not (images := len(most.get("unmasked", ()))):
         return []
     groups = [

@@ -1,5 +1,7 @@
 """Masks from files and from parsers, the template's landmarks apart."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +12,9 @@ from torch import nn
 from facexkit.errors import FacexkitError
 from facexkit.faces import cache, masks
 from facexkit.faces.formats import load_faces
+from facexkit.faces.landmarks import LandmarkMasks
 from facexkit.faces.mask_view import MaskView
-from facexkit.faces.masks import JoinedMasks, mask_folder
+from facexkit.faces.masks import JoinedMasks, MaskFiles, mask_folder
 from facexkit.faces.regions import REGIONS
 from facexkit.measure import made_masks
 from facexkit.models.parser import FaceParser
@@ -256,3 +259,21 @@ def test_an_image_that_stands_in_several_rows_has_its_mask(tmp_path):
     Image.fromarray(np.ones((4, 5), np.uint8)).save(tmp_path / "a.png")
     masks = mask_folder(tmp_path, ["a.jpg", "b.jpg", "a.jpg"])
     assert masks.missing(["a.jpg", "b.jpg"]) == ["b.jpg"] and masks.read("a.jpg")["skin"].all()
+
+
+NEVER = ["eye_g", "hair", "hat", "ear_r", "neck_l", "cloth"]
+"""What landmarks cannot place."""
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (LandmarkMasks({}), NEVER),
+        (MaskFiles(Path(), {"a": {"": "a.png"}}), []),
+        (MaskFiles(Path(), {"a": {"hair": "a_hair.png", "skin": "a_skin.png"}}), []),
+        (MaskFiles(Path(), {"a": {"": "a.png"}}, order=("background", "skin", "nose")), [*REGIONS[3:]]),
+    ],
+    ids=["landmarks", "every region", "nobody wore a hat", "an order without hair"],
+)
+def test_a_source_says_which_regions_it_cannot_tell_from_the_background(source, told):
+    assert masks.untold(source) == told

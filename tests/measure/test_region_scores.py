@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +50,15 @@ def test_a_result_says_how_it_was_made_and_survives_a_store(small_model, small_f
         warnings.simplefilter("ignore")  # strings in zarr 3
         found.to_zarr(tmp_path / "scores.zarr")
     xr.testing.assert_identical(xr.open_zarr(tmp_path / "scores.zarr").load(), found)
+
+
+def test_a_result_says_which_regions_its_masks_cannot_tell(small_model, small_faces):
+    assert scores(small_model, small_faces).attrs["untold"] == []
+    bare, whole = small_faces[:], small_faces.masks
+    few = ("background", "skin", "nose")
+    read = lambda path: {name: mask for name, mask in whole.read(path).items() if name in few}  # noqa: E731
+    bare.masks = SimpleNamespace(names=few, read=read, digest=whole.digest)
+    assert scores(small_model, bare, workers=0).attrs["untold"] == [*REGIONS[3:]]
 
 
 def test_skipped_images_are_listed_in_the_result(faces_of, small_model):
