@@ -81,16 +81,12 @@ def read_table(file: Path, sep: str | None = None) -> pd.DataFrame:
             f"{file}: line 1 is {', '.join(rows[0][1])}, and {faces[0].strip()} is an image, no column; write a line with "
             "the columns' names above it: image,label"
         )
-    return _table(file, rows, f"name the column, or put quotes around a cell that has {sep!r} in it")
-
-
-def _table(file: Path, rows: Sequence[tuple[int, Sequence[str]]], advice: str) -> pd.DataFrame:
-    """Return lines of cells as a table; the first has the columns' names, the others no more cells than it."""
-    (first, names), *rows = rows
+    (_, names), *rows = rows
     width = len(names)
     for line, row in rows:
         if any(cell.strip() for cell in row[width:]):
-            raise FacexkitError(f"{file}, line {line}: {len(row)} cells where line {first} names {width} columns; {advice}")
+            raise FacexkitError(f"{file}, line {line}: {len(row)} cells where line 1 names {width} columns; name the column, or "
+                                f"put quotes around a cell that has {sep!r} in it")  # fmt: skip
     cells = np.array([[*row[:width], *[""] * (width - len(row))] for _, row in rows], object).reshape(-1, width)
     named = [k for k, name in enumerate(names) if name.strip() or any(map(str.strip, cells[:, k]))]
     columns = distinct([names[k].strip() or f"column {k + 1}" for k in named], file)
@@ -119,16 +115,22 @@ def attribute_table(file: Path, folder: str = "") -> pd.DataFrame:
     listed = re.fullmatch("[0-9]{1,12}", count.strip())
     if not (named.strip() if listed else "," in count and file.suffix != ".txt"):
         raise FacexkitError(f"{file}: in CelebA's lists line 1 is the number of images, line 2 the names")
-    if listed:
-        rows = [(line, text.split()) for line, text in enumerate([f"path {named}", *lines], 2) if text.strip()]
-        table = _table(file, rows, "a line is an image and a value for each attribute")
-    else:
-        table = label_table(file)
+    table = _attribute_list(file, ["path", *named.split()], lines) if listed else label_table(file)
     line = 3 if listed else 2
     labels = two_valued(table.drop(columns="path"), (-1, 1), lambda row: f"{file}, line {row + line} ({table.path[row]})")
     if listed and len(table) != int(count):
         raise FacexkitError(f"{file}: line 1 says {count.strip()} images, but {len(table)} follow; the file is cut or edited")
     return pd.concat([folder + table.path.map(str, na_action="ignore"), labels], axis=1)
+
+
+def _attribute_list(file: Path, columns: Sequence[str], lines: Sequence[str]) -> pd.DataFrame:
+    wrong = f"{file}: a line does not have {len(columns) - 1} values after its image"
+    how = {"sep": r"\s+", "header": None, "dtype": {0: str}, "quoting": csv.QUOTE_NONE}
+    with told(wrong, "mend it", pd.errors.ParserError):
+        table = pd.read_csv(io.StringIO("\n".join(lines)), **how) if any(map(str.strip, lines)) else pd.DataFrame()
+    if table.shape[1] > len(columns):
+        raise FacexkitError(f"{wrong} but {table.shape[1] - 1}; mend it")
+    return table.reindex(columns=range(len(columns))).set_axis(distinct(columns, file), axis=1)
 
 
 def two_valued(labels: pd.DataFrame, values: tuple[int, int], where: Callable[[int], str]) -> pd.DataFrame:

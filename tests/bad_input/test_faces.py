@@ -102,7 +102,7 @@ REFUSED = {
     "celeba: an attribute twice": ("celeba", celeba("2\nMale Male\n1.jpg 1 1\n2.jpg 1 1\n"), {},
          "two columns called 'Male'"),
     "celeba: a value too many everywhere": ("celeba", celeba("2\nMale\n1.jpg 1 1\n2.jpg 1 1\n"), {},
-         "line 3: 3 cells where line 2 names 2 columns"),
+         "a line does not have 1 values after its image but 2"),
     "celeba: a value too few everywhere": ("celeba", celeba("2\nMale Old\n1.jpg 1\n2.jpg 1\n"), {},
          "line 3 (1.jpg), column 'Old': nan is neither 1 nor -1"),
     "celeba: a count of 30 digits": ("celeba", celeba("9" * 30 + "\nMale\n1.jpg 1\n"), {},
