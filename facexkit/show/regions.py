@@ -227,6 +227,9 @@ def plot_regions(results: xr.Dataset | Iterable[xr.Dataset], *, title: str | Non
     figure, axes = subplots(1, len(panels), figsize=(1.6 + 4.6 * len(panels), 6.2), sharey=True, squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
         _draw_panel(ax, panel, order)
+    names = dict(pair[::-1] for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    if len(names) > 1:
+        figure.legend(names.values(), names, loc="outside lower center", ncols=len(names))
     best = order[0]
     figure.suptitle(f"{best.title.capitalize()} first: {best.text}" if title is None else title, color=INK, fontsize=12)
     return figure
@@ -244,8 +247,6 @@ def _draw_panel(ax: Axes, panel: list[xr.Dataset], order: list[Reading]) -> None
     ax.axvline(0, color=SOFT, linewidth=0.8)
     ax.set_title(method.title, fontsize=11)
     ax.set_xlabel(method.unit.replace(" (", "\n("))
-    if len(panel) > 1:
-        ax.legend()
 
 
 def write_score_tables(results: xr.Dataset | Iterable[xr.Dataset], folder: str | Path) -> list[Path]:
