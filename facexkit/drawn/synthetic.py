@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import zlib
+from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 from facexkit.drawn.drawing import Layer, draw, masks_of, picture_of, soft_areas
 from facexkit.drawn.people import CUES, SHORTCUTS, TARGETS, CueRecipe, Face, Recipe
 from facexkit.errors import FacexkitError, check_known
+from facexkit.faces.cache import cache_folder, write_whole
 from facexkit.faces.formats import Reading, register_format
 from facexkit.faces.masks import JoinedMasks
 from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGIONS
@@ -23,6 +27,8 @@ CONCEPTS = tuple(
     if not name.startswith("AU_") and name not in ("High_Cheekbones", "Double_Chin")
 )
 """The local concepts of the Face Dictionary that the drawing has."""
+KEPT = 2000
+"""Of so many persons pictures and masks are kept, 28 kB a picture of 128×128."""
 _VERSION = 2
 
 
@@ -34,8 +40,8 @@ class DrawnFaces:
 
     def read(self, path: str) -> Image.Image:
         """Return the RGB picture of a path `IDENTITY_PICTURE.png`."""
-        face, layers = _drawn(self.recipe, path)
-        return Image.fromarray(picture_of(layers, face))
+        size = self.recipe.size
+        return Image.frombytes("RGB", (size, size), _kept(self, path, lambda face, layers: picture_of(layers, face).tobytes()))
 
     def digest(self, path: str) -> bytes:
         """Return bytes that change with anything that the picture is made from."""
@@ -67,9 +73,15 @@ class DrawnMasks:
 
     def read(self, path: str) -> dict[str, np.ndarray]:
         """Return the masks that the face has, bool (H, W) by name."""
-        face, layers = _drawn(self.recipe, path)
+        names, _, bits = _kept(self, path, self._packed).partition(b"\0")
+        size, known = self.recipe.size, names.decode().split("\n")
+        masks = np.unpackbits(np.frombuffer(bits, np.uint8).reshape(len(known), -1), axis=1, count=size**2)
+        return dict(zip(known, masks.view(bool).reshape(-1, size, size), strict=True))
+
+    def _packed(self, face: Face, layers: Sequence[Layer]) -> bytes:
         masks = masks_of(layers)
-        return masks if self.which == "regions" else _concepts(face, masks, self.recipe.size)
+        masks = masks if self.which == "regions" else _concepts(face, masks, self.recipe.size)
+        return "\n".join(masks).encode() + b"\0" + np.packbits([mask.ravel() for mask in masks.values()], axis=1).tobytes()
 
     def digest(self, path: str) -> bytes:
         """Return bytes that change with anything that the masks are made from."""
@@ -81,6 +93,18 @@ def _drawn(recipe: Recipe, path: str) -> tuple[Face, tuple[Layer, ...]]:
     """Return a face and its layers; kept for a moment, because picture and masks are read one after the other."""
     face = recipe.face(path)
     return face, draw(face, recipe.size)
+
+
+def _kept(source: DrawnFaces | DrawnMasks, path: str, make: Callable[[Face, Sequence[Layer]], bytes]) -> bytes:
+    """Return what `make` makes of a face; of the first persons it is kept in a run's cache, which is read ten times as fast."""
+    if "FACEXKIT_CACHE" not in os.environ or int(path.partition("_")[0]) >= KEPT:
+        return make(*_drawn(source.recipe, path))
+    file = cache_folder() / "drawn" / source.digest(path).hex()
+    if file.is_file():
+        return zlib.decompress(file.read_bytes())
+    content = make(*_drawn(source.recipe, path))
+    write_whole(file, zlib.compress(content, 1))
+    return content
 
 
 def synthetic_faces(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from facexkit.drawn.drawing import draw, masks_of, picture_of
 from facexkit.drawn.people import AGES, COHORTS, SHORTCUTS, Recipe
-from facexkit.drawn.synthetic import CONCEPTS, DrawnFaces, DrawnMasks, synthetic_faces
+from facexkit.drawn.synthetic import CONCEPTS, KEPT, DrawnFaces, DrawnMasks, synthetic_faces
 from facexkit.errors import FacexkitError
 from facexkit.faces.formats import load_faces
 from facexkit.faces.regions import FACE_DICTIONARY, REGIONS
@@ -228,3 +228,24 @@ def test_labels_have_the_values_that_the_kit_names():
 def test_wrong_options_are_refused_with_what_to_do(options, message):
     with pytest.raises(FacexkitError, match=message):
         synthetic_faces(**options)
+
+
+def test_what_a_run_keeps_of_a_drawn_face_is_what_is_drawn(tmp_path, monkeypatch):
+    faces = load_faces("synthetic", limit=6)
+    seen = lambda: [(np.asarray(faces.images.read(p)), faces.masks.read(p), faces.masks.concepts.read(p)) for p in faces.table.path]  # noqa: E731
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path))
+    first, again = seen(), seen()
+    assert len(list((tmp_path / "drawn").iterdir())) == 3 * len(faces)
+    monkeypatch.delenv("FACEXKIT_CACHE")
+    for drawn, *kept in zip(seen(), first, again, strict=True):
+        for one in kept:
+            np.testing.assert_array_equal(one[0], drawn[0])
+            for masks, truth in zip(one[1:], drawn[1:], strict=True):
+                assert masks.keys() == truth.keys()
+                assert all(mask.dtype == bool and (mask == truth[name]).all() for name, mask in masks.items())
+
+
+def test_of_persons_beyond_the_first_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEXKIT_CACHE", str(tmp_path))
+    load_faces("synthetic", limit=1).images.read(f"{KEPT:06d}_0.png")
+    assert not list(tmp_path.iterdir())
