@@ -154,4 +154,5 @@ def test_on_a_desk_an_earlier_run_opens_its_result_and_goes_on_from_there(page, 
     page.get_by_label("How many faces?", exact=True).select_option(label="another: write it …")
     page.get_by_label("How many faces? Write it").fill("many")
     page.get_by_role("button", name="Read the faces").click()
-    expect(page.locator(".error", has_text="“How many faces?” cannot be 'many'")).to_be_visible()
+    expect(page.locator(".control .error", has_text="“How many faces?” cannot be 'many'")).to_be_visible()
+    expect(part(page, "2 ·").locator("p[role=alert]")).to_be_hidden()
