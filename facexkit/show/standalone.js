@@ -1,11 +1,13 @@
-// The page that needs no kernel. It stands after face_map.js and widgets.js in one module: the widgets draw it, and what
-// Explore asks Python for is answered here from the data that the page carries.
+// The page that needs no kernel. It stands after face_map.js and widgets.js in one module: the widgets draw it, and
+// what Explore asks Python for is answered here from the data that the page carries.
 
-const EACH_PAGE = 24, SORTS = [["iou", "supported, then highest IoU first"], ["lean", "strongest lean first"], ["unit", "by number"]];
+const EACH_PAGE = 24;
+const SORTS = [["iou", "supported, then highest IoU first"], ["lean", "strongest lean first"], ["unit", "by number"]];
 
 // What a widget has to do with a kernel, without one: values by name, and who is told when one changes.
 function held(values) {
-  const heard = {}, now = { busy: "", progress: 0, error: "", stop: false, page: 0, pages: 1, told: "", detail: {}, ...values };
+  const idle = { busy: "", progress: 0, error: "", stop: false, page: 0, pages: 1, told: "", detail: {} };
+  const heard = {}, now = { ...idle, ...values };
   return {
     get: (name) => now[name],
     set(name, value) {
@@ -22,9 +24,11 @@ const offered = (rows, name) => [...new Set(rows.map((row) => row[name]))].map((
 
 // Sentences, those after the first three folded.
 const said = (texts) => {
-  const list = (some) => element("ul", { className: "findings" }, ...some.map((textContent) => element("li", { textContent })));
-  const more = element("details", {}, element("summary", { textContent: `${texts.length - 3} more sentences` }), list(texts.slice(3)));
-  return element("div", {}, list(texts.slice(0, 3)), ...(texts.length > 3 ? [more] : []));
+  const item = (textContent) => element("li", { textContent });
+  const list = (some) => element("ul", { className: "findings" }, ...some.map(item));
+  const head = element("summary", { textContent: `${texts.length - 3} more sentences` });
+  return element("div", {}, list(texts.slice(0, 3)),
+    ...(texts.length > 3 ? [element("details", {}, head, list(texts.slice(3)))] : []));
 };
 
 // Selects for the fields [name, label] in which `rows` differ. A choice that no row has together with the others moves
@@ -44,12 +48,14 @@ function selects(model, rows, fields, show) {
   }
   const several = fields.filter(([name]) => offered(rows, name).length > 1);
   show(now);
-  return element("div", { className: "controls" }, ...several.map(([name, label]) => choice(model, name, label, `${name} offers`)));
+  return element("div", { className: "controls" },
+    ...several.map(([name, label]) => choice(model, name, label, `${name} offers`)));
 }
 
 // A page of `found` as small pictures.
 function turn(model, found, told) {
-  const pages = Math.max(1, Math.ceil(found.length / EACH_PAGE)), page = Math.min(Math.max(model.get("page"), 0), pages - 1);
+  const pages = Math.max(1, Math.ceil(found.length / EACH_PAGE));
+  const page = Math.min(Math.max(model.get("page"), 0), pages - 1);
   for (const [name, value] of Object.entries({ told, pages, page })) model.set(name, value);
   model.set("cards", found.slice(page * EACH_PAGE, (page + 1) * EACH_PAGE));
 }
@@ -57,15 +63,16 @@ function turn(model, found, told) {
 const OF_RESULT = [["model", "Model"], ["class", "Class"], ["method", "Method"]];
 
 const regionsOf = ({ regions, behind, album, faces: { cards: known } }, open) => (model, body) => {
-  const words = element("div", { ariaLive: "polite" }), elsewhere = element("div"), left = element("div"), right = element("div");
-  const exchanged = element("div"), panel = element("div");
+  const [elsewhere, left, right, exchanged, panel] = Array.from({ length: 5 }, () => element("div"));
+  const words = element("div", { ariaLive: "polite" });
   let row;
   const about = (region) => {
     model.set("shown", { region: behind[row.behind].regions[region], uris: album });
     const same = regions.filter((other) => other.method === row.method && region in other.numbers);
     const most = Math.max(...same.map((one) => Math.abs(one.numbers[region][0]))) || 1;
+    const bar = (one, [value, text]) => [`${one.model} · ${one.class}`, value / most, text, one === row];
     elsewhere.replaceChildren(...(same.length < 2 ? [] : [section(`The same by ${row.method} in every result`,
-      bars(same.map((one) => [`${one.model} · ${one.class}`, one.numbers[region][0] / most, one.numbers[region][1], one === row])))]));
+      bars(same.map((one) => bar(one, one.numbers[region]))))]));
   };
   const show = (chosen) => {
     row = chosen;
@@ -86,14 +93,20 @@ const regionsOf = ({ regions, behind, album, faces: { cards: known } }, open) =>
   body.append(controls, element("div", { className: "split beside" }, left, right), exchanged);
 };
 
-const exchanges = ({ sentence, rows }) => [element("h3", { textContent: "The exchange itself" }), element("p", { textContent: sentence }),
-  element("div", { className: "exchanges" }, ...rows.map((row) => element("div", { className: "exchange" }, ...row.map(({ uri, alt, title, value }) => element("figure", {},
-    image(uri, alt), element("figcaption", {}, `${title}: `, element("b", { textContent: value })))))))];
+const exchanges = ({ sentence, rows }) => {
+  const figure = ({ uri, alt, title, value }) => element("figure", {}, image(uri, alt),
+    element("figcaption", {}, `${title}: `, element("b", { textContent: value })));
+  const all = rows.map((row) => element("div", { className: "exchange" }, ...row.map(figure)));
+  return [element("h3", { textContent: "The exchange itself" }), element("p", { textContent: sentence }),
+    element("div", { className: "exchanges" }, ...all)];
+};
+
+const BY = ["sort", "concept", "area", "leans", "least_iou"];
 
 const unitsOf = ({ units: layers }) => (model, body) => {
   let layer;
   const list = () => {
-    const [sort, concept, area, leans, least] = ["sort", "concept", "area", "leans", "least_iou"].map((name) => model.get(name));
+    const [sort, concept, area, leans, least] = BY.map((name) => model.get(name));
     const found = layer.units.filter((one) => (!concept || one.concept === concept) && (!area || one.area === area)
       && (!leans || one.leans.includes(leans)) && one.iou >= least);
     const lean = (one) => (leans ? one.lean[leans.split(": ")[0]] : Math.max(0, ...Object.values(one.lean)));
@@ -109,7 +122,7 @@ const unitsOf = ({ units: layers }) => (model, body) => {
     list();
   };
   body.append(selects(model, layers, [["model", "Model"], ["layer", "Layer"]], show));
-  for (const name of ["sort", "concept", "area", "leans", "least_iou", "page"]) model.on(`change:${name}`, list);
+  for (const name of [...BY, "page"]) model.on(`change:${name}`, list);
   model.on("change:unit", () => {
     const one = layer.units.find((each) => each.key === model.get("unit"));
     model.set("detail", one ? { ...one.detail, fixed: true } : {});
@@ -128,15 +141,17 @@ const facesOf = ({ faces: { cards: all, of }, regions }) => (model, body) => {
   let row = results[0];
   const look = () => {
     const one = all.find((card) => card.key === model.get("path")), found = one && row && one.scores[row.place];
+    const about = row ? found?.said ?? "It is none of the faces of this result." : "";
     model.set("detail", one ? {
-      name: one.key, face: one.picture, said: [row && (found?.said ?? "It is none of the faces of this result."), one.labels.join(", ")].filter(Boolean).join(" "),
+      name: one.key, face: one.picture, said: `${about} ${one.labels.join(", ")}`,
       tables: found ? [[`${row.method} of its regions, ${row.model} · ${row.class}`, found.rows]] : [],
     } : {});
   };
   const list = () => {
     const word = model.get("search").toLowerCase(), group = model.get("group");
-    const found = all.filter((card) => card.key.toLowerCase().includes(word) && (!group || card.labels.includes(group)));
-    turn(model, found, `${found.length} of ${of} faces` + (all.length < of ? `, of which ${all.length} are in this page` : ""));
+    const fits = ({ key, labels }) => key.toLowerCase().includes(word) && (!group || labels.includes(group));
+    const found = all.filter(fits), here = all.length < of ? `, of which ${all.length} are in this page` : "";
+    turn(model, found, `${found.length} of ${of} faces${here}`);
   };
   for (const name of ["search", "group", "page"]) model.on(`change:${name}`, list);
   model.on("change:path", look);
@@ -157,14 +172,17 @@ export function mountExplorer(page) {
   const uris = JSON.parse(page.getElementById("uris").textContent);
   const restored = (_, value) => (typeof value?.uri === "number" ? uris[value.uri] : value);
   const data = JSON.parse(page.getElementById("data").textContent, restored), findings = (name) => data.said[name] ?? [];
-  const single = held({ title: "Single faces", search: "", group: "", groups: data.faces.groups, random: 0, path: "", cards: [] });
+  const regions = held({ title: "Which regions drive the class", opacity: 0.65 });
+  const units = held({ sorts: SORTS, sort: "iou", least_iou: 0, cards: [], ablated: false, effect: {} });
+  const first = { search: "", group: "", groups: data.faces.groups, random: 0, path: "", cards: [] };
+  const single = held({ title: "Single faces", ...first }), mended = held({ title: "Before and after the repair" });
   const open = (path) => { location.hash = "faces"; single.set("path", path); };
   const parts = {
-    regions: ["Regions", data.regions, regionsOf(data, open), held({ title: "Which regions drive the class", opacity: 0.65 })],
-    units: ["Units", data.units, unitsOf(data), held({ sorts: SORTS, sort: "iou", least_iou: 0, cards: [], ablated: false, effect: {} })],
+    regions: ["Regions", data.regions, regionsOf(data, open), regions],
+    units: ["Units", data.units, unitsOf(data), units],
     groups: ["Groups", data.groups, numbersOf(data.groups, findings("audit")), held({ title: "Whom it treats worse" })],
     faces: ["Faces", data.faces.cards, facesOf(data), single],
-    repair: ["Repair", data.repair, numbersOf(data.repair, findings("repair")), held({ title: "Before and after the repair" })],
+    repair: ["Repair", data.repair, numbersOf(data.repair, findings("repair")), mended],
     stages: ["Pictures", data.stages, stagesOf(data), held({ title: "What each stage found" })],
   };
   const there = Object.entries(parts).filter(([, [, rows]]) => rows.length);

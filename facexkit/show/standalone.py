@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -42,12 +41,12 @@ from facexkit.show.unit_cards import UnitCards
 from facexkit.show.words import group_title, label_of, model_name, model_of, title_of, words
 
 AMOUNTS = ((20, 4, 240, 512), (10, 4, 160, 256), (6, 2, 80, 128), (3, 1, 40, 64), (0, 0, 12, 24))
-"""How many patches and examples of a region, faces and units of a layer are shown; fewer where the page gets too large."""
+"""How many patches and examples of a region, faces and units of a layer are shown; fewer if the page is too large."""
 BARS, SIDE = 8, 192
 
 
 def write_explorer(folder: str | Path) -> Path:
-    """Write `explore.html` of a run from the results and pictures that it has, and return its path; nothing is measured.
+    """Write `explore.html` of a run from the results that it has, and return its path; nothing is measured.
 
     Parameters
     ----------
@@ -63,9 +62,8 @@ def write_explorer(folder: str | Path) -> Path:
     for amounts in AMOUNTS:
         uris: dict[str, int] = {}
         data = _shared(_told(folder, manifest, faces, *amounts), uris)
-        how = {"dumps": json.dumps, "allow_nan": False}
-        page = {"data": htmlsafe_json_dumps(data, **how), "uris": htmlsafe_json_dumps([*uris], **how), "manifest": manifest}
-        text = templates().get_template("explore.html").render(page).encode()
+        data, pictures = (htmlsafe_json_dumps(own, allow_nan=False) for own in (data, [*uris]))
+        text = templates().get_template("explore.html").render(data=data, uris=pictures, manifest=manifest).encode()
         if len(text) < LARGEST:
             break
     write_whole(folder / "explore.html", text)
@@ -87,10 +85,10 @@ def _told(folder: Path, manifest: dict, faces: FaceSet, patches: int, examples: 
     """Return all that the page shows, for each of its parts."""
     kept = lambda *places: _results(folder, faces, *places)  # noqa: E731
     told = {"before": "before the repair", "control": "control of the repair", "after": "after the repair"}
-    repaired = [one.assign_attrs(model=told[one.attrs["model"]]) for one in kept(*(f"repair/share_{state}.zarr" for state in told))]
-    scores, album = [*kept("regions/*.zarr"), *repaired], Album(faces)
-    people = subjects(scores) if scores else []
-    regions = [row for place, subject in enumerate(people) for row in _of_regions(subject, place, faces, each_class(scores))]
+    repaired = kept(*(f"repair/share_{state}.zarr" for state in told))
+    scores = [*kept("regions/*.zarr"), *(one.assign_attrs(model=told[one.attrs["model"]]) for one in repaired)]
+    people, album = subjects(scores) if scores else [], Album(faces)
+    regions = [row for place, subject in enumerate(people) for row in _of_regions(subject, place, faces, scores)]
     biases = {(one.attrs["model_fingerprint"], one.attrs["layer"]): one for one in kept("*/bias.zarr")}
     dissected = kept("*/dissection.zarr", "*/*/dissection.zarr")
     stages = {stage["name"]: stage for stage in manifest.get("stages", ())}
@@ -104,7 +102,7 @@ def _told(folder: Path, manifest: dict, faces: FaceSet, patches: int, examples: 
         "repair": [row for one in kept("repair/result.zarr") for row in _of_repair(one)],
         "faces": _of_faces(faces, [scores for subject in people for scores in subject.results], most),
         "said": {name: stage["findings"] for name, stage in stages.items()},
-        "stages": [_of_stage(folder, stage) for stage in stages.values() if stage["pictures"] and stage.get("measured", 1)],
+        "stages": [_of_stage(folder, one) for one in stages.values() if one["pictures"] and one.get("measured", 1)],
     }
 
 
@@ -120,10 +118,11 @@ def _of_regions(subject: Subject, place: int, faces: FaceSet, every: list[xr.Dat
     rows = []
     for scores in subject.results:
         turned = "turned_output" in scores and faces.masks is not None
-        limit = scale_limit(*(other for other in every if method_of(other) == method_of(scores)))
+        limit = scale_limit(*(other for other in each_class(every) if method_of(other) == method_of(scores)))
         rows.append({
             "model": subject.model, "class": subject.class_name, "method": result_title(scores), "behind": place,
-            "explanation": method_of(scores).explanation, "svg": str(face_map(scores, title="", interactive=True, limit=limit)),
+            "explanation": method_of(scores).explanation,
+            "svg": str(face_map(scores, title="", interactive=True, limit=limit)),
             "said": region_findings(scores), "exchanges": exchanges_told(scores, faces) if turned else None,
             "numbers": {name: [one.value if one.known else 0, one.text] for name, one in read_regions(scores).items()},
         })  # fmt: skip
@@ -144,12 +143,13 @@ def _of_units(found: xr.Dataset, biases: dict[tuple, xr.Dataset], faces: FaceSet
     order = np.lexsort((-told.iou, told.unsure))[:most].tolist()
     leans = {a: told.bias.sel(attribute=a) for a in told.attributes}
     units = [{
-        **told.card(unit), "iou": float(told.iou[unit]), "concept": told.best[unit], "area": str(told.ranked.area.values[unit]),
-        "unsure": bool(told.unsure[unit]), "detail": told.detail(unit),
+        **told.card(unit), "iou": float(told.iou[unit]), "concept": told.best[unit],
+        "area": str(told.ranked.area.values[unit]), "unsure": bool(told.unsure[unit]), "detail": told.detail(unit),
         "leans": [f"{a}: {own.leans_to.values[unit]}" for a, own in leans.items()],
         "lean": {a: float(np.nan_to_num(own.effect.values[unit])) for a, own in leans.items()},
     } for unit in order]  # fmt: skip
-    return {"layer": found.attrs["layer"], "model": model_of(found), "of": len(told.iou), "units": units, **told.offers()}
+    made = {"layer": found.attrs["layer"], "model": model_of(found)}
+    return {**made, "of": len(told.iou), "units": units, **told.offers()}
 
 
 def _veiled(face: Image.Image, activation: np.ndarray, threshold: float) -> dict[str, str]:
@@ -161,7 +161,8 @@ def _of_groups(table: pd.DataFrame) -> list[dict]:
     found = []
     for (attribute, metric), own in table.groupby(["attribute_of", "metric"], sort=False):
         own = own.assign(label=pd.Categorical(own.label, own.label.unique())).sort_values("label", kind="stable")
-        found.append({"attribute": words(attribute), "metric": words(metric), "rows": [_bar(one) for one in own.itertuples()]})
+        rows = [_bar(one) for one in own.itertuples()]
+        found.append({"attribute": words(attribute), "metric": words(metric), "rows": rows})
     return found
 
 
@@ -191,7 +192,7 @@ def _of_repair(found: xr.Dataset) -> list[dict]:
 
 def _of_faces(faces: FaceSet, results: list[xr.Dataset], most: int) -> dict:
     """Return faces that were scored, evenly over the set, each with its labels and its scores in every result."""
-    scored = list(dict.fromkeys(path for scores in results for path in scores.image.values)) or faces.table.path.tolist()
+    scored = list(dict.fromkeys(path for scores in results for path in scores.image.values)) or [*faces.table.path]
     shown = [scored[place] for place in np.unique(np.linspace(0, len(scored) - 1, most).astype(int))]
     table = faces.table.set_index("path").loc[shown].drop(columns="split", errors="ignore")
     labels = {c: as_labels(table[c]) for c in table if 2 <= table[c].nunique() <= MOST_VALUES}

@@ -18,7 +18,7 @@ from facexkit.show.words import group_title, headed, title_of, words
 TOPS = 4
 ANY = ("", "any")
 Picture = Callable[[Image.Image, np.ndarray, float], dict[str, object]]
-"""Gives what a page shows of a face, the unit's map (h, w) on it and its threshold: `picture`, and what lies over it."""
+"""Gives what a page shows of a face, a unit's map (h, w) on it and its threshold: `picture`, and what lies over it."""
 
 
 class UnitCards:
@@ -59,7 +59,7 @@ class UnitCards:
         return {"key": unit, "title": f"unit {unit}", "text": told, **pictures[0]}
 
     def _tops(self, unit: int, most: int) -> list[tuple[str, str, dict]]:
-        """Return path, what to say and picture of the images that meet the unit's best concept best, or excite it most."""
+        """Return path, words and picture of the images that meet the unit's best concept best, or excite it most."""
         one = self.found.isel(unit=unit)
         top, threshold = one.sel(concept=self.best[unit]), float(one.threshold)
         meets = zip(top.top_image.values, [f"IoU {v:.2f}" for v in top.top_iou.values], top.top_map.values, strict=True)
@@ -73,7 +73,8 @@ class UnitCards:
         own, tables = self.ranked.isel(unit=unit), []
         what, pair = "detects" if self.detects[unit] else "is no detector; it meets", own.sel(concept=self.best[unit])
         said = f"It {what} {title_of(self.best[unit])} best (IoU {self.iou[unit]:.3f}; a detector has more than "
-        said += f"{INTERPRETABLE:g}, and more than by its place alone, here {pair.position_iou:.3f}: q {pair.q_value:.3f})."
+        said += f"{INTERPRETABLE:g}, and more than by its place alone, here {pair.position_iou:.3f}: "
+        said += f"q {pair.q_value:.3f})."
         chance, chosen = own.probability.to_series().sort_values(ascending=False), own.is_concept.to_series()
         if self.iou[unit] > 0:
             concepts = [[title_of(c), v, f"{v:.2f}", bool(chosen[c])] for c, v in chance[chance > 0][:8].items()]

@@ -13,12 +13,13 @@ LONG = "a_very_long_name_of_a_file_that_has_no_space_in_it_and_does_not_end_befo
 def index(tmp_path_factory):
     """A page of three findings with a wide, a tall and a flat picture, and of stages that found much."""
     folder, stages = tmp_path_factory.mktemp("run"), []
-    for place, (name, size) in enumerate({"regions": (1776, 778), "audit": (880, 4000), "repair": (1100, 396)}.items(), 1):
+    sizes = {"regions": (1776, 778), "audit": (880, 4000), "repair": (1100, 396)}
+    for place, (name, size) in enumerate(sizes.items(), 1):
         Image.new("RGB", size, "#0a539a").save(folder / f"{name}.png")
-        said = [f"Finding {place} of the stage {name} takes as many words as the findings of a run do take, 41 % of them long."] * 9
+        said = [f"Finding {place} of the stage {name} takes as many words as those of a run, 41 % of them long."] * 9
         picture, file = {"path": f"{name}.png", "alt": name}, {"path": LONG, "what": "a row a face"}
-        stages.append({"name": name, "title": f"{name}: what it is about", "notebook": f"0{place}_{name}.ipynb", "html": "x.html",
-                       "findings": said, "pictures": [picture], "files": [file]})  # fmt: skip
+        stage = {"name": name, "title": f"{name}: what it is about", "notebook": f"0{place}_{name}.ipynb"}
+        stages.append({**stage, "html": "x.html", "findings": said, "pictures": [picture], "files": [file]})
     facts = {"title": "run", "model": "demo:biased " * 9, "faces": "synthetic", "created": "2026-01-02"}
     (folder / "explore.html").touch()
     return write_index(folder, {**facts, "headline": [stage["findings"][0] for stage in stages], "stages": stages})

@@ -1,4 +1,4 @@
-"""The page of a run that stands alone, as people use it from a disk: by mouse and by keyboard, at a desk and on a phone."""
+"""The page of a run that stands alone, as people use it: by mouse and by keyboard, at a desk and on a phone."""
 
 import pandas as pd
 import pytest
@@ -31,8 +31,10 @@ def folder(tmp_path_factory):
         fx.write_scores(fx.score_regions(model, faces, method="share", images=8, partners=1, **how), folder / "regions")
         fx.write_scores(fx.score_regions(model, faces, layer="3", **how), folder / "regions")
     found = fx.dissect(model, faces, "3", mask_size=32, progress=False)
-    fx.write_dissection(folder / "3", found, bias=fx.global_bias(model, faces, "3", ["gender"], found=found, progress=False))
-    said = pd.DataFrame({"truth": faces.table.gender, "prediction": faces.table.gender.iloc[::-1].values, "group": [EVIL, "c"] * 12})
+    bias = fx.global_bias(model, faces, "3", ["gender"], found=found, progress=False)
+    fx.write_dissection(folder / "3", found, bias=bias)
+    gender = faces.table.gender
+    said = pd.DataFrame({"truth": gender, "prediction": gender.iloc[::-1].values, "group": [EVIL, "c"] * 12})
     fx.write_audit(folder / "audit", fx.audit(said, min_images=5, replicates=50))
     write_explorer(folder)
     return folder
@@ -65,7 +67,8 @@ def go(page, part):
 
 
 def test_model_class_and_method_are_switched_and_the_map_with_them(page, folder):
-    share, facex = (fx.read_result(folder / "regions" / f"first_{method}_a.zarr").isel(target_class=0) for method in ("share", "facex"))
+    kept = [fx.read_result(folder / "regions" / f"first_{method}_a.zarr") for method in ("share", "facex")]
+    share, facex = (one.isel(target_class=0) for one in kept)
     regions = go(page, "Regions")
     regions.get_by_label("Model").select_option("first")
     regions.get_by_label("Class").select_option("a")
