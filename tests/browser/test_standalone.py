@@ -47,7 +47,6 @@ def page(request, browser, folder):
     trouble, asked = [], []
     page.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.set_default_timeout(8000)
     page.on("dialog", lambda dialog: (trouble.append("a dialog"), dialog.dismiss()))
     page.on("request", lambda request: asked.append(request.url))
     page.goto((folder / "explore.html").as_uri())
@@ -62,7 +61,9 @@ def shown(page):
 
 
 def go(page, part):
-    page.get_by_role("navigation").get_by_role("link", name=part, exact=True).click()
+    link = page.get_by_role("navigation").get_by_role("link", name=part, exact=True)
+    link.click()
+    expect(link).to_have_attribute("aria-current", "page")
     return shown(page)
 
 
