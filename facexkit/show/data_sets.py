@@ -29,6 +29,7 @@ SIDE = 512
 
 _FIELD = "fiftyone.core.fields.{}Field"
 _LABEL = _FIELD.format("EmbeddedDocument") + "(fiftyone.core.labels.{})"
+KINDS = {"b": "Boolean", "i": "Int", "u": "Int", "f": "Float"}
 _RESERVED = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "ground_truth", "prediction"}
 
 
@@ -57,28 +58,25 @@ def to_fiftyone(
     ------
     FacexkitError for results that are of other faces.
     """
-    folder, table = Path(folder), _assembled(faces, scores, predictions)
-    target = table.pop(faces.target) if faces.target else None
-    said, sure = (table.pop(c) if c in table else None for c in ("predicted", "confidence"))
-    splits = table.pop("split") if "split" in table else None
+    folder, table, drawn = Path(folder), _assembled(faces, scores, predictions), _maps_of(maps, faces)
+    none = pd.Series(None, table.index, object)
+    taken = lambda name: table.pop(name) if name in table else none  # noqa: E731
+    splits, target, said, sure = (taken(name) for name in ("split", faces.target, "predicted", "confidence"))
+    labels = {"ground_truth": (target, none), "prediction": (said, sure)}
     table.columns = _field_names(table.columns)
-    drawn = _maps_of(maps, faces)
-    schema = {"filepath": _FIELD.format("String"), "tags": _FIELD.format("List") + f"({_FIELD.format('String')})"}
-    schema |= {name: _FIELD.format(_kind(table[name])) for name in table}
-    schema |= {name: _LABEL.format("Heatmap") for name in drawn}
-    schema |= {"ground_truth": _LABEL.format("Classification")} if target is not None else {}
-    schema |= {"prediction": _LABEL.format("Classification")} if said is not None else {}
+    schema = {"filepath": _FIELD.format("String"), "tags": f"{_FIELD.format('List')}({_FIELD.format('String')})"}
+    schema |= {name: _FIELD.format(KINDS.get(column.dtype.kind, "String")) for name, column in table.items()}
+    schema |= dict.fromkeys(drawn, _LABEL.format("Heatmap"))
+    schema |= {name: _LABEL.format("Classification") for name, (values, _) in labels.items() if values.notna().any()}
     samples = []
     for row, image in _decoded(faces):
         picture = f"images/{row:06d}.jpg"
         write_whole(folder / picture, _jpeg(image))
-        sample = {"filepath": picture, "tags": [str(splits[row])] if splits is not None else [], "_media_type": "image"}
+        sample = {"filepath": picture, "tags": [str(splits[row])] if pd.notna(splits[row]) else [], "_media_type": "image"}
         sample |= {name: _plain(value) for name, value in table.loc[row].items()}
-        if target is not None and pd.notna(target[row]):
-            sample["ground_truth"] = {"_cls": "Classification", "tags": [], "label": str(target[row])}
-        if said is not None and pd.notna(said[row]):
-            label = {"_cls": "Classification", "tags": [], "label": str(said[row])}
-            sample["prediction"] = label | ({"confidence": _plain(sure[row])} if sure is not None else {})
+        for name, (values, confidence) in labels.items():
+            if pd.notna(values[row]):
+                sample[name] = {"_cls": "Classification", "tags": [], "label": str(values[row]), "confidence": _plain(confidence[row])}
         for name, of_rows in drawn.items():
             if row in of_rows:
                 sample[name] = {"_cls": "Heatmap", "tags": [], "map": _packed(of_rows[row]), "range": [0.0, 1.0]}
@@ -201,11 +199,6 @@ def _field_names(columns: Iterable[object]) -> list[str]:
             name += "_label"
         names.append(name)
     return names
-
-
-def _kind(column: pd.Series) -> str:
-    kinds = {"b": "Boolean", "i": "Int", "u": "Int", "f": "Float"}
-    return kinds.get(column.dtype.kind, "String")
 
 
 def _plain(value: object) -> object:
