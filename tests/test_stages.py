@@ -21,6 +21,7 @@ from facexkit.show.index import write_index
 from facexkit.show.run import Run
 from facexkit.stages import headlines, run_stages
 from facexkit.stages.notebooks import ThisPython, choose_stages, keep_static, list_stages, to_html
+from facexkit.stages.run_folder import write_explorer, write_manifest
 
 PARAMETERS = 'limit: int = 5  # images\nseed: int = 0  # of everything\nout: str = "x"  # folder'
 
@@ -371,3 +372,12 @@ def test_a_folder_that_cannot_be_made_is_told(two_stages, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FacexkitError, match="cannot be made"):
         quiet("beta", nb=two_stages, run=tmp_path / "file" / "run")
+
+
+def test_a_damaged_result_is_told_and_the_run_keeps_its_page(tmp_path):
+    (tmp_path / "regions" / "x.zarr").mkdir(parents=True)
+    manifest, said = {"title": "run", "parameters": {"limit": 24}, "stages": []}, []
+    write_manifest(tmp_path, manifest)
+    write_explorer(tmp_path, manifest, os.environ, said.append)
+    assert "explore.html was not written" in said[0] and "x.zarr holds no result" in said[0]
+    assert (tmp_path / "index.html").is_file() and not (tmp_path / "explore.html").exists()
