@@ -257,7 +257,7 @@ def test_the_picker_lists_the_folders_alone_wherever_it_is_sent(server, page, st
 
 def test_links_and_masks_beside_the_root_are_refused(server, page):
     root = {"data": "csv", "data_root": "faces"}
-    assert "may read" in page.submit("1 ·", **root, annotations="link.csv")["error"]
+    assert "may read" in page.submit("1 ·", **root, annotations="./link.csv")["error"]
     assert "may read" in page.submit("3 ·", model="torchvision:resnet18", weights="./link.csv")["error"]
     assert page.submit("1 ·", **root, annotations="labels.csv")["error"] == ""
     assert page.submit("1 ·", data="synthetic", data_root="", annotations="")["error"] == ""
