@@ -25,6 +25,26 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(params=[1440, 390])
+def alone(request, browser):
+    """Open a file at either width; in the end nothing went wrong and nothing was asked of another host."""
+    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    trouble, asked = [], []
+    page.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: (trouble.append("a dialog"), dialog.dismiss()))
+    page.on("request", lambda request: asked.append(request.url))
+
+    def opened(file: Path):
+        page.goto(file.as_uri())
+        return page
+
+    yield opened
+    assert trouble == []
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    page.close()
+
+
 @pytest.fixture(scope="module")
 def served(place):
     """Start a server on a free port and return its address; stop it in the end."""

@@ -26,20 +26,9 @@ def report(drawn_faces, tmp_path_factory):
     return share, facex, fx.write_region_report([share, facex], faces, tmp_path_factory.mktemp("report") / "report.html")
 
 
-@pytest.fixture(params=[1440, 390])
-def page(request, browser, report):
-    """The open report; closing it checks that nothing went wrong and nothing was asked of another host."""
-    page = browser.new_page(viewport={"width": request.param, "height": 900})
-    trouble, asked = [], []
-    page.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: (trouble.append("a dialog"), dialog.dismiss()))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(report[2].as_uri())
-    yield page
-    assert trouble == []
-    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
-    page.close()
+@pytest.fixture
+def page(alone, report):
+    return alone(report[2])
 
 
 def region(page, name):

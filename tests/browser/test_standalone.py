@@ -40,20 +40,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=[1440, 390])
-def page(request, browser, folder):
-    """The open page; closing it checks that nothing went wrong and nothing was asked of anybody."""
-    page = browser.new_page(viewport={"width": request.param, "height": 900})
-    trouble, asked = [], []
-    page.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: (trouble.append("a dialog"), dialog.dismiss()))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((folder / "explore.html").as_uri())
-    yield page
-    assert trouble == []
-    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
-    page.close()
+@pytest.fixture
+def page(alone, folder):
+    return alone(folder / "explore.html")
 
 
 def shown(page):
