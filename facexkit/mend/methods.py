@@ -230,7 +230,7 @@ class Ablate(RepairMethod):
             if control:
                 units = dice.permutation(np.setdiff1d(np.arange(count), units))[: len(units)]
             kept = torch.ones(count, device=twin.device)
-            kept[torch.as_tensor(np.asarray(units, np.int64))] = 0
+            kept[torch.tensor(np.array(units, np.int64))] = 0
             put_map(twin.network, layer, "map_out", torch.diag(kept), torch.zeros_like(kept))
         return twin
 
