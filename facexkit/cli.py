@@ -203,7 +203,7 @@ def as_typed(message: str, own_options: bool = False) -> str:
     names = {name: f"--{name.replace('_', '-')}" if own_options else f"-p {name}" for name in Parameters.model_fields}
     names |= {"root": "-p data_root", "out": "--out", "saved": "--out"}
     option = lambda found: f"{names[found[1]]} {found[2] or ''}".rstrip()  # noqa: E731
-    return re.sub(rf"(?<![\w/.])({'|'.join(names)})=(?!=)(\w\S*)?", option, message)
+    return re.sub(rf"(?<![\w/.])({'|'.join(names)})=(?!=)('?\w\S*)?", option, message)
 
 
 if __name__ == "__main__":

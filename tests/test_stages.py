@@ -94,8 +94,9 @@ def test_a_stage_that_ran_with_other_parameters_is_marked_and_its_finding_comes_
     ]
     manifest = {"title": "run", "parameters": {"limit": 40, "out": "x"}, "stages": stages}
     assert headlines(manifest) == ["second.", "first."]
-    page = write_index(tmp_path, manifest).read_text()
+    page = write_index(tmp_path, {**manifest, "headline": headlines(manifest)}).read_text()
     assert page.count("Made earlier with other parameters: limit = 60.") == 1
+    assert page.count("⚠ Made earlier with other parameters.</span>") == 1, "nor does the top of the page hide it"
 
 
 def test_what_a_finding_says_is_escaped_on_the_index_page(two_stages, tmp_path):

@@ -108,7 +108,8 @@ def _check(model: FaceModel, mask_size: int, union: str, top_images: int, crop: 
     check_known("union", [union], UNION_RULES)
     check_known("crop", [crop], CROPS)
     if not 1 <= mask_size <= model.preprocess.side:
-        raise FacexkitError(f"mask_size {mask_size} must lie between 1 and the model's input size {model.image_size}")
+        least = f"must lie between 1 and the model's input size {model.preprocess.side}"
+        raise FacexkitError(f"mask_size {mask_size} {least}; give mask_size={model.preprocess.side}")
     if top_images < 1:
         raise FacexkitError(f"top_images {top_images} must be at least 1")
 

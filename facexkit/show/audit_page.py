@@ -41,7 +41,7 @@ def write_audit_page(found: xr.Dataset, path: str | Path, faces: FaceSet | None 
         pictures.append((f"The most confident mistakes by {words(name)}", data_uri(buffer.getvalue(), "image/png")))
     page = {
         "headline": (said or told or ["Nothing was compared."])[0], "findings": said[1:], "fields": _fields(found),
-        "missing": [*missing, *NEVER], "tables": [_of_groups(found), _of_gaps(found)], "pictures": pictures,
+        "missing": [*missing, *NEVER], "tables": [each for each in (_of_groups(found), _of_gaps(found)) if each[2]], "pictures": pictures,
     }  # fmt: skip
     write_whole(Path(path), templates().get_template("audit.html").render(page).encode())
     return Path(path)

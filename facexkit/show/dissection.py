@@ -93,7 +93,7 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
         part = bias.sel(attribute=attribute)
         leans, effect = part.leans_to.to_numpy(), part.effect.to_numpy()
         titles = {g: group_title(attribute, g) for g in part.group.to_numpy()[part.images.to_numpy() > 0]}
-        images = ", ".join(f"{int(part.images.sel(group=group)):,} {title}" for group, title in titles.items())
+        images = ", ".join(f"{title} ({int(part.images.sel(group=group)):,})" for group, title in titles.items())
         to = ", ".join(f"{own} to {title}" for group, title in titles.items() if (own := (leans == group).sum()))
         sentence = f"{headed(attribute)}: {(leans != '').sum()} of {len(leans)} units{f' of {model_name(name)}' if name else ''} "
         sentence += "lean to a group, answering to it more strongly than chance explains"
@@ -104,7 +104,7 @@ def bias_findings(biases: Mapping[str, xr.Dataset]) -> list[str]:
                 f" ({to}); the strongest is unit {unit}, to {titles[leans[first]]}: probability {probability:.2f}, "
                 f"and {percent(effect[first])} of the variance of its response"
             )
-        said.append(f"{sentence} ({images} images).")
+        said.append(f"{sentence}. Images: {images}.")
     return said
 
 
@@ -136,7 +136,7 @@ def plot_units(
         f"{model_of(found)}, {found.attrs['layer']}, on {found.sizes['image']:,} faces: unit {best.unit.item()} "
         f"{'detects' if detectors(best) else 'is no detector; it meets'} "
         f"{title_of(best.best_concept.item())} best ({_iou_of(ranked.isel(unit=order[0]))})",
-        color=INK, fontsize=10, y=1 - 0.12 / figure.get_figheight(),
+        color=INK, fontsize=10, y=1 - 0.12 / figure.get_figheight(), wrap=True,
     )  # fmt: skip
     draw_units(page_axes(figure), found, ranked, seen, order, top=figure.get_figheight() - 0.5)
     return figure

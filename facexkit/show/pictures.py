@@ -126,7 +126,7 @@ class Album:
         found, told, seen = [], scores.attrs, Geometry.of(scores.attrs)
         for path, value, y, x in _best(scores, region, "patch", ("value", "y", "x"), most):
             cut = patch(self._face(path, seen), float(y), float(x), told["tile"], sides(seen.size))
-            found.append({"picture": self._number(cut), "value": f"{value:.2g}", "name": path})
+            found.append({"picture": self._number(cut), "value": f"{value:.2g}" if value >= 0.001 else "< 0.001", "name": path})
         return found
 
     def examples(self, scores: xr.Dataset, region: str, most: int = 4) -> list[dict]:

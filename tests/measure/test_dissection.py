@@ -271,7 +271,7 @@ def test_dissect_says_how_often_the_faces_passed(small, memory):
     ("wrong", "message"),
     [
         ({"quantile": 0}, "between 0 and 1"),
-        ({"mask_size": 25}, "input size 24"),
+        ({"mask_size": 25}, "input size 24; give mask_size=24"),
         ({"union": "all"}, "unknown union"),
         ({"concepts": ["lefty"]}, "did you mean 'left'"),
         ({"top_images": 0}, "at least 1"),

@@ -88,6 +88,13 @@ def test_the_most_confident_mistakes_of_each_group_are_shown(with_faces, tmp_pat
     assert page.count('<img src="data:image/png') == 1 and "Wilson" in page and "What could not be estimated" in page
     for attribute, label in zip(found.attribute_of.values, found.label.values, strict=True):
         assert f"{attribute.replace('_', ' ')}: {label}" in page
+    assert "Every gap" in page
+
+
+def test_a_page_without_a_gap_has_no_empty_table(found, tmp_path):
+    none = found.assign(q_value=found.q_value * np.nan, q_criterion=found.q_criterion * np.nan)
+    page = fx.write_audit_page(none, tmp_path / "audit.html").read_text()
+    assert "Every group" in page and "Every gap" not in page
 
 
 def test_labels_read_as_people_say_them():

@@ -52,6 +52,8 @@ def test_the_album_lists_what_the_result_says(make_scores, odd_faces):
     assert [p["name"] for p in patches] == scores.patch_image.sel(region="skin").values.tolist()
     assert [float(p["value"]) for p in patches] == pytest.approx(scores.patch_value.sel(region="skin").values, rel=0.06)
     assert [e["name"] for e in examples] == scores.example_image.sel(region="skin").values.tolist()
+    scores.patch_value.loc[{"region": "skin"}] = 1.3e-6
+    assert {p["value"] for p in album.patches(scores, "skin")} == {"< 0.001"}
     assert album.patches(scores, "hat") == album.examples(scores, "hat") == []
     assert len(album.uris) == len(set(album.uris))
 
