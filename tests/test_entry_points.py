@@ -97,13 +97,14 @@ def submitted(form, **values):
 
 
 app = App([], "runs", trust=False)
-offered = next(field["options"] for field in app.data.fields if field["name"] == "data")
+offered = next(field["choices"] for field in app.data.fields if field["name"] == "data")
 submitted(app.data, data="drawn_twice")
+submitted(app.labels)
 submitted(app.model, model="tiny:16")
 submitted(app.last, layer="0", target_class="male")
 stages = [name for name, _ in app.runner.stages]
 found = {"explore": pictures(fx.explore(model, faces, "0")), "app": pictures(app.explorer)}
-print(json.dumps({"formats": [name for name, _ in offered], "stages": stages, "pictures": found}))
+print(json.dumps({"formats": [name for name, *_ in offered], "stages": stages, "pictures": found}))
 """
 
 

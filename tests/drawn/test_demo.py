@@ -20,6 +20,11 @@ def asked_faces():
     return faces.table, demo.pixels_and_labels(faces)
 
 
+def made(folder):
+    """The files of a cache but for the pictures that were drawn."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "drawn"]
+
+
 def right(model, images, labels):
     with torch.no_grad():
         outputs = torch.cat([model(model.prepare(some)) for some in images.split(100)])
@@ -92,7 +97,7 @@ def test_a_second_load_does_not_train(quick, monkeypatch):
     weights = next(quick.rglob("demo_fair_*.safetensors"))
     weights.with_suffix(".pt").write_bytes(b"of a training that was killed when its weights were written")
     assert load_model("demo:fair", device="cpu").fingerprint() == first.fingerprint()
-    assert [path for path in quick.rglob("*") if path.is_file()] == [weights]
+    assert made(quick) == [weights]
     monkeypatch.setattr(demo, "FACES", 80)
     assert load_model("demo:fair", weights=weights, device="cpu").fingerprint() == first.fingerprint()
 
@@ -126,7 +131,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(quick, m
     command = [sys.executable, "-c", textwrap.dedent(KILLED)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == -signal.SIGKILL, ran.stderr[-2000:]
-    (kept,) = (path for path in quick.rglob("*") if path.is_file())
+    (kept,) = made(quick)
     assert kept.suffix == ".pt"
     for name, value in {"FACES": 120, "EPOCHS": 3, "IMAGE_SIZE": 32}.items():
         monkeypatch.setattr(demo, name, value)
