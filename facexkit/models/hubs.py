@@ -42,14 +42,14 @@ def _from_timm(name: str, wish: Wish) -> Made:
 @register_source("hf")
 def _from_hub(name: str, wish: Wish) -> Made:
     hub = extra("transformers", "hf")
-    if wish.weights is not None:
-        raise FacexkitError(f"hf:{name} brings its own weights; leave weights out")
     with from_hub(name):
         config = read_from_hub(hub.AutoConfig, name)
         classifies = any(each.endswith("ForImageClassification") for each in config.architectures or ())
         kind = hub.AutoModelForImageClassification if classifies else hub.AutoModel
         network = read_from_hub(kind, name, use_safetensors=True)
         shown = read_from_hub(hub.AutoImageProcessor, name)
+    if wish.weights is not None:
+        load_weights(network, wish.weights, wish.trust)
     if not classifies:
         return Made(network, output=_pooled, outputs="embedding", preprocess=shown)
     names = [str(config.id2label[place]) for place in range(len(config.id2label))]

@@ -12,6 +12,7 @@ import torch
 from facexkit.errors import FacexkitError, told
 from facexkit.models.sources import Made, Wish, register_source
 from facexkit.models.preprocess import Preprocess
+from facexkit.models.weights import load_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,8 +23,6 @@ def _from_onnx(path: str, wish: Wish) -> Made:
     with told("ONNX models need the extra 'onnx'", "pip install 'facexkit[onnx]'", ImportError):
         import onnx
         from onnx2torch import convert
-    if wish.weights is not None:
-        raise FacexkitError("an ONNX file holds its own weights; leave weights out")
     if not Path(path).is_file():
         raise FacexkitError(f"onnx: there is no file {path}")
     with told(f"{path} cannot be read as ONNX"):
@@ -42,6 +41,8 @@ def _from_onnx(path: str, wish: Wish) -> Made:
             for_batches = convert(_for_batches(whole)).eval()
             torch.testing.assert_close(for_batches(image), network.eval()(image), rtol=1e-3, atol=1e-4)
             network = for_batches
+    if wish.weights is not None:
+        load_weights(network, wish.weights, wish.trust)
     made = Made(network, preprocess=Preprocess(size, channels="grey" if channels == 1 else "RGB"))
     ends = [[d.dim_value for d in out.type.tensor_type.shape.dim] for out in whole.graph.output]
     if size == (112, 112) and len(ends) == 1 and ends[0][-1] >= 128:  # as insightface's recognition models are

@@ -124,9 +124,11 @@ def test_what_is_no_model_of_a_hub_is_told(tmp_path, hub_folder):
         load_model(f"hf:{tmp_path}")
     with pytest.raises(FacexkitError, match="timm cannot make 'resnet18x'"):
         load_model("timm:resnet18x")
-    with pytest.raises(FacexkitError, match="brings its own weights"):
-        load_model(f"hf:{tmp_path}", weights="w.pt")
     folder = hub_folder("unsafe", small_hub_models()["vit"])
+    weights = {name: value + 0.5 for name, value in load_model(f"hf:{folder}", device="cpu").network.state_dict().items()}
+    torch.save(weights, tmp_path / "better.pt")
+    again = load_model(f"hf:{folder}", weights=tmp_path / "better.pt", device="cpu").network.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(FacexkitError, match="model.safetensors"):

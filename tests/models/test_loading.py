@@ -411,14 +411,23 @@ def test_the_layers_and_the_size_of_the_gender_model(gender_file):
     assert model.layer("layer_7_relu") is model.network.get_submodule("layer_7_relu")
 
 
+def test_an_onnx_file_takes_the_weights_that_a_repair_left(tmp_path, gender_file):
+    model = load_model(f"onnx:{gender_file}", device="cpu")
+    weights = {name: 1.5 * value for name, value in model.network.state_dict().items()}
+    torch.save(weights, tmp_path / "better.pt")
+    again = load_model(f"onnx:{gender_file}", weights=tmp_path / "better.pt", device="cpu")
+    assert all(torch.equal(value, weights[name]) for name, value in again.network.state_dict().items())
+    torch.save({"no": torch.zeros(1)}, tmp_path / "other.pt")
+    with raises_saying("do not fit the network"):
+        load_model(f"onnx:{gender_file}", weights=tmp_path / "other.pt")
+
+
 def test_onnx_files_that_cannot_be_read(tmp_path, gender_file):
     (tmp_path / "bad.onnx").write_bytes(b"<html>no</html>")
     with raises_saying("bad.onnx cannot be read as ONNX"):
         load_model(f"onnx:{tmp_path / 'bad.onnx'}")
     with raises_saying("there is no file"):
         load_model(f"onnx:{tmp_path / 'none.onnx'}")
-    with raises_saying("holds its own weights"):
-        load_model(f"onnx:{gender_file}", weights="w.pt")
     with raises_saying("2 outputs, not num_classes=5"):
         load_model(f"onnx:{gender_file}", num_classes=5, device="cpu")
 
