@@ -103,14 +103,14 @@ def numbers_of_faces(app: App, _: Values) -> Choices:
 
 def models(app: App, _: Values) -> Choices:
     """Give the models that lie in the app's folders, and by name those of the kit and of the libraries."""
-    from torchvision.models import list_models  # here, as it takes seconds
+    from torchvision import models as library  # here, as it takes seconds
 
     published = ["fairface:7", "fairface:4", *(f"face_dissect:{task}" for task in FILES), "facenet"]
     kinds = {
         "In what the app may read": models_in(app.roots, app.trust),
         "The kit's own, to try it": ["demo:biased", "demo:fair", "demo:embedder"],
         "Published, with their weights": [*published, *(f"fineface:{name}" for name in BACKBONES)],
-        "Kinds of networks, with your weights": [f"torchvision:{name}" for name in list_models() if "/" not in name],
+        "Kinds of networks, with your weights": [f"torchvision:{name}" for name in library.list_models(module=library)],
     }
     if find_spec("timm"):
         from timm import list_models as names_of_timm

@@ -86,6 +86,7 @@ def test_columns_layers_and_answers_are_offered_as_they_were_read(tmp_path, demo
     assert offered["target"] == ["", *offered["protected"]] and app.labels.values["target"] == "gender"
     named = [choice[0] for choice in app.model.fields[0]["choices"]]
     assert {"demo:biased", "fairface:7", "torchvision:resnet18"} <= set(named)
+    assert not {"torchvision:maskrcnn_resnet50_fpn", "torchvision:mc3_18", "torchvision:fcn_resnet50"} & set(named), "these give no classes of an image"
     assert submit(app, "model") == ""
     layers = app.models[0].layers
     assert [c[0] for f in app.last.fields if f["name"] == "layer" for c in f["choices"]] == layers.index[layers.problem == ""].tolist()
