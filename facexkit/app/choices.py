@@ -163,10 +163,11 @@ def regions(app: App, _: Values) -> Choices:
     """Give the regions, those first that the decision was found to rest on."""
     shares = [scores for scores in app.explorer.classes.shown[:1] if scores.attrs["method"] == "share"]
     first = [name for scores in shares for name in accused(scores)]
-    parts = {name: part for scores in shares for name, part in read_parts(scores).items() if part.known}
-    told = {name: f": {part.text} of the decision" for name, part in parts.items()}
-    kinds = {"The decision rests on": first, "Others": [name for name in PARTS if name not in first]}
-    return [(name, f"{TITLES[name]}{told.get(name, '')}", kind) for kind, names in kinds.items() for name in names]
+    parts = {name: part for scores in shares for name, part in read_parts(scores).items()}
+    told = {name: part.title + (f": {part.text} of the decision" if part.known else "") for name, part in parts.items()}
+    told = told or {name: TITLES[name] for name in PARTS}
+    kinds = {"The decision rests on": first, "Others": [name for name in told if name not in first]}
+    return [(name, told[name], kind) for kind, names in kinds.items() for name in names]
 
 
 def _labels(app: App) -> list[str]:

@@ -2,8 +2,11 @@
 
 import json
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from facexkit.app import choices
@@ -128,3 +131,17 @@ def test_ticks_are_a_list_of_what_is_offered(tmp_path, demo_models, submit):
     assert submit(app, "data") == ""
     assert submit(app, "labels", limit="60", protected=json.dumps(["age", "gender"])) == ""
     assert app.faces.protected == ("age", "gender")
+
+
+def test_regions_are_offered_by_the_names_of_the_result_and_none_that_its_masks_cannot_tell(monkeypatch):
+    of = ["background", "skin", "hair"]
+    columns = {name: (("target_class", "region"), [[0.5, 0.4, np.nan]]) for name in ("score", "score_low", "score_high")}
+    scores = xr.Dataset(columns | {"images": (("target_class", "region"), [[9, 9, 0]])}, {"region": of, "target_class": [1]})
+    scores.attrs |= {"method": "share", "untold": ["hair", "hat"]}
+    monkeypatch.setattr(choices, "accused", lambda scores: ["background"])
+    app = SimpleNamespace(explorer=SimpleNamespace(classes=SimpleNamespace(shown=[scores])))
+    offered = {name: (title, kind) for name, title, kind in choices.regions(app, {})}
+    assert offered["background"] == ("everything else (background, hair, hat): 50 % of the decision", "The decision rests on")
+    assert offered["skin"] == ("skin: 40 % of the decision", "Others") and "hair" not in offered
+    app.explorer.classes.shown = []
+    assert {"hair", "lips", "background"} <= {name for name, _, _ in choices.regions(app, {})}
