@@ -63,8 +63,9 @@ def label_of(attribute: str, label: str) -> str:
 
 
 def model_name(name: object) -> str:
-    """Return a model's name, of a file without its folder."""
-    return legible(re.split(r"[\\/]" if re.match(r"\w:\\", str(name)) else "/", str(name))[-1])
+    """Return a model's name, of a file without its folder, with its weights in brackets if it has them."""
+    source, weights = re.fullmatch(r"(.*?)( \([^()]*\))?", str(name), re.DOTALL).groups("")
+    return legible(re.split(r"[\\/]" if re.match(r"\w:\\", source) else "/", source)[-1] + weights)
 
 
 def model_of(result: xr.Dataset) -> str:

@@ -360,7 +360,8 @@ def test_groups_are_shown_in_words(attribute, group, title):
 
 @pytest.mark.parametrize(
     ("name", "short"),
-    [("/home/me/nets/mine.py:Net", "mine.py:Net"), ("C:\\nets\\m.onnx", "m.onnx"), ("demo:biased", "demo:biased"), ("x/\u202ey", "[U+202E]y")],
+    [("/home/me/nets/mine.py:Net", "mine.py:Net"), ("C:\\nets\\m.onnx", "m.onnx"), ("demo:biased", "demo:biased"), ("x/\u202ey", "[U+202E]y"),
+     ("torchvision:resnet18 (mine/model.pt)", "torchvision:resnet18 (mine/model.pt)"), ("a (b)/n.py:Net (w/m.pt)", "n.py:Net (w/m.pt)")],
 )
 def test_a_model_is_named_without_its_folder_wherever_people_read(name, short):
     assert model_name(name) == short
