@@ -166,6 +166,11 @@ class FaceSet:
         table = pd.DataFrame(rows, columns=["column", "value", "faces"]).set_index(["column", "value"])
         return table.assign(share=table.faces / max(1, len(self)))
 
+    def __repr__(self) -> str:
+        told = [f"target {self.target}"] if self.target else []
+        told += [f"protected {', '.join(self.protected)}"] if self.protected else []
+        return f"<{'; '.join([f'{self.name}: {len(self):,} faces', *told, 'masks' if self.masks else 'no masks'])}>"
+
     def _repr_html_(self) -> str:
         return face_set_html(self)
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facexkit.errors import FacexkitError, told, unknown
+from facexkit.errors import FacexkitError, listed, told, unknown
 from facexkit.faces.geometry import Size
 from facexkit.faces.mask_view import sides
 from facexkit.models.layers import layer_table
@@ -258,6 +258,10 @@ class FaceModel:
     def named(self) -> bool:
         """Whether the classes have names, rather than numbers."""
         return self._class_names is not None
+
+    def __repr__(self) -> str:
+        outputs = f"; outputs {listed(self._class_names)}" if self.named else ""
+        return f"<{self.name}: input {self.preprocess}{outputs}>"
 
     @property
     def class_names(self) -> list[str]:

@@ -141,3 +141,8 @@ def test_a_forward_that_ends_python_is_told(at):
     with pytest.raises(FacexkitError, match="model 'leaver' ends Python instead of answering"):
         model.try_out()
         model(model.prepare(IMAGES))
+
+
+def test_a_model_and_a_face_set_say_what_they_are(demo_models, drawn_faces):
+    assert repr(demo_models["fair"]).startswith("<demo:fair: input 128×128") and "outputs female, male>" in repr(demo_models["fair"])
+    assert repr(drawn_faces) == "<synthetic: 24 faces; target gender; masks>"
