@@ -49,7 +49,7 @@ _NAMES = {
     "mend.repair": "repair",
     "show.regions": "plot_regions plot_interactions region_findings write_score_tables",
     "show.exchanges": "show_exchanges",
-    "show.one_face": "plot_one_face",
+    "show.by_hand": "plot_one_face",
     "show.repair": "repair_findings plot_repair",
     "show.trust": "plot_randomized plot_curves trust_findings",
     "show.standalone": "write_explorer",

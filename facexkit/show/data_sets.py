@@ -136,7 +136,7 @@ def _assembled(faces: FaceSet, scores: xr.Dataset | None, predictions: pd.DataFr
         own = predictions.set_index("path")[["predicted", *(c for c in ("confidence", "correct") if c in predictions)]]
         _same_faces(own.index, faces, "predictions")
         table = table.drop(columns=own.columns.intersection(table.columns)).join(own, on="face")
-    for one in [] if scores is None else scores.transpose("target_class", ...).target_class.values:
+    for one in [] if scores is None else scores.target_class.values:
         part = scores.sel(target_class=one)
         _same_faces(part.image.values, faces, "scores")
         ending = f"_class_{one}" if scores.sizes["target_class"] > 1 else ""
