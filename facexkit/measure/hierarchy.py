@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from facexkit.faces.regions import FACE_DICTIONARY, PARTS, REGION_AREAS, REGIONS, UNIONS
+from facexkit.measure.iou_tally import detectors
 
 AREAS = {
     area: tuple(dict.fromkeys((*FACE_DICTIONARY.get(area, ()), *REGION_AREAS.get(area, ()))))
@@ -120,7 +121,7 @@ def count_units(ranked: Mapping[str, xr.Dataset], by: str = "concept") -> pd.Dat
     for name, result in ranked.items():
         kind = result.concept if by == "concept" else result[f"concept_{by}"]
         of_best = dict(zip(result.concept.to_numpy(), kind.to_numpy(), strict=True))
-        best = [of_best[c] for c in result.best_concept.to_numpy()[(result.interpretable & result.supported).to_numpy()]]
+        best = [of_best[c] for c in result.best_concept.to_numpy()[detectors(result)]]
         counts = pd.Series(best, dtype=object).value_counts()
         columns[name] = counts.reindex(dict.fromkeys(kind.to_numpy()), fill_value=0)
     table = pd.DataFrame(columns).fillna(0).astype(int)

@@ -146,3 +146,8 @@ class IoUTally(Accumulator):
             },
             coords={"unit": np.arange(units), "concept": list(self.view.names)},
         )
+
+
+def detectors(found: xr.Dataset) -> np.ndarray:
+    """Return which units of a dissection detect a concept, bool (unit): interpretable, and their label supported."""
+    return (found.interpretable & found.supported).to_numpy()

@@ -20,6 +20,7 @@ from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import UNIONS
 from facexkit.measure.dissection import dissect
 from facexkit.measure.groups import group_labels
+from facexkit.measure.iou_tally import detectors
 from facexkit.measure.per_image import Outputs
 from facexkit.measure.recording import record
 from facexkit.mend.lessons import Lessons
@@ -242,7 +243,7 @@ class Ablate(RepairMethod):
         found, size = {}, min(112, task.model.preprocess.side)
         for layer in task.layers:
             seen = dissect(task.model, task.faces, layer, mask_size=size, **vars(task.how))
-            found[layer] = np.flatnonzero(seen.interpretable & seen.best_concept.isin([*wanted])).tolist()
+            found[layer] = np.flatnonzero(detectors(seen) & seen.best_concept.isin([*wanted])).tolist()
         if not any(found.values()):
             raise FacexkitError(f"no unit of {', '.join(found)} detects {' or '.join(task.regions)}; name units, or other layers")
         return {layer: units for layer, units in found.items() if units}

@@ -18,7 +18,7 @@ from PIL import Image
 from facexkit.faces.faceset import FaceSet
 from facexkit.faces.regions import TITLES
 from facexkit.measure.hierarchy import count_units, rank_concepts
-from facexkit.measure.iou_tally import INTERPRETABLE
+from facexkit.measure.iou_tally import INTERPRETABLE, detectors
 from facexkit.measure.mask_exchange import ALPHA
 from facexkit.measure.saved import save_result, write_table
 from facexkit.models.face_model import FaceModel
@@ -68,11 +68,6 @@ def dissection_findings(found: Mapping[str, xr.Dataset], concepts: Sequence[str]
             what = " or ".join(title_of(concept) for concept in concepts)
             said.append(f"Units{of} that detect {what}: {len(own)}" + (f" (unit {listed})." if len(own) else "."))
     return [*said, RULE]
-
-
-def detectors(found: xr.Dataset) -> np.ndarray:
-    """Return which units detect a concept, bool (unit): interpretable, and their label supported."""
-    return (found.interpretable & found.supported).to_numpy()
 
 
 def one_of_concepts(found: xr.Dataset) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from facexkit.faces.faceset import FaceSet
 from facexkit.measure.hierarchy import rank_concepts
-from facexkit.measure.iou_tally import INTERPRETABLE
+from facexkit.measure.iou_tally import INTERPRETABLE, detectors
 from facexkit.show.pictures import seen_faces
 from facexkit.show.words import group_title, headed, title_of, words
 
@@ -34,7 +34,7 @@ class UnitCards:
     def __init__(self, found: xr.Dataset, bias: xr.Dataset | None, faces: FaceSet, picture: Picture) -> None:
         self.found, self.bias, self.picture, self.ranked = found, bias, picture, rank_concepts(found)
         self.best, self.iou = found.best_concept.to_numpy().astype(str), found.best_iou.to_numpy()
-        self.detects, self.unsure = (found.interpretable & found.supported).to_numpy(), ~found.supported.to_numpy()
+        self.detects, self.unsure = detectors(found), ~found.supported.to_numpy()
         self.attributes = [] if bias is None else [str(attribute) for attribute in bias.attribute.values]
         self.seen, self.tops = seen_faces(found, faces, np.arange(len(self.iou))), lru_cache(4096)(self._tops)
 
